@@ -1,0 +1,60 @@
+"""Low-rank adaptation of the query and value projections of a ViT."""
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrize
+
+from clipcore.backbone import VisualTower
+
+
+class _QueryValueUpdate(nn.Module):
+    """Add $BA \\cdot \\alpha / r$ to the query and value rows of a fused (3 width, width) weight."""
+
+    def __init__(self, width: int, rank: int, alpha: float, generator: Generator) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        drawn = torch.randn(2, rank, width, generator=generator) / math.sqrt(width)
+        self.down = nn.Parameter(drawn)
+        self.up = nn.Parameter(torch.zeros(2, width, rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        query, value = self.scale * self.up @ self.down
+        return weight + torch.cat([query, torch.zeros_like(query), value])
+
+
+class Lora(nn.Module):
+    """Low-rank updates of q and v in every attention block; the identity when new.
+
+    Reference: LoRA, https://arxiv.org/abs/2106.09685, Eq. 3 and section 4.2 (q and v).
+    """
+
+    def __init__(self, attentions: list[nn.MultiheadAttention]) -> None:
+        super().__init__()
+        self._attentions = attentions
+        self.updates = nn.ModuleList()
+
+    @classmethod
+    def attach(
+        cls, tower: VisualTower, *, generator: Generator, rank: int = 8, alpha: float | None = None
+    ) -> Self:
+        """Put new updates of the given rank on an open_clip ViT; `alpha` defaults to the rank."""
+        network: Any = tower.network
+        attentions = [block.attn for block in network.transformer.resblocks]
+        lora = cls(attentions)
+        for attention in attentions:
+            update = _QueryValueUpdate(attention.embed_dim, rank, alpha or rank, generator)
+            update.to(attention.in_proj_weight.device)
+            parametrize.register_parametrization(attention, "in_proj_weight", update)
+            lora.updates.append(update)
+        return lora
+
+    def detach(self) -> None:
+        """Take the updates off; the tower has its own weights again."""
+        for attention in self._attentions:
+            parametrize.remove_parametrizations(
+                attention, "in_proj_weight", leave_parametrized=False
+            )
+        self._attentions = []

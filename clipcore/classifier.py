@@ -1,0 +1,144 @@
+"""The classifier that is served: visual towers with linear heads, in safetensors and JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clipcore import precision
+from clipcore.backbone import build_visual
+from clipcore.coft.phase2 import Network
+from clipcore.images import Preprocess, decode, fit
+
+FORMAT = 1
+DESCRIPTION = "model.json"
+MAX_PIXELS = 89_478_485  # Pillow's own limit
+
+
+class BrokenModel(ValueError):
+    """A model folder that is incomplete or of another format."""
+
+
+class Classifier:
+    """Mean softmax of one or more networks over the same classes (CoFT: the two peers)."""
+
+    def __init__(
+        self,
+        members: Sequence[Network],
+        *,
+        classes: Sequence[str],
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.members = tuple(member.eval() for member in members)
+        self.classes = tuple(classes)
+        self.facts = dict(facts)
+        self.preprocess = members[0].visual.preprocess
+
+    @torch.inference_mode()
+    def probabilities(
+        self, pixels: UInt8[Tensor, "batch height width 3"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Return class probabilities on the CPU."""
+        device = self.members[0].head.weight.device
+        with precision.mixed(device, training=False):
+            features = [member.visual(pixels) for member in self.members]
+        softmaxes = [
+            member.logits(feature).softmax(dim=1)
+            for member, feature in zip(self.members, features, strict=True)
+        ]
+        return torch.stack(softmaxes).mean(dim=0).cpu()
+
+    def predict_bytes(
+        self, images: Sequence[bytes], *, max_pixels: int = MAX_PIXELS
+    ) -> Float[np.ndarray, "images classes"]:
+        """Return class probabilities of encoded images.
+
+        Raises:
+            BadImage: one of them cannot be decoded.
+        """
+        pixels = np.stack(
+            [fit(decode(data, max_pixels=max_pixels), self.preprocess) for data in images]
+        )
+        return self.probabilities(torch.from_numpy(pixels)).numpy()
+
+
+def save_classifier(
+    folder: Path,
+    members: Sequence[Mapping[str, Tensor]],
+    *,
+    classes: Sequence[str],
+    config: Mapping[str, Any],
+    preprocess: Preprocess,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a classifier; `model.json` comes last, so its existence means that all is there.
+
+    Args:
+        folder: Where to; made if absent.
+        members: State of each `Network`.
+        classes: Names in the order of the heads' rows.
+        config: open_clip's model configuration of the visual tower.
+        preprocess: How pixels are prepared.
+        facts: Where it comes from (backbone, digests, evidence); any JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"member-{number}.safetensors" for number, _ in enumerate(members, start=1)]
+    for name, state in zip(names, members, strict=True):
+        plain = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        save_file(plain, folder / name)
+    description = {
+        "format": FORMAT,
+        "classes": list(classes),
+        "config": dict(config),
+        "preprocess": asdict(preprocess),
+        "members": names,
+        "facts": dict(facts),
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True))
+
+
+def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
+    """Load what `save_classifier` wrote; needs no network and runs no pickle.
+
+    Raises:
+        BrokenModel: a file is missing, or the format is another one.
+    """
+    description = _read_description(folder)
+    preprocess = Preprocess(
+        **{
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in description["preprocess"].items()
+        }
+    )
+    members = []
+    for name in description["members"]:
+        visual = build_visual(description["config"], preprocess)
+        network = Network(
+            visual,
+            num_classes=len(description["classes"]),
+            dim=description["config"]["embed_dim"],
+        )
+        network.load_state_dict(load_file(folder / name))
+        network.visual.network.to(memory_format=torch.channels_last)
+        members.append(network.requires_grad_(requires_grad=False).to(device))
+    return Classifier(members, classes=description["classes"], facts=description["facts"])
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise BrokenModel(f"{folder}: expected a coft model, {DESCRIPTION} is missing.")
+    description: dict[str, Any] = json.loads(path.read_text())
+    if description.get("format") != FORMAT:
+        raise BrokenModel(
+            f"{folder}: expected model format {FORMAT}, got {description.get('format')!r}. "
+            "It was written by another version of coft."
+        )
+    return description

@@ -1,0 +1,47 @@
+"""What evaluation measures, from labels that nothing was trained on."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def confusion_matrix(
+    labels: Int[Tensor, " samples"], predictions: Int[Tensor, " samples"], *, num_classes: int
+) -> Int[Tensor, "classes classes"]:
+    """Count samples by true class (row) and predicted class (column)."""
+    cells = labels * num_classes + predictions
+    return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def accuracy(confusion: Int[Tensor, "classes classes"]) -> float:
+    """Return the share of samples on the diagonal; NaN for no sample."""
+    return float(confusion.diagonal().sum() / confusion.sum())
+
+
+def recall_per_class(confusion: Int[Tensor, "classes classes"]) -> Float[Tensor, " classes"]:
+    """Return the share of each true class that was found; NaN for a class without samples."""
+    return confusion.diagonal() / confusion.sum(dim=1)
+
+
+def precision_per_class(confusion: Int[Tensor, "classes classes"]) -> Float[Tensor, " classes"]:
+    """Return the share of each predicted class that is right; NaN if never predicted."""
+    return confusion.diagonal() / confusion.sum(dim=0)
+
+
+def calibration_error(
+    confidence: Float[Tensor, " samples"], correct: Tensor, *, num_bins: int = 15
+) -> float:
+    r"""Return the expected calibration error with bins of equal width.
+
+    $$\text{ECE} = \sum_b \frac{n_b}{n} |\text{acc}_b - \text{conf}_b|$$
+
+    Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599, Eq. 3. NaN for no sample.
+    """
+    if len(confidence) == 0:
+        return float("nan")
+    bins = (confidence * num_bins).long().clamp(0, num_bins - 1)
+    hits = torch.zeros(num_bins, dtype=torch.float64)
+    hits.index_add_(0, bins, correct.double())
+    mass = torch.zeros(num_bins, dtype=torch.float64)
+    mass.index_add_(0, bins, confidence.double())
+    return float((hits - mass).abs().sum() / len(confidence))

@@ -1,0 +1,30 @@
+"""fp32 parameters, bf16 arithmetic where the device is built for it, losses in fp32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether bf16 arithmetic is faster than fp32 on the device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001  # torch has no public name
+
+
+@contextmanager
+def mixed(device: torch.device, *, training: bool) -> Iterator[None]:
+    """Run what follows in bf16 autocast if the device gains from it.
+
+    Training on a CPU takes the plain attention kernel: the fused one is several times slower in
+    its bf16 backward pass on short sequences (torch 2.15).
+    """
+    fast = has_fast_bf16(device)
+    plain = training and fast and device.type == "cpu"
+    with (
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast),
+        sdpa_kernel(SDPBackend.MATH) if plain else nullcontext(),
+    ):
+        yield

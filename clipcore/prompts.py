@@ -1,0 +1,115 @@
+"""Learned prompts: a positive and a negative sentence per class, sharing their contexts."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from clipcore.backbone import Backbone
+
+INITIAL_STD = 0.02  # CoOp's and DeFT's
+BYTES_PER_CHANNEL = 34 * 4  # fp32 activations that one transformer block keeps for each channel
+
+
+class ContextTooLong(ValueError):
+    """A class name and the learned context do not fit the text tower together."""
+
+
+class DualPrompts(nn.Module):
+    r"""Positive and negative prompts $[V^\pm_1 \dots V^\pm_M][\text{CLS}]_k$ of every class.
+
+    The contexts are shared by all classes, one for each sign (CoFT Eq. 2 and 3); the class name
+    stands at the end. Only `positive_context` and `negative_context` learn. Both signs pass through
+    the text tower together, cut to the longest prompt. When the activations of all prompts would
+    exceed the memory budget, classes go in chunks that are recomputed in the backward pass, so that
+    memory does not grow with the number of classes; the values stay the same.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Sequence[str],
+        *,
+        generator: Generator,
+        num_context_tokens: int = 16,
+        memory_mb: int = 2048,
+    ) -> None:
+        super().__init__()
+        self._text = [backbone.text]  # in a list: its weights are not this module's
+        tokens = backbone.tokenize([f"{name.replace('_', ' ')}." for name in classes])
+        name_ends = tokens.argmax(dim=1)
+        longest = int(name_ends.max())
+        self._check_length(backbone, classes, longest, num_context_tokens)
+        with torch.no_grad():
+            words = backbone.text.token_embedding(tokens[:, : longest + 1])
+        self.register_buffer("start", words[:1, :1].clone(), persistent=False)
+        self.register_buffer("names", words[:, 1:].clone(), persistent=False)
+        self.register_buffer("ends", name_ends + num_context_tokens, persistent=False)
+        shape = (num_context_tokens, backbone.text.width)
+        self.positive_context = _new_context(shape, generator, backbone.device)
+        self.negative_context = _new_context(shape, generator, backbone.device)
+        self.prompts_per_chunk = self._fit_budget(memory_mb)
+
+    def forward(self) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes dim"]]:
+        """Return the normalised (positive, negative) embedding of every class."""
+        num_classes = len(self.names)
+        classes_per_chunk = max(1, self.prompts_per_chunk // 2)
+        if classes_per_chunk >= num_classes or not torch.is_grad_enabled():
+            both = [self._encode(start, self.prompts_per_chunk // 2 or 1) for start in
+                    range(0, num_classes, classes_per_chunk)]
+        else:
+            both = [
+                checkpoint(self._encode, start, classes_per_chunk, use_reentrant=False)
+                for start in range(0, num_classes, classes_per_chunk)
+            ]
+        positive, negative = torch.cat(both, dim=1)
+        return positive, negative
+
+    def _encode(self, start: int, count: int) -> Float[Tensor, "2 chunk dim"]:
+        """Encode both signs of the classes [start, start + count) in one pass."""
+        names = self.names[start : start + count]
+        ends = self.ends[start : start + count]
+        sentences = [
+            torch.cat(
+                [
+                    self.start.expand(len(names), -1, -1),
+                    context.expand(len(names), -1, -1),
+                    names,
+                ],
+                dim=1,
+            )
+            for context in (self.positive_context, self.negative_context)
+        ]
+        features = self._text[0].encode_embedded(torch.cat(sentences), torch.cat([ends, ends]))
+        return F.normalize(features.float(), dim=1).reshape(2, len(names), -1)
+
+    def _fit_budget(self, memory_mb: int) -> int:
+        """Return how many prompts may keep their activations at once; all, if they fit."""
+        blocks = len(self._text[0].transformer.resblocks)  # type: ignore[arg-type, union-attr]
+        length = 1 + len(self.positive_context) + self.names.shape[1]
+        per_prompt = blocks * length * self._text[0].width * BYTES_PER_CHANNEL
+        fits = max(2, memory_mb * 2**20 // per_prompt)
+        return min(fits, 2 * len(self.names))
+
+    @staticmethod
+    def _check_length(
+        backbone: Backbone, classes: Sequence[str], longest: int, num_context_tokens: int
+    ) -> None:
+        room = backbone.text.context_length - longest - 1
+        if num_context_tokens > room:
+            name = max(classes, key=len)
+            raise ContextTooLong(
+                f"{num_context_tokens} context tokens and the longest class name ({name!r}) need "
+                f"{longest + 1 + num_context_tokens} positions, the text tower has "
+                f"{backbone.text.context_length}. Shorten the name or take at most "
+                f"{max(0, room)} context tokens."
+            )
+
+
+def _new_context(
+    shape: tuple[int, int], generator: Generator, device: torch.device
+) -> nn.Parameter:
+    return nn.Parameter((torch.randn(shape, generator=generator) * INITIAL_STD).to(device))

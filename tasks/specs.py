@@ -1,0 +1,197 @@
+"""What a step is told (`...Spec`) and what it hands on (`...Ref`): frozen, checked, small.
+
+Every knob has one home and one default here. A reference points at finished files in the
+workspace and carries counts, never data, so that it can pass through Prefect and survive a restart.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Method = Literal["coft", "zero-shot"]
+Split = Literal["pool", "test"]
+
+
+class InputError(ValueError):
+    """Bad input of a person. The message says what to do about it; commands exit with 2."""
+
+
+class Spec(BaseModel):
+    """Frozen parameters; an unknown field is an error, so that a typo never passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSpec(Spec):
+    """Which images, which class names, which labels (for evaluation only)."""
+
+    images: str = Field(description="Folder, glob, bucket URI, Parquet file or folder of Parquet.")
+    test: str | None = Field(None, description="Images that are never trained on, same forms.")
+    classes: str | None = Field(None, description="Text or CSV file, or names split by commas.")
+    labels: str | None = Field(None, description="'folders', 'column', or a CSV or Parquet file.")
+    rows_per_shard: int = Field(1024, gt=0)
+    max_bytes: int = Field(64 * 2**20, gt=0, description="Largest file that is read.")
+    max_pixels: int = Field(128_000_000, gt=0, description="Largest image that is decoded.")
+    max_quarantined: float = Field(0.5, ge=0, le=1, description="Share of bad images that stops.")
+
+
+class BackboneSpec(Spec):
+    """A pretrained CLIP: `embedded`, `NAME/TAG`, `local-dir:PATH` or `hf-hub:ORG/NAME`."""
+
+    name: str = "embedded"
+
+
+class LabelSpec(Spec):
+    """First labels by zero-shot, and how many per class start Phase I (papers: $S^*$, K)."""
+
+    templates: tuple[str, ...] = ("a photo of a {}.", "a picture of a {}.", "a photo of the {}.")
+    per_class: int = Field(16, gt=0)
+    min_confident: int = Field(1600, ge=0, description="Raise per_class until Phase I sees these.")
+
+
+class Phase1Spec(Spec):
+    """Dual prompts and a light adapter on the confident set (CoFT 3.1; DeFT's recipe)."""
+
+    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = "auto"
+    num_context_tokens: int = Field(16, gt=0)
+    num_visual_prompts: int = Field(20, gt=0)
+    lora_rank: int = Field(8, gt=0)
+    epochs: int = Field(10, gt=0)
+    min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
+    batch_size: int = Field(64, gt=0)
+    learning_rate: float = Field(0.03, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    dual_weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2.")
+    gradient_mode: Literal["paper", "full", "deft"] = "paper"
+    text_memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
+
+
+class Phase2Spec(Spec):
+    """Full fine-tuning of the visual tower and a linear head on the clean set (CoFT 3.2)."""
+
+    epochs: int = Field(2, ge=0)
+    batch_size: int = Field(64, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    min_kept: int = Field(4, ge=0, description="A class that keeps fewer gets its surest ones.")
+    norm_statistics: Literal["frozen", "updated"] = "frozen"
+    wise_alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    holdout: float = Field(0.1, ge=0, lt=0.5, description="Share of the pool kept for the guard.")
+
+
+class RuntimeSpec(Spec):
+    """Where and how wide a run goes. Nothing here changes a result, so it is in no digest."""
+
+    workspace: str = "coft-workspace"
+    ray_address: str | None = None
+    num_actors: int | None = Field(None, gt=0, description="Embedding actors; default by device.")
+    num_gpus: float = Field(0, ge=0, description="GPUs of each actor.")
+    batch_size: int = Field(128, gt=0, description="Images of one forward pass without gradients.")
+
+
+class CoftSpec(Spec):
+    """Everything that `coft adapt` was asked to do."""
+
+    pool: PoolSpec
+    method: Method = "coft"
+    backbone: BackboneSpec = BackboneSpec()
+    label: LabelSpec = LabelSpec()
+    phase1: Phase1Spec = Phase1Spec()
+    phase2: Phase2Spec = Phase2Spec()
+    seed: int = Field(0, ge=0)
+    runtime: RuntimeSpec = RuntimeSpec()
+    register_as: str | None = Field(None, description="Name in the model registry.")
+    command: str = Field("", description="The command line, for the report.")
+
+
+class Ref(Spec):
+    """A finished stage: its folder in the workspace, and what its manifest says of it."""
+
+    uri: str = Field(description="Folder of the stage in the workspace.")
+    digest: str = Field(description="Of everything that the files were made from.")
+    rows: int = Field(0, ge=0)
+    seconds: float = Field(0.0, ge=0, description="Time that computing it took, whenever that was.")
+    resumed: bool = Field(False, description="Whether this run found it finished.")
+
+
+class PoolRef(Ref):
+    """`images/part-*.parquet`, `quarantine/part-*.parquet`: the images of a run, without pixels."""
+
+    classes: tuple[str, ...]
+    labeled: bool = Field(description="Whether images carry labels for evaluation.")
+    num_pool: int = Field(ge=0, description="Distinct images that may be trained on.")
+    num_test: int = Field(ge=0, description="Distinct images for evaluation only.")
+    num_duplicates: int = Field(ge=0)
+    num_quarantined: int = Field(ge=0)
+
+
+class BackboneRef(Spec):
+    """A backbone that was found, fits, and can be loaded again by any worker."""
+
+    name: str
+    kind: Literal["vit", "timm"]
+    embed_dim: int
+    image_size: int
+    quick_gelu: bool
+    weights_sha256: str
+    preprocess_hash: str
+
+
+class EmbeddingsRef(Ref):
+    """`part-*.parquet` of (image_id, embedding), L2-normalised; quarantine of undecodable images."""
+
+    dim: int
+    num_quarantined: int = 0
+    model: str = Field(description="Backbone name, or the folder of the weights that were used.")
+
+
+class LabelsRef(Ref):
+    """`part-*.parquet` of (image_id, source, label, confidence, gap, kept, reason)."""
+
+    source: str
+    num_kept: int = 0
+
+
+class PeerRef(Ref):
+    """One peer's weights of one phase (`weights.safetensors`) and its `history.json`."""
+
+    peer: int
+    phase: Literal[1, 2]
+
+
+class ModelRef(Ref):
+    """A classifier ready to serve: `model.json` and one safetensors file per member."""
+
+    health: dict[str, float] = {}
+    healthy: bool = True
+    verdict: str = ""
+
+
+class EvaluationRef(Ref):
+    """`metrics.json` and the predictions that it was made from."""
+
+    zero_shot_accuracy: float | None = None
+    accuracy: float | None = None
+    transductive: bool = False
+
+
+class RunSummary(Spec):
+    """What `--summary` writes."""
+
+    method: str
+    backbone: str
+    num_images: int
+    num_quarantined: int
+    zero_shot_accuracy: float | None
+    accuracy: float | None
+    per_class: dict[str, dict[str, float]]
+    model_uri: str | None
+    model_version: str | None
+    run_id: str
+    report: str
+    seconds_by_stage: dict[str, float]
+    images_per_second: float
+    healthy: bool
+    verdict: str
