@@ -79,14 +79,18 @@ class TextTower(nn.Module):
 class VisualTower(nn.Module):
     """An image encoder that takes uint8 pixels: scales, normalises and encodes them on its device.
 
-    `network` is open_clip's tower; adapters hook into it.
+    `network` is open_clip's tower. An adapter that brings parameters of its own hooks into it and
+    stands at `adapter`, so that the tower's state is everything that the features depend on.
     """
+
+    adapter: nn.Module | None
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, *, kind: Kind) -> None:
         super().__init__()
         self.network = network
         self.preprocess = preprocess
         self.kind = kind
+        self.adapter = None
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         self.register_buffer("mean", (mean * 255).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("inverse_std", (1 / (std * 255)).view(1, 3, 1, 1), persistent=False)
@@ -98,15 +102,11 @@ class VisualTower(nn.Module):
         x = pixels.to(self.mean.device, non_blocking=True).permute(0, 3, 1, 2)
         return (x.float() - self.mean) * self.inverse_std
 
-    def encode_input(
-        self, x: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def encode_input(self, x: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Return L2-normalised fp32 features of normalised input."""
         return F.normalize(self.network(x).float(), dim=1)
 
-    def forward(
-        self, pixels: UInt8[Tensor, "batch height width 3"]
-    ) -> Float[Tensor, "batch dim"]:
+    def forward(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
         """Return L2-normalised fp32 image features."""
         return self.encode_input(self.to_input(pixels))
 
@@ -309,5 +309,6 @@ def _create(source: str, tag: str | None, *, quick_gelu: bool, name: str) -> nn.
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         hint = " HF_HUB_OFFLINE=1 forbids the download." if offline and tag else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MissingWeights(f"The weights of {name!r} cannot be loaded: {reason}.{hint}") from error
-
+        raise MissingWeights(
+            f"The weights of {name!r} cannot be loaded: {reason}.{hint}"
+        ) from error

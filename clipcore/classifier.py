@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clipcore import precision
+from clipcore import adapters, precision
 from clipcore.backbone import build_visual
 from clipcore.coft.phase2 import Network
 from clipcore.images import Preprocess, decode, fit
@@ -41,11 +41,17 @@ class Classifier:
         self.facts = dict(facts)
         self.preprocess = members[0].visual.preprocess
 
-    @torch.inference_mode()
     def probabilities(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch classes"]:
         """Return class probabilities on the CPU."""
+        return self.members_see(pixels)[1].mean(dim=0)
+
+    @torch.inference_mode()
+    def members_see(
+        self, pixels: UInt8[Tensor, "batch height width 3"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "members batch classes"]]:
+        """Return the first member's features and each member's class probabilities, on the CPU."""
         device = self.members[0].head.weight.device
         with precision.mixed(device, training=False):
             features = [member.visual(pixels) for member in self.members]
@@ -53,7 +59,7 @@ class Classifier:
             member.logits(feature).softmax(dim=1)
             for member, feature in zip(self.members, features, strict=True)
         ]
-        return torch.stack(softmaxes).mean(dim=0).cpu()
+        return features[0].cpu(), torch.stack(softmaxes).cpu()
 
     def predict_bytes(
         self, images: Sequence[bytes], *, max_pixels: int = MAX_PIXELS
@@ -76,6 +82,7 @@ def save_classifier(
     classes: Sequence[str],
     config: Mapping[str, Any],
     preprocess: Preprocess,
+    adapter: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any],
 ) -> None:
     """Write a classifier; `model.json` comes last, so its existence means that all is there.
@@ -86,6 +93,7 @@ def save_classifier(
         classes: Names in the order of the heads' rows.
         config: open_clip's model configuration of the visual tower.
         preprocess: How pixels are prepared.
+        adapter: Arguments of `adapters.attach` for an adapter that is part of the towers.
         facts: Where it comes from (backbone, digests, evidence); any JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +106,7 @@ def save_classifier(
         "classes": list(classes),
         "config": dict(config),
         "preprocess": asdict(preprocess),
+        "adapter": None if adapter is None else dict(adapter),
         "members": names,
         "facts": dict(facts),
     }
@@ -120,6 +129,8 @@ def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Clas
     members = []
     for name in description["members"]:
         visual = build_visual(description["config"], preprocess)
+        if description["adapter"]:
+            adapters.attach(visual, generator=torch.Generator(), **description["adapter"])
         network = Network(
             visual,
             num_classes=len(description["classes"]),

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Only formats that people keep photos in: each decoder that is left out is one less to attack.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
@@ -56,6 +56,8 @@ def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     """
     image = _open(data, max_pixels)
     width, height = image.size
+    if image.format == "PNG" and "exif" not in image.info:
+        return width, height  # asking Pillow for EXIF would decode the whole image to look for it
     try:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001  # a broken EXIF block does not make pixels unusable

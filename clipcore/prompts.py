@@ -58,8 +58,10 @@ class DualPrompts(nn.Module):
         num_classes = len(self.names)
         classes_per_chunk = max(1, self.prompts_per_chunk // 2)
         if classes_per_chunk >= num_classes or not torch.is_grad_enabled():
-            both = [self._encode(start, self.prompts_per_chunk // 2 or 1) for start in
-                    range(0, num_classes, classes_per_chunk)]
+            both = [
+                self._encode(start, self.prompts_per_chunk // 2 or 1)
+                for start in range(0, num_classes, classes_per_chunk)
+            ]
         else:
             both = [
                 checkpoint(self._encode, start, classes_per_chunk, use_reentrant=False)

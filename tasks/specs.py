@@ -4,12 +4,13 @@ Every knob has one home and one default here. A reference points at finished fil
 workspace and carries counts, never data, so that it can pass through Prefect and survive a restart.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Method = Literal["coft", "zero-shot"]
 Split = Literal["pool", "test"]
+HELD_OUT = "held out to judge the fine-tuning"  # a reason in labels, and what the guard reads
 
 
 class InputError(ValueError):
@@ -70,7 +71,8 @@ class Phase1Spec(Spec):
 class Phase2Spec(Spec):
     """Full fine-tuning of the visual tower and a linear head on the clean set (CoFT 3.2)."""
 
-    epochs: int = Field(2, ge=0)
+    start: Literal["phase1", "original"] = "phase1"
+    epochs: int = Field(2, gt=0)
     batch_size: int = Field(64, gt=0)
     learning_rate: float = Field(1e-4, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
@@ -101,6 +103,7 @@ class CoftSpec(Spec):
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
     seed: int = Field(0, ge=0)
+    flip: bool = Field(True, description="Whether a mirrored image shows the same class.")
     runtime: RuntimeSpec = RuntimeSpec()
     register_as: str | None = Field(None, description="Name in the model registry.")
     command: str = Field("", description="The command line, for the report.")
@@ -161,12 +164,52 @@ class PeerRef(Ref):
     phase: Literal[1, 2]
 
 
+class Stages(Spec):
+    """What a run has made so far, from the pool to the trained networks."""
+
+    pool: PoolRef
+    backbone: BackboneRef
+    images: EmbeddingsRef
+    zero_shot: LabelsRef
+    confident: LabelsRef | None = None
+    peers: tuple[PeerRef, ...] = ()
+    features: tuple[EmbeddingsRef, ...] = ()
+    clean: tuple[LabelsRef, ...] = ()
+    networks: tuple[PeerRef, ...] = ()
+
+    def adapted(
+        self,
+        confident: LabelsRef,
+        peers: tuple[PeerRef, ...],
+        features: tuple[EmbeddingsRef, ...],
+        clean: tuple[LabelsRef, ...],
+        networks: tuple[PeerRef, ...],
+    ) -> Self:
+        """Return these stages with those of both phases added."""
+        return self.model_copy(
+            update={
+                "confident": confident,
+                "peers": peers,
+                "features": features,
+                "clean": clean,
+                "networks": networks,
+            }
+        )
+
+
 class ModelRef(Ref):
     """A classifier ready to serve: `model.json` and one safetensors file per member."""
 
-    health: dict[str, float] = {}
+    facts: dict[str, JsonValue] = Field(default_factory=dict, description="How it was chosen.")
+    health: dict[str, float] = Field(default_factory=dict, description="Label-free measures.")
     healthy: bool = True
     verdict: str = ""
+
+
+class PredictionsRef(Ref):
+    """`part-*.parquet` of (image_id, uri, split, label, score, probabilities, member_labels)."""
+
+    num_quarantined: int = 0
 
 
 class EvaluationRef(Ref):
@@ -186,12 +229,13 @@ class RunSummary(Spec):
     num_quarantined: int
     zero_shot_accuracy: float | None
     accuracy: float | None
-    per_class: dict[str, dict[str, float]]
+    per_class: dict[str, dict[str, float | None]]
     model_uri: str | None
     model_version: str | None
     run_id: str
     report: str
     seconds_by_stage: dict[str, float]
+    total_seconds: float
     images_per_second: float
     healthy: bool
     verdict: str

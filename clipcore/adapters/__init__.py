@@ -1,20 +1,56 @@
-"""Light modules that adapt a frozen visual tower. Each has the same three verbs.
+"""Light modules that adapt a frozen visual tower. Each has the same verbs.
 
-`attach(tower, ...)` puts a new adapter on a tower and returns it; `adapter.detach()` takes it off
-and leaves the tower as it was; `adapter.parameters()` are what learns. `attach` here chooses.
+`attach` puts a new adapter on a tower and returns it; `parameters` are what learns; `tensors` and
+`restore` carry what was learned; `merge` leaves it in the tower for good, and `detach` takes it off
+and leaves the tower as it was.
 """
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, Protocol
 
-from torch import Generator
+from torch import Generator, Tensor, nn
 
 from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import UnsupportedBackbone, VisualTower
 
-Adapter = VisualPrompts | Lora | Bottleneck
 AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
+
+
+class Adapter(Protocol):
+    """What every adapter can do."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what learns."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was learned, by name."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+
+    def merge(self) -> None:
+        """Make what was learned part of the tower, whose state then holds it."""
+
+    def detach(self) -> None:
+        """Take the adapter off; the tower is as it was before `attach`."""
+
+
+def resolve(tower: VisualTower, name: AdapterName) -> AdapterName:
+    """Return the adapter that fits the tower: `auto` is vpt on a ViT, bottleneck on timm towers.
+
+    Raises:
+        UnsupportedBackbone: visual prompts or LoRA were asked for on a timm tower.
+    """
+    if name == "auto":
+        return "bottleneck" if tower.kind == "timm" else "vpt"
+    if name in ("vpt", "lora") and tower.kind == "timm":
+        raise UnsupportedBackbone(
+            f"Adapter {name!r} needs open_clip's ViT; this image tower comes from timm. "
+            "Use the adapter 'bottleneck' or 'auto'."
+        )
+    return name
 
 
 def attach(
@@ -25,18 +61,10 @@ def attach(
     num_visual_prompts: int = 20,
     lora_rank: int = 8,
 ) -> Adapter:
-    """Attach the named adapter; `auto` is deep visual prompts on a ViT, a bottleneck on timm towers.
-
-    Raises:
-        UnsupportedBackbone: visual prompts or LoRA were asked for on a timm tower.
-    """
-    if name == "bottleneck" or (name == "auto" and tower.kind == "timm"):
+    """Attach the adapter that `resolve` names."""
+    resolved = resolve(tower, name)
+    if resolved == "bottleneck":
         return Bottleneck.attach(tower, generator=generator)
-    if tower.kind == "timm":
-        raise UnsupportedBackbone(
-            f"Adapter {name!r} needs open_clip's ViT; this image tower comes from timm. "
-            "Use --adapter bottleneck or auto."
-        )
-    if name == "lora":
+    if resolved == "lora":
         return Lora.attach(tower, generator=generator, rank=lora_rank)
     return VisualPrompts.attach(tower, generator=generator, num_prompts=num_visual_prompts)

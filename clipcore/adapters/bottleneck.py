@@ -1,6 +1,7 @@
 """An adapter for towers without tokens: a residual bottleneck and the affine part of the norms."""
 
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from clipcore.backbone import VisualTower
 
 REDUCTION = 4
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+NORM = "norm:"
 
 
 class Bottleneck(nn.Module):
@@ -26,37 +28,61 @@ class Bottleneck(nn.Module):
         hidden = max(1, dim // REDUCTION)
         self.down = nn.Parameter(torch.randn(hidden, dim, generator=generator) / dim**0.5)
         self.up = nn.Parameter(torch.zeros(dim, hidden))
-        self.affine = nn.ParameterDict()
+        # The tower owns its norms and this module; neither may own the other a second time.
+        self._tower: list[VisualTower] = []
+        self._norms: dict[str, nn.Parameter] = {}
         self._originals: dict[str, Tensor] = {}
         self._hook: Any = None
 
     @classmethod
-    def attach(cls, tower: VisualTower, *, generator: Generator) -> Self:
-        """Put a new bottleneck on a visual tower."""
-        device = tower.mean.device
-        adapter = cls(_output_dim(tower), generator).to(device)
+    def attach(cls, tower: VisualTower, *, generator: Generator) -> "Bottleneck":
+        """Put a new bottleneck on a visual tower and let its norms learn."""
+        adapter = cls(_output_dim(tower), generator).to(tower.mean.device)
         for name, module in tower.network.named_modules():
             if isinstance(module, NORMS):
                 adapter._adopt(name, module)
         adapter._hook = tower.network.register_forward_hook(
             lambda _, __, output: adapter._correct(output)
         )
+        adapter._tower.append(tower)
+        tower.adapter = adapter
         return adapter
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002  # torch's signature
+        """Yield what learns: the bottleneck and the tower's norm scales and shifts."""
+        yield from super().parameters(recurse)
+        yield from self._norms.values()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the bottleneck and the norms' values."""
+        norms = {f"{NORM}{name}": value.detach() for name, value in self._norms.items()}
+        return {**self.state_dict(), **norms}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        own = {name: value for name, value in tensors.items() if not name.startswith(NORM)}
+        self.load_state_dict(own)
+        with torch.no_grad():
+            for name, parameter in self._norms.items():
+                parameter.copy_(tensors[f"{NORM}{name}"])
+
+    def merge(self) -> None:
+        """Stay: bottleneck and norms are part of the tower's state already."""
 
     def detach(self) -> None:
         """Take the bottleneck off and give the norms their own values back."""
         self._hook.remove()
+        self._tower.pop().adapter = None
         with torch.no_grad():
-            for key, original in self._originals.items():
-                self.affine[key].copy_(original)
-                self.affine[key].requires_grad_(requires_grad=False)
+            for name, parameter in self._norms.items():
+                parameter.copy_(self._originals[name])
+                parameter.requires_grad_(requires_grad=False)
 
     def _adopt(self, name: str, module: nn.Module) -> None:
-        """Let a norm's own scale and shift learn, remembering what they were."""
+        """Let a norm's scale and shift learn, remembering what they were."""
         for part, parameter in module.named_parameters(recurse=False):
-            key = f"{name}.{part}".replace(".", "/")  # a ParameterDict key has no dots
-            self._originals[key] = parameter.detach().clone()
-            self.affine[key] = parameter.requires_grad_()
+            self._originals[f"{name}.{part}"] = parameter.detach().clone()
+            self._norms[f"{name}.{part}"] = parameter.requires_grad_()
 
     def _correct(self, feature: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         v = F.normalize(feature.float(), dim=1)
@@ -65,6 +91,5 @@ class Bottleneck(nn.Module):
 
 def _output_dim(tower: VisualTower) -> int:
     size = tower.preprocess.size
-    pixels = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     with torch.no_grad():
-        return tower(pixels).shape[1]
+        return tower(torch.zeros(1, size, size, 3, dtype=torch.uint8)).shape[1]

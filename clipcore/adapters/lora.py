@@ -1,7 +1,7 @@
 """Low-rank adaptation of the query and value projections of a ViT."""
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -39,7 +39,7 @@ class Lora(nn.Module):
     @classmethod
     def attach(
         cls, tower: VisualTower, *, generator: Generator, rank: int = 8, alpha: float | None = None
-    ) -> Self:
+    ) -> "Lora":
         """Put new updates of the given rank on an open_clip ViT; `alpha` defaults to the rank."""
         network: Any = tower.network
         attentions = [block.attn for block in network.transformer.resblocks]
@@ -51,10 +51,25 @@ class Lora(nn.Module):
             lora.updates.append(update)
         return lora
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the low-rank factors."""
+        return dict(self.state_dict())
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        self.load_state_dict(tensors)
+
+    def merge(self) -> None:
+        """Add the updates to the tower's weights for good."""
+        self._remove(keep=True)
+
     def detach(self) -> None:
         """Take the updates off; the tower has its own weights again."""
+        self._remove(keep=False)
+
+    def _remove(self, *, keep: bool) -> None:
         for attention in self._attentions:
             parametrize.remove_parametrizations(
-                attention, "in_proj_weight", leave_parametrized=False
+                attention, "in_proj_weight", leave_parametrized=keep
             )
         self._attentions = []

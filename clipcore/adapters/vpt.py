@@ -1,7 +1,7 @@
 """Deep visual prompt tuning: fresh learned tokens for every block of a ViT."""
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,9 +23,10 @@ class VisualPrompts(nn.Module):
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(num_blocks, num_prompts, width))
         self._hooks: list[Any] = []
+        self._tower: list[VisualTower] = []  # in a list: the tower owns the prompts, not they it
 
     @classmethod
-    def attach(cls, tower: VisualTower, *, generator: Generator, num_prompts: int = 20) -> Self:
+    def attach(cls, tower: VisualTower, *, generator: Generator, num_prompts: int = 20) -> "VisualPrompts":
         """Put new prompts, uniform as in VPT's code, on an open_clip ViT."""
         network: Any = tower.network
         blocks = network.transformer.resblocks
@@ -36,14 +37,28 @@ class VisualPrompts(nn.Module):
             drawn = torch.rand(prompts.tokens.shape, generator=generator)
             prompts.tokens.copy_((2 * drawn - 1) * limit)
         prompts.to(network.conv1.weight.device)
+        prompts._tower.append(tower)
         prompts._hook(blocks)
+        tower.adapter = prompts
         return prompts
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the prompts."""
+        return dict(self.state_dict())
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        self.load_state_dict(tensors)
+
+    def merge(self) -> None:
+        """Stay: the prompts are part of the tower's state already."""
 
     def detach(self) -> None:
         """Take the prompts off the tower."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self._tower.pop().adapter = None
 
     def _hook(self, blocks: nn.ModuleList) -> None:
         for index, block in enumerate(blocks):

@@ -47,13 +47,13 @@ class Peer(nn.Module):
         """Return what was learned, by name."""
         return {
             **checkpoint.prefixed("prompts", self.prompts.state_dict()),
-            **checkpoint.prefixed("adapter", self.adapter.state_dict()),
+            **checkpoint.prefixed("adapter", self.adapter.tensors()),
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
         self.prompts.load_state_dict(checkpoint.under("prompts", tensors))
-        self.adapter.load_state_dict(checkpoint.under("adapter", tensors))
+        self.adapter.restore(checkpoint.under("adapter", tensors))
 
 
 def train_peer(  # noqa: PLR0913  # each is one choice of the paper

@@ -1,3 +1,25 @@
+"""Backbones that come with the package, so that a first run needs no network."""
+
 from pathlib import Path
-DEFAULT="lite0-wordnet"
-def path(name): return Path(__file__).parent/name
+
+DEFAULT = "lite0-wordnet"  # for a person's own photos
+
+_FOLDER = Path(__file__).parent
+_CONFIG = "open_clip_config.json"
+
+
+class UnknownEmbeddedBackbone(ValueError):
+    """A name that no backbone of this package has."""
+
+
+def path(name: str) -> Path:
+    """Return the folder of an embedded backbone, in open_clip's `local-dir:` layout.
+
+    Raises:
+        UnknownEmbeddedBackbone: no folder of that name holds a backbone.
+    """
+    known = sorted(config.parent.name for config in _FOLDER.glob(f"*/{_CONFIG}"))
+    if name not in known:
+        msg = f"no embedded backbone is called {name!r}; take one of: {', '.join(known) or 'none'}"
+        raise UnknownEmbeddedBackbone(msg)
+    return _FOLDER / name

@@ -1,0 +1,67 @@
+# make demo   install, then adapt the embedded CLIP to handwritten digits without labels
+# make test   install, then run the tests
+# make lint   format, lint, types, import contracts, declared dependencies
+# make bench  measure speed and memory against named peers
+#
+# The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
+# target but `lock` opens a connection. PYTHON=python3.12 picks another interpreter.
+
+PYTHON ?= python3
+ARGS ?=
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV = $(shell command -v uv || echo $(BIN)/uv)
+WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
+
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: install demo test lint bench lock venv packages clean
+
+demo: install
+	$(BIN)/coft demo $(ARGS)
+
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+bench: install
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# An environment that runs and was made here is kept; it is filled again when the pins change.
+install:
+	@{ $(BIN)/python -c "import sys; assert sys.version_info >= (3, 11)" 2>/dev/null \
+		&& grep -qF "$(CURDIR)/.venv" $(BIN)/activate; } || $(MAKE) --no-print-directory venv
+	@test "$$(cat .venv/installed 2>/dev/null)" = "$(WANTED)" \
+		|| $(MAKE) --no-print-directory packages
+
+venv:
+	@$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11)" 2>/dev/null \
+		|| { echo "coft needs Python 3.11 or newer as '$(PYTHON)'; name one: make PYTHON=python3.12"; \
+		exit 1; }
+	@command -v uv >/dev/null || $(PYTHON) -c "import venv, ensurepip" 2>/dev/null \
+		|| { echo "'$(PYTHON)' cannot make environments. On Debian: apt-get install python3-venv make"; \
+		exit 1; }
+	rm -rf .venv
+	@if command -v uv >/dev/null; then uv venv --quiet --python $(PYTHON) .venv; \
+		else $(PYTHON) -m venv .venv; fi
+
+packages:
+	@echo "Installing coft and its pinned dependencies into .venv: once, some GB with PyTorch."
+	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(UV) pip install --python $(BIN)/python --requirement requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@echo "$(WANTED)" > .venv/installed
+
+# New versions, one a line, no addresses. Afterwards: make test.
+lock: install
+	$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,51 @@
+"""Collaborative fine-tuning (CoFT), from a pool of unlabelled images to a registered model."""
+
+from prefect import flow
+
+from tasks.adapt import adapt_peers
+from tasks.combine import combine, zero_shot_model
+from tasks.embed import embed_pool, find_backbone
+from tasks.evaluate import evaluate
+from tasks.finetune import finetune_each
+from tasks.health import assess
+from tasks.label import cross_filter, label_zero_shot, most_confident
+from tasks.pool import open_pool
+from tasks.predict import predict_pool
+from tasks.publish import publish, register, tracked
+from tasks.specs import CoftSpec, RunSummary, Stages
+
+
+@flow(name="coft")
+def coft(spec: CoftSpec) -> RunSummary:
+    """Run CoFT (https://arxiv.org/abs/2602.04337) from unlabelled images to a registered model.
+
+    Each line is a step of the paper. Each value is a reference to finished files, so the flow
+    carries no tensors, and a second run goes on where the first one stopped.
+    """
+    pool = open_pool(spec.pool, spec.runtime)
+    backbone = find_backbone(spec.backbone)
+    with tracked(spec, pool, backbone) as run:
+        images = embed_pool(pool, backbone, spec)
+        zero_shot = label_zero_shot(images, pool, backbone, spec)
+        stages = Stages(pool=pool, backbone=backbone, images=images, zero_shot=zero_shot)
+        if spec.method == "zero-shot":
+            model = zero_shot_model(zero_shot, pool, backbone, spec)
+        else:
+            # Phase I: two peers, seeded apart, learn prompts and an adapter from the surest labels.
+            confident = most_confident(zero_shot, images, pool, spec)
+            peers = adapt_peers(confident, pool, backbone, spec, run)
+
+            # Collaboration: each peer labels the pool; the other keeps what it holds to be right.
+            features = tuple(embed_pool(pool, backbone, spec, peer=peer) for peer in peers)
+            clean = cross_filter(peers, features, pool, spec)
+
+            # Phase II: each clean set trains one whole visual tower and its linear head.
+            networks = finetune_each(clean, peers, pool, backbone, spec, run)
+            model = combine(networks, pool, backbone, spec)
+            stages = stages.adapted(confident, peers, features, clean, networks)
+
+        predictions = predict_pool(model, pool, spec)
+        evaluation = evaluate(stages, predictions, spec)
+        model = assess(model, stages, predictions, evaluation)
+        registered = register(run, model, evaluation, name=spec.register_as)
+        return publish(run, spec, stages, predictions, evaluation, model, registered)

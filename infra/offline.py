@@ -1,0 +1,89 @@
+"""Keep every library quiet: no telemetry, no cloud metadata probes, no port open to the network.
+
+`apply` sets the switches that are environment variables, and never overrides a person's own value.
+Ray has habits without a switch; `local_ray` holds them back while a local Ray starts. What was seen
+on the wire, with and without this module, is in infra/README.md.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
+RAY_HOME = Path(__file__).parent / "ray_home"
+RAY_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name; "0" acts on Linux too
+RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def quiet_environment() -> dict[str, str]:
+    """Return the switches as environment variables, for a process or for Ray's `env_vars`."""
+    return {
+        "DO_NOT_TRACK": "1",  # Prefect's client, huggingface_hub, and others that honour it
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # the server's heartbeat
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow takes DO_NOT_TRACK only if it says "true"
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # `ray start` still posts one report, that says "disabled"; it goes to a closed port.
+        "RAY_USAGE_STATS_REPORT_URL": CLOSED_PORT,
+    }
+
+
+def apply() -> None:
+    """Set the switches that this process lacks. Call it before prefect, ray or mlflow load."""
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def local_ray() -> Iterator[None]:
+    """Hold Ray to this machine while `ray.init(address="local")` runs inside the block.
+
+    Three things differ from a bare `ray.init`:
+
+    - Ray's dashboard process, which runs even with `include_dashboard=False`, asks the metadata
+      addresses of three clouds where it is, unless `~/ray_bootstrap_config.yaml` says it. That
+      process, and no other, gets `infra/ray_home` as its home; a person's own is not touched.
+    - Ray finds its address with a socket towards a public one. Here it takes loopback, as it does
+      on macOS.
+    - The cluster takes a token made for this process, where Ray would write one into the home
+      folder. A person's own `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` wins.
+    """
+    # Here, because infra is imported where Ray is not wanted, and before it may be imported.
+    from ray._private import ray_constants, services  # noqa: PLC0415
+    from ray._raylet import Config  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    apply()
+    if not os.environ.keys() & set(RAY_TOKEN_VARIABLES):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        Config.initialize("")  # Ray read its environment when it was imported
+    with (
+        patch.object(services, "start_ray_process", _held_back(services.start_ray_process)),
+        patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
+    ):
+        yield
+
+
+def _held_back(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap Ray's process starter: all stay on loopback, and the dashboard has `ray_home` at `~`."""
+
+    def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
+        variables = {**(options.pop("env_updates", None) or {}), RAY_CLUSTER_SWITCH: "0"}
+        if process_type == "dashboard":
+            variables |= _home_variables()
+        return start(command, process_type, env_updates=variables, **options)
+
+    return start_ray_process
+
+
+def _home_variables() -> dict[str, str]:
+    """Return another home, and where the token file of the true one is, if Ray would use that."""
+    variables = {"HOME": str(RAY_HOME)}
+    token_file = Path.home() / ".ray" / "auth_token"
+    if token_file.exists() and not os.environ.keys() & set(RAY_TOKEN_VARIABLES[1:]):
+        variables["RAY_AUTH_TOKEN_PATH"] = str(token_file)
+    return variables

@@ -1,0 +1,34 @@
+"""Addresses and folders of this place, read once from the environment."""
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where runs of coft go when the command line does not say: `COFT_*` and three known names.
+
+    An empty variable counts as absent, so that `PREFECT_API_URL= coft adapt ...` runs locally.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="COFT_", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
+
+    workspace: str = Field("coft-workspace", description="Folder or fsspec URI of all results.")
+    ray_address: str | None = Field(
+        None,
+        validation_alias=AliasChoices("COFT_RAY_ADDRESS", "RAY_ADDRESS"),
+        description="A cluster to join, such as 'auto'; absent, Ray starts in the process.",
+    )
+    num_actors: int | None = Field(None, gt=0, description="Embedding actors; default by device.")
+    num_gpus: float = Field(0, ge=0, description="GPUs of each actor; fractions share one.")
+    prefect_api_url: str | None = Field(
+        None,
+        validation_alias="PREFECT_API_URL",
+        description="A Prefect server; absent, Prefect starts one for the run.",
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_TRACKING_URI",
+        description="An MLflow server or database; absent, SQLite in the workspace.",
+    )

@@ -1,0 +1,1 @@
+"""How a step runs: a Prefect task outside, Ray inside, results in files."""

@@ -1,0 +1,172 @@
+"""Ray: join or start it, check what a stage asks for, and run work with a bound on it in flight."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayTaskError
+
+from infra import offline
+from tasks.progress import say
+from tasks.specs import InputError, RuntimeSpec
+
+POLL_SECONDS = 5.0
+IN_FLIGHT_PER_ACTOR = 2  # one at work, one waiting: the actor never idles, memory stays bounded
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each actor of a stage holds while it lives."""
+
+    num_actors: int
+    num_cpus: float
+    num_gpus: float
+
+    @property
+    def device(self) -> str:
+        """Return the torch device that the actor works on."""
+        return "cuda" if self.num_gpus else "cpu"
+
+
+def ensure_ray(runtime: RuntimeSpec) -> None:
+    """Join the cluster at `ray_address`, or start one in this process; do nothing when connected.
+
+    What this process did not start it never shuts down; what it started ends with the process.
+    """
+    if ray.is_initialized():
+        return
+    environment = {"env_vars": offline.quiet_environment()}
+    options: dict[str, Any] = {"runtime_env": environment, "log_to_driver": False}
+    if runtime.ray_address:
+        ray.init(address=runtime.ray_address, **options)
+        return
+    with offline.local_ray():
+        ray.init(address="local", include_dashboard=False, logging_level="ERROR", **options)
+
+
+def shares(runtime: RuntimeSpec, *, most: int | None = None, split: int = 1) -> Share:
+    """Return how many actors a stage gets and what each holds.
+
+    Args:
+        runtime: May fix the number of actors and the GPUs of each.
+        most: The most actors that the stage can use.
+        split: Into how many a single device is divided when the stage needs actors side by side.
+
+    Raises:
+        InputError: more was asked for than the cluster has, which would wait forever.
+    """
+    have = ray.cluster_resources()
+    gpus, cpus = have.get("GPU", 0.0), have.get("CPU", 1.0)
+    if runtime.num_gpus * (runtime.num_actors or 1) > gpus:
+        raise InputError(
+            f"Asked for {runtime.num_actors or 1} actors with {runtime.num_gpus:g} GPUs each, but "
+            f"the Ray cluster has {gpus:g}. Lower --num-gpus or --num-actors, or name a cluster "
+            "with --ray-address."
+        )
+    if gpus:
+        each = runtime.num_gpus or (1.0 if gpus >= split else gpus / split)
+        number = runtime.num_actors or max(1, int(gpus / each))
+    else:
+        each = 0.0
+        number = runtime.num_actors or max(split, int(cpus) // 8)
+    number = min(number, most) if most else number
+    return Share(max(1, number), max(1.0, cpus // number), each)
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    items: Sequence[tuple[Any, ...]],
+    *,
+    runtime: RuntimeSpec,
+    num_cpus: float = 1,
+) -> Iterator[tuple[int, Any]]:
+    """Run a function once per item, anywhere in the cluster; yield (position, result) as they end.
+
+    At most two items per core are in flight. A lost worker is replaced and its item is run again,
+    so the function must be idempotent. Its own exceptions reach the caller as they are.
+    """
+    ensure_ray(runtime)
+    remote = ray.remote(num_cpus=num_cpus, max_retries=RETRIES)(function)
+    width = max(2, int(2 * ray.cluster_resources().get("CPU", 1) / num_cpus))
+    waiting = deque(enumerate(items))
+    running: dict[Any, int] = {}
+    while waiting or running:
+        while waiting and len(running) < width:
+            position, item = waiting.popleft()
+            running[remote.remote(*item)] = position
+        for reference in _finished(running):
+            yield running.pop(reference), result(reference)
+
+
+@contextmanager
+def actors(
+    actor_class: type, arguments: Iterable[tuple[Any, ...]], share: Share
+) -> Iterator[list[Any]]:
+    """Start one actor per argument tuple for the time of the block; a dead one is restarted."""
+    remote = ray.remote(
+        num_cpus=share.num_cpus,
+        num_gpus=share.num_gpus,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(int(share.num_cpus))}},
+    )(actor_class)
+    started = [remote.remote(*values) for values in arguments]
+    try:
+        yield started
+    finally:
+        for actor in started:
+            ray.kill(actor)
+
+
+def run_on_actors(
+    pool: Sequence[Any], method: str, items: Sequence[tuple[Any, ...]]
+) -> Iterator[tuple[int, Any]]:
+    """Hand items to whichever actor is free; yield (position, result) as they end.
+
+    When an actor's node runs out of memory, that actor gets no more work and the others go on.
+    """
+    free = deque(actor for actor in pool for _ in range(IN_FLIGHT_PER_ACTOR))
+    waiting = deque(enumerate(items))
+    running: dict[Any, tuple[int, Any]] = {}
+    retired: set[Any] = set()
+    while waiting or running:
+        while waiting and free:
+            actor = free.popleft()
+            position, item = waiting.popleft()
+            running[getattr(actor, method).remote(*item)] = (position, actor)
+        for reference in _finished(running):
+            position, actor = running.pop(reference)
+            try:
+                value = result(reference)
+            except OutOfMemoryError:
+                retired.add(actor)
+                if len(retired) == len(pool):
+                    raise
+                say("A worker ran out of memory; going on with fewer workers.")
+                waiting.append((position, items[position]))
+                free = deque(other for other in free if other not in retired)
+                continue
+            if actor not in retired:
+                free.append(actor)
+            yield position, value
+
+
+def _finished(running: dict[Any, Any]) -> list[Any]:
+    ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
+    return list(ready)
+
+
+def result(reference: Any) -> Any:
+    """Return a finished result; raise what the worker raised, without Ray's wrapping."""
+    try:
+        return ray.get(reference)
+    except OutOfMemoryError:
+        raise
+    except RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from error
+        raise

@@ -1,0 +1,150 @@
+"""Embed the pool: one Prefect task for the stage, Ray actors that hold the tower for its shards."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from clipcore import precision
+from tasks import shards
+from tasks.pixels import BatchSize, batches, distinct_images
+from tasks.progress import say
+from tasks.quarantine import Quarantined
+from tasks.specs import (
+    BackboneRef,
+    BackboneSpec,
+    CoftSpec,
+    EmbeddingsRef,
+    InputError,
+    PeerRef,
+    PoolRef,
+    PoolSpec,
+)
+from tasks.stage import once, step
+from tasks.sweep import QUARANTINE, sweep
+from tasks.towers import describe, load_visual
+from tasks.vectors import fixed_size_list
+
+KIND = "embeddings"
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What every actor of one embedding stage is told."""
+
+    backbone: BackboneRef
+    weights: str | None
+    folder: str
+    digest: str
+    batch_size: int
+    limits: PoolSpec
+
+
+class EmbedActor:
+    """A visual tower that stays loaded and turns shards of the pool into shards of embeddings."""
+
+    def __init__(self, job: EmbedJob, device: str) -> None:
+        self.job = job
+        self.batch_size = BatchSize(job.batch_size)
+        self.tower = load_visual(job.backbone.name, job.weights, device=device)
+
+    def sweep_part(self, images_uri: str, name: str) -> int:
+        """Embed one part of the pool, and return how many images it has.
+
+        The quarantine is written first, so that the embeddings' existence proves both.
+        """
+        images = distinct_images(images_uri, ["image_id", "uri", "bytes"])
+        quarantined = Quarantined("embed")
+        features = np.zeros((images.num_rows, self.job.backbone.embed_dim), np.float32)
+        found = np.zeros(images.num_rows, bool)
+        for rows, pixels in batches(
+            images,
+            self.tower.preprocess,
+            quarantined,
+            batch_size=self.job.batch_size,
+            limits=self.job.limits,
+        ):
+            (encoded,) = self.batch_size.run(self._encode, pixels)
+            features[rows] = encoded.numpy()
+            found[rows] = True
+        ids = images["image_id"].filter(pa.array(found)).combine_chunks()
+        vectors = fixed_size_list(features[found])
+        if len(ids) + len(quarantined.rows) != images.num_rows:
+            raise AssertionError(f"{images_uri}: rows in and rows out of embedding differ")
+        self._write(name, pa.table({"image_id": ids, "embedding": vectors}), quarantined)
+        return images.num_rows
+
+    def _write(self, name: str, table: pa.Table, quarantined: Quarantined) -> None:
+        backbone = self.job.backbone
+        facts = {
+            "digest": self.job.digest,
+            "backbone": backbone.name,
+            "weights_sha256": backbone.weights_sha256,
+            "quick_gelu": str(backbone.quick_gelu),
+            "preprocess_hash": backbone.preprocess_hash,
+            "normalized": "True",
+        }
+        if quarantined.rows:
+            bad = shards.join(self.job.folder, QUARANTINE, name)
+            shards.write_table(bad, quarantined.table(), facts)
+        shards.write_table(shards.join(self.job.folder, name), table, facts)
+
+    @torch.inference_mode()
+    def _encode(self, pixels: Tensor) -> tuple[Tensor]:
+        with precision.mixed(self.tower.mean.device, training=False):
+            return (self.tower(pixels).cpu(),)
+
+
+@step("find backbone")
+def find_backbone(spec: BackboneSpec) -> BackboneRef:
+    """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
+    found = describe(spec)
+    say(
+        f"Backbone {found.name}: {found.kind} tower, {found.image_size} pixels, "
+        f"{found.embed_dim} dimensions, weights {found.weights_sha256[:12]}"
+    )
+    return found
+
+
+@step("embed pool")
+def embed_pool(
+    pool: PoolRef, backbone: BackboneRef, spec: CoftSpec, *, peer: PeerRef | None = None
+) -> EmbeddingsRef:
+    """Write the image features of every shard of the pool, by the backbone or by a trained peer.
+
+    A shard that exists is finished; a retry or a second run computes only what is missing.
+
+    Raises:
+        InputError: no image of the pool could be decoded.
+    """
+    limits, runtime = spec.pool, spec.runtime
+    who = f"peer {peer.peer}" if peer else backbone.name
+    digest = shards.fingerprint(
+        KIND, pool.digest, backbone, peer and peer.digest, limits.max_pixels, limits.max_bytes
+    )
+    folder = shards.join(runtime.workspace, KIND, digest)
+    weights = peer.uri if peer else None
+    job = EmbedJob(backbone, weights, folder, digest, runtime.batch_size, limits)
+    manifest, resumed = once(
+        folder,
+        kind=KIND,
+        digest=digest,
+        label=f"Embed with {who}",
+        compute=lambda: sweep(EmbedActor, job, pool, runtime, label=f"Embed with {who}"),
+    )
+    if manifest.rows == 0:
+        raise InputError(
+            f"None of the {pool.rows:,} images could be decoded; {folder}/{QUARANTINE} says why."
+        )
+    return EmbeddingsRef(
+        uri=folder,
+        digest=digest,
+        rows=manifest.rows,
+        seconds=manifest.seconds,
+        resumed=resumed,
+        dim=backbone.embed_dim,
+        num_quarantined=int(str(manifest.facts["quarantined"])),
+        model=who,
+    )

@@ -1,0 +1,7 @@
+"""Label the pool: zero-shot, the most confident for Phase I, then two peers judging each other."""
+
+from tasks.label.confident import most_confident
+from tasks.label.judge import cross_filter, held_out
+from tasks.label.zero_shot import label_zero_shot, read_zero_shot
+
+__all__ = ["cross_filter", "held_out", "label_zero_shot", "most_confident", "read_zero_shot"]

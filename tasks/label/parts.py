@@ -1,0 +1,147 @@
+"""What every labelling shares: the columns, one task for each part, the best over all parts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from clipcore import cleaning
+from tasks import shards
+from tasks.cluster import run_tasks
+from tasks.progress import progress, say
+from tasks.shards import Part
+from tasks.specs import LabelsRef, RuntimeSpec
+from tasks.stage import Outcome, once, part_uris
+
+KIND = "labels"
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("source", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float32()),
+        ("gap", pa.float32()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best rows of one shard, by class: at most a few per class, so they fit in memory."""
+
+    shard: int
+    image_ids: list[str]
+    labels: Tensor
+    scores: Tensor
+
+
+def candidates(
+    ids: Any, labels: Tensor, scores: Tensor, number: int, num_classes: int, per_class: int
+) -> Candidates:
+    chosen = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
+    picked = [ids[position].as_py() for position in chosen.tolist()]
+    return Candidates(number, picked, labels[chosen], scores[chosen])
+
+
+def merge_top(found: list[Candidates], *, num_classes: int, per_class: int) -> dict[str, int]:
+    """Return image id -> label of the best over all shards; the best of bests is exact."""
+    found = sorted(found, key=lambda candidates: candidates.shard)
+    ids = [image for candidates in found for image in candidates.image_ids]
+    if not ids:
+        return {}
+    labels = torch.cat([candidates.labels for candidates in found])
+    scores = torch.cat([candidates.scores for candidates in found])
+    best = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
+    return {ids[position]: int(labels[position]) for position in best.tolist()}
+
+
+def only_pool(table: pa.Table, pool_uri: str, number: int) -> pa.Table:
+    """Drop the rows of the test split: they are never trained on, nor counted in choosing."""
+    images = shards.read_table(part_uris(pool_uri)[number], ["image_id", "split", "duplicate_of"])
+    keep = pc.and_(pc.equal(images["split"], "pool"), images["duplicate_of"].is_null())
+    return table.filter(
+        pc.is_in(table["image_id"], images.filter(keep)["image_id"].combine_chunks())
+    )
+
+
+def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:
+    return [classes[label] for label in labels.tolist()]
+
+
+def class_numbers(classes: Sequence[str], names: Any) -> Tensor:
+    positions = pc.index_in(names, pa.array(classes, pa.string())).to_numpy().astype(np.int64)
+    return torch.from_numpy(positions)
+
+
+def labels_table(  # noqa: PLR0913  # the columns of the contract
+    ids: Any,
+    source: str,
+    names: list[str],
+    confidence: Tensor,
+    gap: Tensor | None,
+    kept: np.ndarray,
+    reasons: list[str] | None,
+) -> pa.Table:
+    rows = len(names)
+    columns = [
+        ids,
+        pa.array([source] * rows),
+        pa.array(names, pa.string()),
+        pa.array(confidence.numpy(), pa.float32()),
+        pa.nulls(rows, pa.float32()) if gap is None else pa.array(gap.numpy(), pa.float32()),
+        pa.array(kept),
+        pa.array(reasons or [""] * rows, pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def write_part(folder: str, digest: str, number: int, table: pa.Table) -> tuple[str, int, int]:
+    name = shards.part_name(number, digest)
+    shards.write_table(shards.join(folder, name), table, {"digest": digest})
+    return name, table.num_rows, int(pc.sum(table["kept"]).as_py() or 0)
+
+
+def each_part(
+    function: Callable[..., tuple[str, int, int]],
+    items: Sequence[tuple[Any, ...]],
+    *,
+    label: str,
+    total: int,
+    runtime: RuntimeSpec,
+) -> Outcome:
+    """Run a function that writes one part and returns (name, rows, kept) for each item."""
+    results: dict[int, tuple[str, int, int]] = {}
+    with progress(label, total) as advance:
+        for position, result in run_tasks(function, items, runtime=runtime):
+            results[position] = result
+            advance(result[1])
+    ordered = [results[position] for position in range(len(items))]
+    return Outcome(
+        parts=[Part(name=name, rows=rows) for name, rows, _ in ordered],
+        facts={"kept": sum(kept for _, _, kept in ordered)},
+    )
+
+
+def labels_once(folder: str, digest: str, source: str, compute: Callable[[], Outcome]) -> LabelsRef:
+    """Compute a labelling, or find it finished."""
+    label = f"Labels {source}"
+    manifest, resumed = once(folder, kind=KIND, digest=digest, label=label, compute=compute)
+    kept = int(str(manifest.facts["kept"]))
+    say(f"{label}: {kept:,} of {manifest.rows:,} kept")
+    return LabelsRef(
+        uri=folder,
+        digest=digest,
+        rows=manifest.rows,
+        seconds=manifest.seconds,
+        resumed=resumed,
+        source=source,
+        num_kept=kept,
+    )

@@ -1,0 +1,95 @@
+"""How far a stage is: a bar on a terminal, plain lines elsewhere, an artifact in Prefect's UI."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_ARTIFACTS = 5.0
+
+Advance = Callable[[int], None]
+"""Called with the number of units that were finished since the last call."""
+
+
+@contextmanager
+def progress(label: str, total: int, *, unit: str = "images") -> Iterator[Advance]:
+    """Show a stage's progress for the time of the block."""
+    show = _bar if sys.stderr.isatty() else _lines
+    with _artifact(label, total) as to_prefect, show(label, total, unit) as to_person:
+
+        def advance(count: int) -> None:
+            to_person(count)
+            to_prefect(count)
+
+        yield advance
+
+
+def say(text: str) -> None:
+    """Tell the person one thing, on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+@contextmanager
+def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def _lines(label: str, total: int, unit: str) -> Iterator[Advance]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and done < total:
+            last = now
+            say(f"{label}: {done:,} of {total:,} {unit}, {done / (now - started):,.1f} a second")
+
+    yield advance
+    seconds = time.monotonic() - started
+    say(f"{label}: {done:,} {unit} in {seconds:,.1f} s")
+
+
+@contextmanager
+def _artifact(label: str, total: int) -> Iterator[Advance]:
+    """Mirror the progress in Prefect's UI, seldom enough to cost nothing."""
+    if TaskRunContext.get() is None or total == 0:
+        yield lambda _: None
+        return
+    artifact = create_progress_artifact(0.0, description=label)
+    done, last = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last >= SECONDS_BETWEEN_ARTIFACTS:
+            last = time.monotonic()
+            update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]
+
+    yield advance
+    update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]

@@ -1,0 +1,182 @@
+"""What a finished run leaves behind: an MLflow run, a registered model, a report, a summary."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.context import FlowRunContext
+
+from tasks import shards
+from tasks.evaluate import read_metrics
+from tasks.predict import features_of
+from tasks.progress import say
+from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
+from tasks.specs import (
+    BackboneRef,
+    CoftSpec,
+    EvaluationRef,
+    ModelRef,
+    PoolRef,
+    PredictionsRef,
+    Ref,
+    RunSummary,
+    Stages,
+)
+from tasks.stage import step
+from tasks.tracking import (
+    Run,
+    finish_run,
+    log_file,
+    log_metrics,
+    register_model,
+    start_run,
+    tracking_for,
+)
+
+EXPERIMENT = "coft"
+
+
+@contextmanager
+def tracked(spec: CoftSpec, pool: PoolRef, backbone: BackboneRef) -> Iterator[Run]:
+    """Open the MLflow run of this flow for the block, or go on with the one that was killed."""
+    inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
+    digest = shards.fingerprint("run", pool.digest, backbone, inputs)
+    run = start_run(
+        tracking_for(spec.runtime.workspace),
+        experiment=EXPERIMENT,
+        name=f"{spec.method}-{Path(spec.pool.images).stem or 'images'}",
+        digest=digest,
+        params=spec.model_dump(exclude={"command"}),
+    )
+    try:
+        yield run
+    except BaseException:
+        finish_run(run, "FAILED")
+        raise
+    finish_run(run)
+
+
+@step("register model")
+def register(
+    run: Run, model: ModelRef, evaluation: EvaluationRef, *, name: str | None
+) -> Registered | None:
+    """Record what was measured and, if a name was given, register the model with its evidence."""
+    accuracies = {
+        "zero_shot_accuracy": evaluation.zero_shot_accuracy,
+        "accuracy": evaluation.accuracy,
+    }
+    health = {f"health/{key}": value for key, value in model.health.items()}
+    log_metrics(run, {**accuracies, **health})
+    log_file(run, shards.join(evaluation.uri, "metrics.json"), folder="evaluation")
+    if name is None:
+        return None
+    evidence = {**accuracies, **model.health, "verdict": model.verdict}
+    registered = register_model(run, model.uri, name=name, healthy=model.healthy, evidence=evidence)
+    role = f", {', '.join(registered.aliases)}" if registered.aliases else ""
+    say(f"Registered {registered.uri}{role}")
+    return Registered(uri=registered.uri, version=registered.version)
+
+
+def publish(  # noqa: PLR0913  # everything that a run made
+    run: Run,
+    spec: CoftSpec,
+    stages: Stages,
+    predictions: PredictionsRef,
+    evaluation: EvaluationRef,
+    model: ModelRef,
+    registered: Registered | None,
+) -> RunSummary:
+    """Write the report, link it from the MLflow run and from Prefect, and sum the run up."""
+    inputs = ReportInputs(
+        spec=spec,
+        backbone=stages.backbone,
+        pool=stages.pool,
+        before=stages.images,
+        after=features_of(predictions, dim=stages.backbone.embed_dim),
+        zero_shot=stages.zero_shot,
+        confident=stages.confident,
+        clean=stages.clean,
+        peers=(*stages.peers, *stages.networks),
+        model=model,
+        predictions=predictions,
+        evaluation=evaluation,
+        stages=_stage_times(stages, predictions, evaluation, model),
+        run_id=run.run_id,
+        run_name=f"{spec.method} {run.run_id[:8]}",
+        registered=registered,
+    )
+    return _summarize(inputs, publish_report(run, inputs))
+
+
+@step("report")
+def publish_report(run: Run, inputs: ReportInputs) -> str:
+    """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
+    report = write_report.fn(inputs, inputs.spec.runtime)
+    uri = shards.join(report.uri, "report.html")
+    log_file(run, uri, folder="report")
+    if FlowRunContext.get() is not None:
+        create_markdown_artifact(summary_markdown(inputs), key="coft-result")
+        link = shards.absolute(uri)
+        link = link if "://" in link else Path(link).as_uri()
+        create_link_artifact(link=link, link_text="Report", key="coft-report")
+    say(f"Report: {uri}")
+    return uri
+
+
+def _stage_times(
+    stages: Stages, predictions: PredictionsRef, evaluation: EvaluationRef, model: ModelRef
+) -> tuple[StageTime, ...]:
+    """Return the time of each stage; one that ran once for each peer counts both."""
+    by_name: dict[str, tuple[Ref | None, ...]] = {
+        "pool": (stages.pool,),
+        "embed": (stages.images,),
+        "label": (stages.zero_shot, stages.confident),
+        "phase 1": stages.peers,
+        "embed with peers": stages.features,
+        "cross-filter": stages.clean,
+        "phase 2": stages.networks,
+        "guard": (model,),
+        "predict": (predictions,),
+        "evaluate": (evaluation,),
+    }
+    times = []
+    for name, refs in by_name.items():
+        found = [ref for ref in refs if ref is not None]
+        if found:
+            side_by_side = name.startswith("phase")  # both peers train at the same time
+            seconds = [ref.seconds for ref in found]
+            times.append(
+                StageTime(
+                    name=name,
+                    seconds=max(seconds) if side_by_side else sum(seconds),
+                    num_images=sum(ref.rows for ref in found),
+                    resumed=all(ref.resumed for ref in found),
+                )
+            )
+    return tuple(times)
+
+
+def _summarize(inputs: ReportInputs, report: str) -> RunSummary:
+    """Return what `--summary` writes."""
+    adapted = read_metrics(inputs.evaluation.uri)["adapted"]
+    seconds = {stage.name: round(stage.seconds, 3) for stage in inputs.stages}
+    registered = inputs.registered
+    return RunSummary(
+        method=inputs.spec.method,
+        backbone=inputs.backbone.name,
+        num_images=inputs.pool.num_pool + inputs.pool.num_test,
+        num_quarantined=inputs.pool.num_quarantined + inputs.before.num_quarantined,
+        zero_shot_accuracy=inputs.evaluation.zero_shot_accuracy,
+        accuracy=inputs.evaluation.accuracy,
+        per_class=adapted["per_class"] if adapted else {},
+        model_uri=registered.uri if registered else inputs.model.uri,
+        model_version=registered.version if registered else None,
+        run_id=inputs.run_id,
+        report=report,
+        seconds_by_stage=seconds,
+        total_seconds=round(sum(seconds.values()), 3),
+        images_per_second=round(inputs.before.rows / max(inputs.before.seconds, 1e-9), 1),
+        healthy=inputs.model.healthy,
+        verdict=inputs.model.verdict,
+    )

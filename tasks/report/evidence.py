@@ -1,0 +1,47 @@
+"""What several sections of a report need, read once."""
+
+from dataclasses import dataclass
+
+from tasks.report import reading, tables
+from tasks.report.inputs import ReportInputs
+from tasks.report.metrics import Metrics, read_metrics
+
+Section = dict[str, object]
+"""Plain values by the names that the template knows."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What several sections need, read once."""
+
+    inputs: ReportInputs
+    metrics: Metrics
+    fates: dict[str, list[reading.LabelCount]]
+    kept: dict[str, tables.KeptRow]
+
+    @property
+    def adapted(self) -> bool:
+        """Whether anything was trained."""
+        return self.inputs.spec.method != "zero-shot"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels told how good the models are."""
+        return self.metrics.best_known is not None
+
+
+def gather(inputs: ReportInputs) -> Evidence:
+    """Read the metrics and count the labels of the cross-filter, once for all sections."""
+    fates = {ref.source: reading.count_labels(ref) for ref in inputs.clean}
+    counts = [row for rows in fates.values() for row in rows]
+    kept = tables.kept_rows(inputs.pool.classes, counts) if inputs.clean else {}
+    return Evidence(inputs, measured(inputs), fates, kept)
+
+
+def measured(inputs: ReportInputs) -> Metrics:
+    """Return the metrics; where nothing was adapted there is one classifier, not two."""
+    metrics = read_metrics(inputs.evaluation)
+    if inputs.spec.method != "zero-shot":
+        return metrics
+    only = metrics.zero_shot or metrics.adapted
+    return metrics.model_copy(update={"zero_shot": only, "adapted": None, "phase1": None})

@@ -1,0 +1,142 @@
+"""A few images per class, small enough to stand in the report."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image, ImageOps
+
+from clipcore.images import BadImage, decode
+from tasks.report import reading, words
+from tasks.report.reading import Example
+from tasks.report.tables import KeptRow
+from tasks.sources import read_images
+from tasks.specs import LabelsRef, PoolRef
+
+MAX_THUMBNAILS = 120
+MAX_CLASSES = 30
+_MAX_PER_STRIP = 6
+_MIN_PER_STRIP = 2
+DENSE = 3  # thumbnails a strip, at most, so that two classes fit beside each other
+_SIDE = 88  # pixels, both ways
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture with what is known of it; `right` is None where the truth is not known."""
+
+    image: str
+    alt: str
+    confidence: str
+    gap: str
+    truth: str | None
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Thumbnails of one class and one fate."""
+
+    label: str
+    kept: tuple[Thumbnail, ...]
+    rejected: tuple[Thumbnail, ...]
+
+
+def clean_gallery(
+    pool: PoolRef, clean: Sequence[LabelsRef], kept: Mapping[str, KeptRow], *, max_pixels: int
+) -> list[Strip]:
+    """Show, per class, the surest labels that were kept and the surest that were rejected."""
+    limit = per_strip(len(pool.classes))
+    chosen = choose_classes(pool.classes, {name: row.share or 0.0 for name, row in kept.items()})
+    found = [row for ref in clean for row in reading.pick_surest(ref, limit)]
+    found.sort(key=lambda row: (-row.confidence, row.image_id))
+    return _strips(pool, chosen, _first_of_each(found, chosen, limit), max_pixels)
+
+
+def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> list[Strip]:
+    """Show, per class, the surest labels (as kept) and the least sure ones (as rejected)."""
+    limit = per_strip(len(pool.classes))
+    chosen = choose_classes(pool.classes, {})
+    sure = [replace(row, kept=True) for row in reading.pick_surest(labels, limit)]
+    unsure = [replace(row, kept=False) for row in reading.pick_least_sure(labels, limit)]
+    sure.sort(key=lambda row: (-row.confidence, row.image_id))
+    unsure.sort(key=lambda row: (row.confidence, row.image_id))
+    return _strips(pool, chosen, _first_of_each(sure + unsure, chosen, limit), max_pixels)
+
+
+def choose_classes(classes: Sequence[str], shares: Mapping[str, float]) -> list[str]:
+    """Return at most 30 classes, evenly from the least kept to the most kept."""
+    if len(classes) <= MAX_CLASSES:
+        return list(classes)
+    ranked = sorted(classes, key=lambda name: (shares.get(name, -1.0), name))
+    step = (len(ranked) - 1) / (MAX_CLASSES - 1)
+    return [ranked[round(i * step)] for i in range(MAX_CLASSES)]
+
+
+def per_strip(num_classes: int) -> int:
+    """Return how many thumbnails of a class and a fate keep within all that may be shown."""
+    fair = MAX_THUMBNAILS // (2 * min(max(num_classes, 1), MAX_CLASSES))
+    return max(_MIN_PER_STRIP, min(_MAX_PER_STRIP, fair))
+
+
+def _first_of_each(rows: Sequence[Example], chosen: Sequence[str], limit: int) -> list[Example]:
+    """Keep the first `limit` images of each class and fate, none twice in a strip."""
+    taken: dict[tuple[str, bool], set[str]] = {}
+    result = []
+    for row in rows:
+        own = taken.setdefault((row.label, row.kept), set())
+        if row.label in chosen and row.image_id not in own and len(own) < limit:
+            own.add(row.image_id)
+            result.append(row)
+    return result
+
+
+def _strips(
+    pool: PoolRef, chosen: Sequence[str], rows: Sequence[Example], max_pixels: int
+) -> list[Strip]:
+    located = reading.locate(pool, rows)
+    images = thumbnails([row.uri for row in located], max_pixels=max_pixels)
+    shown: dict[tuple[str, bool], list[Thumbnail]] = {}
+    for row in located:
+        if image := images.get(row.uri):
+            shown.setdefault((row.label, row.kept), []).append(_caption(row, image))
+    return [
+        Strip(label, tuple(shown.get((label, True), ())), tuple(shown.get((label, False), ())))
+        for label in chosen
+    ]
+
+
+def _caption(row: Example, image: str) -> Thumbnail:
+    right = None if row.truth is None else row.truth == row.label
+    truth = "" if row.truth is None else f", in truth {row.truth}"
+    return Thumbnail(
+        image=image,
+        alt=f"labelled {row.label} by {words.source(row.source)}{truth}",
+        confidence=words.percent(row.confidence, 0),
+        gap="" if row.gap is None else words.number(row.gap),
+        truth=row.truth,
+        right=right,
+    )
+
+
+def thumbnails(uris: Sequence[str], *, max_pixels: int) -> dict[str, str]:
+    """Return data URIs of small JPEGs by image URI; images that cannot be read are left out."""
+    wanted = list(dict.fromkeys(uris))
+    found = {}
+    for index, data in read_images(wanted):
+        if isinstance(data, bytes):
+            try:
+                found[wanted[index]] = thumbnail(decode(data, max_pixels=max_pixels))
+            except BadImage:  # it was readable when it was embedded; a gap is the honest picture
+                continue
+    return found
+
+
+def thumbnail(image: Image.Image) -> str:
+    """Return the middle square of an image, as the model saw it, as a small JPEG data URI."""
+    square = ImageOps.fit(image, (_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    square.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,53 @@
+"""What the report is made from: references to the finished files of one run, and its times."""
+
+from pydantic import Field
+
+from tasks.specs import (
+    BackboneRef,
+    CoftSpec,
+    EmbeddingsRef,
+    EvaluationRef,
+    LabelsRef,
+    ModelRef,
+    PeerRef,
+    PoolRef,
+    PredictionsRef,
+    Spec,
+)
+
+
+class StageTime(Spec):
+    """How long a stage took: now, or when it was computed if this run found it finished."""
+
+    name: str
+    seconds: float = Field(ge=0)
+    num_images: int = Field(default=0, ge=0, description="Images it went through; 0: unknown.")
+    resumed: bool = False
+
+
+class Registered(Spec):
+    """Where the registry keeps the model."""
+
+    uri: str
+    version: str | None = None
+
+
+class ReportInputs(Spec):
+    """Everything a report tells of; what a method does not have is None or empty."""
+
+    spec: CoftSpec
+    backbone: BackboneRef
+    pool: PoolRef
+    before: EmbeddingsRef
+    after: EmbeddingsRef | None = None
+    zero_shot: LabelsRef
+    confident: LabelsRef | None = None
+    clean: tuple[LabelsRef, ...] = ()
+    peers: tuple[PeerRef, ...] = Field(default=(), description="Of both phases, in any order.")
+    model: ModelRef
+    predictions: PredictionsRef | None = Field(default=None, description="Of the adapted model.")
+    evaluation: EvaluationRef
+    stages: tuple[StageTime, ...] = ()
+    run_id: str = ""
+    run_name: str = ""
+    registered: Registered | None = None

@@ -1,0 +1,95 @@
+"""A stage is computed once: what its manifest lists is finished, whoever computed it and when."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+from pydantic import JsonValue
+
+from tasks import shards
+from tasks.progress import say
+from tasks.shards import Manifest, Part
+from tasks.specs import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function the Prefect task of a stage.
+
+    Prefect's result cache is off: files are the only record of being done, so that the two can
+    never disagree. A retry therefore goes on where the failure was. What a person has to correct
+    is not tried again.
+    """
+    return task(
+        name=name,
+        cache_policy=NO_CACHE,
+        retries=retries,
+        retry_delay_seconds=5,
+        retry_condition_fn=_may_pass,
+    )
+
+
+def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    return not isinstance(state.result(raise_on_failure=False), InputError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The parts that a stage wrote, in order, and what else its manifest should say."""
+
+    parts: Sequence[Part]
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+def once(
+    folder: str, *, kind: str, digest: str, label: str, compute: Callable[[], Outcome]
+) -> tuple[Manifest, bool]:
+    """Return the manifest of a stage and whether an earlier run had finished it.
+
+    `compute` writes the parts; the manifest comes last. What it raises leaves no manifest, so the
+    next run goes on from the parts that exist.
+    """
+    if manifest := shards.read_manifest(folder):
+        say(f"{label}: finished before")
+        return manifest, True
+    started = time.monotonic()
+    outcome = compute()
+    manifest = Manifest(
+        kind=kind,
+        digest=digest,
+        schema_version=shards.SCHEMA_VERSION,
+        code_version=shards.code_version(),
+        parts=tuple(outcome.parts),
+        rows=sum(part.rows for part in outcome.parts),
+        seconds=time.monotonic() - started,
+        facts=dict(outcome.facts),
+    )
+    shards.write_manifest(folder, manifest)
+    return manifest, False
+
+
+def finished(folder: str) -> Manifest:
+    """Return the manifest of a stage that must be finished.
+
+    Raises:
+        ShardMismatch: it is not.
+    """
+    manifest = shards.read_manifest(folder)
+    if manifest is None:
+        raise shards.ShardMismatch(
+            f"{shards.redact(folder)}: expected a finished stage, found no manifest; "
+            "run the same command again."
+        )
+    return manifest
+
+
+def part_uris(folder: str) -> list[str]:
+    """Return the URIs of the parts of a finished stage, in order."""
+    return [shards.join(folder, part.name) for part in finished(folder).parts]

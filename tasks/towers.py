@@ -1,0 +1,119 @@
+"""The visual towers of a run by where their weights are: original, of a peer, or fine-tuned."""
+
+from typing import Any
+
+import torch
+
+from clipcore import adapters, backbone, checkpoint
+from clipcore.adapters import Adapter
+from clipcore.backbone import Backbone, MissingWeights, UnsupportedBackbone, VisualTower
+from clipcore.coft.phase1 import Peer
+from clipcore.coft.phase2 import Network, new_network
+from clipcore.prompts import ContextTooLong, DualPrompts
+from clipcore.seeding import generator
+from tasks import shards
+from tasks.specs import BackboneRef, BackboneSpec, InputError, Phase1Spec, Phase2Spec
+
+WEIGHTS = "weights.safetensors"
+
+
+def load_backbone(name: str, *, device: str = "cpu") -> Backbone:
+    """Load a backbone; what a person got wrong becomes an InputError."""
+    try:
+        return backbone.load(name, device=device)
+    except (UnsupportedBackbone, MissingWeights, KeyError) as error:
+        raise InputError(str(error)) from error
+
+
+def describe(spec: BackboneSpec) -> BackboneRef:
+    """Return the identity of a backbone, having loaded it once to know that it fits."""
+    loaded = load_backbone(spec.name)
+    return BackboneRef(
+        name=spec.name,
+        kind=loaded.visual.kind,
+        embed_dim=loaded.embed_dim,
+        image_size=loaded.visual.preprocess.size,
+        quick_gelu=bool(loaded.config.get("quick_gelu", False)),
+        weights_sha256=loaded.weights_sha256(),
+        preprocess_hash=loaded.visual.preprocess.digest(),
+    )
+
+
+def new_peer(
+    name: str, classes: tuple[str, ...], spec: Phase1Spec, *, seed: int, peer: int, device: str
+) -> Peer:
+    """Return an untrained peer; its seed and number alone decide how it starts."""
+    loaded = load_backbone(name, device=device)
+    draws = generator(seed, "phase1", peer)
+    try:
+        prompts = DualPrompts(
+            loaded,
+            classes,
+            generator=draws,
+            num_context_tokens=spec.num_context_tokens,
+            memory_mb=spec.text_memory_mb,
+        )
+        adapter = adapters.attach(
+            loaded.visual,
+            spec.adapter,
+            generator=draws,
+            num_visual_prompts=spec.num_visual_prompts,
+            lora_rank=spec.lora_rank,
+        )
+    except (ContextTooLong, UnsupportedBackbone) as error:
+        raise InputError(str(error)) from error
+    return Peer(loaded, prompts, adapter)
+
+
+def load_visual(name: str, weights: str | None, *, device: str) -> VisualTower:
+    """Return the backbone's visual tower, with the adapter of a Phase I peer's folder on it."""
+    tower = load_backbone(name, device=device).visual
+    if weights is not None:
+        _attach_learned(tower, weights)
+    return tower.eval()
+
+
+def read_class_embeddings(folder: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Return a Phase I peer's positive and negative class embeddings and the logit scale."""
+    with shards.local_copy(shards.join(folder, WEIGHTS)) as path:
+        tensors, _ = checkpoint.read(str(path))
+    return tensors["positive"], tensors["negative"], float(tensors["logit_scale"])
+
+
+def start_network(name: str, peer: str, spec: Phase2Spec, *, device: str) -> Network:
+    """Return the network that Phase II starts from, with a head from a peer's positive prompts.
+
+    Its tower is the peer's own (`start="phase1"`: it predicts exactly as the peer did), or CLIP's
+    with the original weights (`start="original"`, as the paper has it).
+    """
+    loaded = load_backbone(name, device=device)
+    if spec.start == "phase1":
+        _attach_learned(loaded.visual, peer).merge()
+    positive, _, scale = read_class_embeddings(peer)
+    return new_network(loaded.visual, positive.to(device), scale)
+
+
+def adapter_arguments(spec: Phase1Spec, kind: str, *, start: str) -> dict[str, Any] | None:
+    """Return how a served tower gets the adapter that its weights belong to; None for none."""
+    name = "bottleneck" if spec.adapter == "auto" and kind == "timm" else spec.adapter
+    if start != "phase1" or name == "lora":  # LoRA is merged into the weights
+        return None
+    return {
+        "name": "vpt" if name == "auto" else name,
+        "num_visual_prompts": spec.num_visual_prompts,
+    }
+
+
+def _attach_learned(tower: VisualTower, weights: str) -> Adapter:
+    with shards.local_copy(shards.join(weights, WEIGHTS)) as path:
+        tensors, header = checkpoint.read(str(path))
+    spec = Phase1Spec.model_validate(header["spec"])
+    adapter = adapters.attach(
+        tower,
+        spec.adapter,
+        generator=torch.Generator(),
+        num_visual_prompts=spec.num_visual_prompts,
+        lora_rank=spec.lora_rank,
+    )
+    adapter.restore(checkpoint.under("adapter", tensors))
+    return adapter

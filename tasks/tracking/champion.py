@@ -1,0 +1,149 @@
+"""Who is champion: the gate, the way back, and the files of a version.
+
+A version becomes `candidate` when the label-free health of its run passes. `promote` makes it
+`champion` and keeps the former one as `previous`; `rollback` brings that back. What the decision
+rests on stands in the tags and the description of the version.
+"""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.specs import InputError
+from tasks.tracking.packaging import BUNDLE
+from tasks.tracking.store import Tracking, connect, registry_uri
+from tasks.tracking.versions import (
+    CANDIDATE,
+    CHAMPION,
+    PREVIOUS,
+    TAG,
+    RegisteredModel,
+    aliases_of,
+    describe,
+    numbers,
+)
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
+
+
+class UnhealthyModel(InputError):
+    """A version whose evidence does not allow it to become champion."""
+
+
+def promote(
+    tracking: Tracking, name: str, version: str | None = None, *, force: bool = False
+) -> RegisteredModel:
+    """Make a version champion, the candidate by default; the former champion becomes previous.
+
+    Promoting the champion again changes nothing.
+
+    Raises:
+        UnhealthyModel: the evidence speaks against it, and `force` was not given.
+        InputError: there is no such model, version or candidate.
+    """
+    aliases = aliases_of(tracking, name)
+    chosen = version or aliases.get(CANDIDATE)
+    if chosen is None:
+        msg = f"{name!r} has no candidate; name a version, one of {numbers(tracking, name)}"
+        raise InputError(msg)
+    model = describe(tracking, name, chosen)
+    if aliases.get(CHAMPION) == chosen:
+        return model
+    if not model.healthy and not force:
+        raise UnhealthyModel(_refusal(model))
+    client = connect(tracking)
+    _stamp(tracking, model, "promoted" if model.healthy else "promoted_by_force")
+    # In this order: a crash in between leaves a champion at all times.
+    if CHAMPION in aliases:
+        client.set_registered_model_alias(name, PREVIOUS, aliases[CHAMPION])
+    client.set_registered_model_alias(name, CHAMPION, chosen)
+    if aliases.get(CANDIDATE) == chosen:
+        client.delete_registered_model_alias(name, CANDIDATE)
+    return describe(tracking, name, chosen)
+
+
+def rollback(tracking: Tracking, name: str) -> RegisteredModel:
+    """Make the previous version champion again.
+
+    No version is previous afterwards, so that a second rollback cannot bring the bad one back.
+
+    Raises:
+        InputError: there is no such model, or no previous version.
+    """
+    aliases = aliases_of(tracking, name)
+    if PREVIOUS not in aliases:
+        msg = f"{name!r} has no previous champion to return to; `coft models promote {name}`"
+        raise InputError(f"{msg} takes a version, one of {numbers(tracking, name)}")
+    client = connect(tracking)
+    if CHAMPION in aliases:
+        _stamp(tracking, describe(tracking, name, aliases[CHAMPION]), "rolled_back")
+    client.set_registered_model_alias(name, CHAMPION, aliases[PREVIOUS])
+    client.delete_registered_model_alias(name, PREVIOUS)
+    return describe(tracking, name, aliases[PREVIOUS])
+
+
+def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None) -> Path:
+    """Return the bundle folder of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Args:
+        tracking: The store.
+        model_uri: Which version.
+        into: Folder for the files of a remote registry, a new temporary one by default. Files
+            that are on this machine already are used where they lie.
+
+    Raises:
+        InputError: a URI of another form, an unknown model, version or alias, or a model that was
+            not registered by coft.
+    """
+    name, version = _resolve(tracking, model_uri)
+    # Slow to import, see store.connect.
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+    from mlflow.models import Model  # noqa: PLC0415
+
+    folder = Path(
+        download_artifacts(
+            # Not "models:/...", which MLflow looks up in the store of the process, not in ours.
+            artifact_uri=connect(tracking).get_model_version_download_uri(name, version),
+            dst_path=str(into) if into else None,
+            tracking_uri=tracking.uri,
+            registry_uri=registry_uri(tracking),
+        )
+    )
+    flavor = Model.load(str(folder)).flavors.get("python_function", {})
+    inside = flavor.get("artifacts", {}).get(BUNDLE, {}).get("path", "")
+    bundle = (folder / str(inside)).resolve()
+    if not inside or not bundle.is_relative_to(folder.resolve()):
+        msg = f"{model_uri} is not a classifier of coft: expected an artifact {BUNDLE!r} in it"
+        raise InputError(msg)
+    return bundle
+
+
+def _refusal(model: RegisteredModel) -> str:
+    found = "; ".join(f"{key} {value}" for key, value in model.evidence.items())
+    why = "its health check failed" if model.healthy is False else "it has no health evidence"
+    return (
+        f"version {model.version} of {model.name!r} may not become champion: {why}"
+        f"{f' ({found})' if found else ''}; look at its report, then use --force if you must"
+    )
+
+
+def _stamp(tracking: Tracking, model: RegisteredModel, event: str) -> None:
+    """Leave the time of an event on a version, for whoever asks later."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connect(tracking).set_model_version_tag(model.name, model.version, f"{TAG}{event}", now)
+
+
+def _resolve(tracking: Tracking, model_uri: str) -> tuple[str, str]:
+    match = _URI.fullmatch(model_uri)
+    if match is None:
+        msg = f"expected models:/NAME@ALIAS or models:/NAME/VERSION, got {model_uri!r}"
+        raise InputError(msg)
+    name, alias = match["name"], match["alias"]
+    if alias is None:
+        return name, describe(tracking, name, match["version"]).version
+    aliases = aliases_of(tracking, name)
+    if alias not in aliases:
+        known = ", ".join(sorted(aliases)) or "none"
+        msg = f"{name!r} has no {alias}, only {known}; `coft models list` shows its versions"
+        raise InputError(msg)
+    return name, aliases[alias]

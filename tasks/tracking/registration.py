@@ -1,0 +1,121 @@
+"""Put a bundle into the model registry, once, with the evidence that decides its future."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.shards import local_copy
+from tasks.tracking.packaging import bundle_digest, check_bundle, write_model
+from tasks.tracking.redaction import redact_fields
+from tasks.tracking.runs import Run
+from tasks.tracking.store import connect
+from tasks.tracking.versions import (
+    CANDIDATE,
+    CHAMPION,
+    DIGEST,
+    HEALTHY,
+    TAG,
+    RegisteredModel,
+    aliases_of,
+    check_name,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+_MAX_TAG = 4000  # characters; MLflow takes 5000
+
+
+def register_model(
+    run: Run, bundle: str | Path, *, name: str, healthy: bool, evidence: Mapping[str, object]
+) -> RegisteredModel:
+    """Register a bundle as a version of `name`; the same bundle of the same run only once.
+
+    A run that was killed half way finds what it had done: files that were recorded are not
+    recorded again, a version that exists is returned.
+
+    Args:
+        run: The open run that made the bundle.
+        bundle: Folder that `save_classifier` wrote, local or in a bucket.
+        name: Of the model in the registry; made when it is not there.
+        healthy: Whether the version may become candidate.
+        evidence: Why or why not; becomes tags `coft.<name>` and the description of the version.
+
+    Raises:
+        InputError: a name that MLflow does not take, or a folder that is not a clean bundle.
+    """
+    check_name(name)
+    client = connect(run.tracking)
+    with local_copy(str(bundle)) as folder:
+        check_bundle(folder)
+        digest = bundle_digest(folder)
+        version = _find_version(run, name, digest)
+        if version is None:
+            logged = _find_logged(run, digest) or _log_model(run, folder, name, digest)
+            version = _create_version(run, name, logged, _tags(digest, evidence, healthy=healthy))
+    number = str(version.version)  # some stores count in numbers
+    if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
+        client.set_registered_model_alias(name, CANDIDATE, number)
+    return describe(run.tracking, name, number)
+
+
+def _find_version(run: Run, name: str, digest: str) -> "ModelVersion | None":
+    found = connect(run.tracking).search_model_versions(f"name = '{name}'")
+    same = (v for v in found if v.run_id == run.run_id and v.tags.get(DIGEST) == digest)
+    return next(same, None)
+
+
+def _find_logged(run: Run, digest: str) -> "LoggedModel | None":
+    """Find the files of a run that was killed before it made the version."""
+    found = connect(run.tracking).search_logged_models(
+        [run.experiment_id],
+        filter_string=f"source_run_id = '{run.run_id}' and tags.`{DIGEST}` = '{digest}'",
+    )
+    return next((model for model in found if model.status == "READY"), None)
+
+
+def _log_model(run: Run, bundle: Path, name: str, digest: str) -> "LoggedModel":
+    """Record the model folder under the run. READY comes last: its files are complete."""
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 # slow to import
+
+    client = connect(run.tracking)
+    logged = client.create_logged_model(
+        run.experiment_id, name=name, source_run_id=run.run_id, tags={DIGEST: digest}
+    )
+    with tempfile.TemporaryDirectory(prefix="coft-") as folder:
+        target = Path(folder) / "model"
+        write_model(target, bundle, logged)
+        client.log_model_artifacts(logged.model_id, str(target))
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _create_version(
+    run: Run, name: str, logged: "LoggedModel", tags: dict[str, str]
+) -> "ModelVersion":
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 # slow to import
+
+    client = connect(run.tracking)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # Tags are given with the version, not after it: there is none without its evidence. The source
+    # is a place, because MLflow looks up "models:/m-..." in the store of the process, not in ours.
+    return client.create_model_version(
+        name,
+        logged.artifact_location,
+        run.run_id,
+        tags=tags,
+        description="\n".join(f"- {key.removeprefix(TAG)}: {tags[key]}" for key in tags),
+        model_id=logged.model_id,
+    )
+
+
+def _tags(digest: str, evidence: Mapping[str, object], *, healthy: bool) -> dict[str, str]:
+    fields = {f"{TAG}{key}": text[:_MAX_TAG] for key, text in redact_fields(evidence).items()}
+    return {**fields, HEALTHY: str(healthy).lower(), DIGEST: digest}

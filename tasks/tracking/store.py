@@ -1,0 +1,140 @@
+"""Where runs and models are recorded: the database of the workspace, or a server that is named."""
+
+import functools
+import logging
+import os
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from infra import offline
+from tasks.shards import is_local, local_path
+from tasks.specs import InputError, Spec
+from tasks.tracking.redaction import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_PATIENCE = 5.0  # seconds for a server to say that it is there; MLflow itself would take minutes
+
+logger = logging.getLogger(__name__)
+
+
+class Tracking(Spec):
+    """An MLflow store, and where its experiments keep their files."""
+
+    uri: str = Field(repr=False)  # may hold a password
+    artifacts: str | None = Field(None, description="For new experiments; None: the server knows.")
+    note: str = Field("", description="What a person should know about this choice.")
+
+
+def tracking_for(workspace: str) -> Tracking:
+    """Choose the store of a workspace; nothing is opened or made yet.
+
+    `MLFLOW_TRACKING_URI` wins. Otherwise a local workspace keeps its runs in its own `mlflow.db`
+    and `artifacts/`. A bucket cannot hold a database, so its runs go to this machine's data folder
+    (`~/.local/share/coft`), where only this machine sees them; the note says so.
+    """
+    home = local_path(workspace).absolute() if is_local(workspace) else _data_home()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri:
+        artifacts = _folder_uri(home) if uri.startswith(_DATABASES) else None
+        return Tracking(uri=uri, artifacts=artifacts, note=f"MLflow runs go to {redact(uri)}")
+    note = f"MLflow runs go to {home / 'mlflow.db'}"
+    if not is_local(workspace):
+        note += (
+            f", because the bucket {redact(workspace)} cannot hold a database; set"
+            " MLFLOW_TRACKING_URI to a server, so that other machines see and continue these runs"
+        )
+    return Tracking(uri=f"sqlite:///{home / 'mlflow.db'}", artifacts=_folder_uri(home), note=note)
+
+
+def check_reachable(tracking: Tracking) -> None:
+    """Raise InputError when the store is a server that does not answer within seconds."""
+    if not tracking.uri.startswith(("http://", "https://")):
+        return
+    url = f"{tracking.uri.rstrip('/')}/health"
+    try:
+        with urllib.request.urlopen(_without_user(url), timeout=_PATIENCE):  # noqa: S310 # http only
+            return
+    except urllib.error.HTTPError as error:
+        if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return  # it answers; who may do what is told by the first real request
+        reason: object = error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+    msg = (
+        f"the MLflow server {redact(tracking.uri)} does not answer ({reason}); start it, or unset"
+        " MLFLOW_TRACKING_URI to keep runs in the workspace"
+    )
+    raise InputError(msg)
+
+
+@functools.cache
+def connect(tracking: Tracking) -> "MlflowClient":
+    """Open the store, once a process; a new database gets its tables.
+
+    Raises:
+        InputError: the folder cannot be written, the server does not answer, or MLflow refuses
+            the URI.
+    """
+    check_reachable(tracking)
+    _make_folder(tracking.uri)
+    offline.apply()
+    # MLflow's own bars and links would land between the lines of a command's output.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Here and not on top: it takes seconds, and the switches above must come first.
+    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    for noisy in ("mlflow", "alembic"):  # a page of migrations for each new database
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        client = MlflowClient(tracking.uri, registry_uri(tracking))
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        msg = f"MLflow cannot use {redact(tracking.uri)}: {redact(error.message)}"
+        raise InputError(msg) from error
+    logger.info(tracking.note)
+    return client
+
+
+def registry_uri(tracking: Tracking) -> str:
+    """Return where models are registered: beside the runs, unless `MLFLOW_REGISTRY_URI` is set."""
+    return os.environ.get("MLFLOW_REGISTRY_URI") or tracking.uri
+
+
+def _make_folder(uri: str) -> None:
+    if not uri.startswith("sqlite:///"):
+        return
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make {folder} for the MLflow database ({error.strerror}); name a workspace"
+        raise InputError(f"{msg} that you may write to") from error
+    if not os.access(folder, os.W_OK):
+        msg = f"cannot write the MLflow database to {folder}; name a workspace that you may write"
+        raise InputError(msg)
+
+
+def _data_home() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "coft"
+
+
+def _folder_uri(home: Path) -> str:
+    return (home / "artifacts").as_uri()
+
+
+def _without_user(url: str) -> str:
+    # urllib takes "user:password@host" for a host name.
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

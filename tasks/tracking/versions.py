@@ -1,0 +1,114 @@
+"""Versions in the model registry, as a person sees them: evidence, aliases, address."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tasks.specs import InputError, Spec
+from tasks.tracking.store import Tracking, connect
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+TAG = "coft."  # prefix of our tags on a version
+DIGEST, HEALTHY = f"{TAG}bundle", f"{TAG}healthy"
+_NAME = re.compile(r"[^/:.%\"'\\\s][^/:%\"'\\]*")
+
+
+class RegisteredModel(Spec):
+    """A version in the registry, and what is known of it."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    healthy: bool | None  # None: registered by something else, without evidence
+    evidence: dict[str, str]
+    run_id: str
+    digest: str
+    created: datetime
+
+    @property
+    def uri(self) -> str:
+        """Address for `mlflow models serve` and `coft predict`."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def list_models(tracking: Tracking, name: str | None = None) -> list[RegisteredModel]:
+    """Return the versions of one model, or of all, newest first within each name.
+
+    Raises:
+        InputError: there is no model of that name.
+    """
+    client = connect(tracking)
+    aliases = {name: aliases_of(tracking, name)} if name else _all_aliases(tracking)
+    models = [
+        _from_version(version, aliases[each])
+        for each in aliases
+        for version in client.search_model_versions(f"name = '{each}'")
+    ]
+    return sorted(models, key=lambda model: (model.name, -int(model.version)))
+
+
+def describe(tracking: Tracking, name: str, version: str) -> RegisteredModel:
+    """Return one version; raises InputError that names the versions when there is no such."""
+    for model in (models := list_models(tracking, name)):
+        if model.version == version:
+            return model
+    known = ", ".join(model.version for model in models) or "none"
+    msg = f"{name!r} has no version {version!r}, only {known}"
+    raise InputError(msg)
+
+
+def check_name(name: str) -> str:
+    """Return the name, or raise InputError when MLflow would not take it."""
+    if not _NAME.fullmatch(name):
+        msg = f"expected a model name without / : % quotes and leading dots, got {name!r}"
+        raise InputError(msg)
+    return name
+
+
+def aliases_of(tracking: Tracking, name: str) -> dict[str, str]:
+    """Return alias to version. Raises InputError that names the models when there is no such."""
+    found = connect(tracking).search_registered_models(f"name = '{check_name(name)}'")
+    if found:
+        return _texts(found[0].aliases)
+    names = ", ".join(sorted(_all_aliases(tracking)))
+    msg = f"no model {name!r} in the registry, which has {names or 'none yet'}"
+    raise InputError(f"{msg}; `coft adapt --register {name}` makes one")
+
+
+def numbers(tracking: Tracking, name: str) -> str:
+    """Name the versions of a model for a message."""
+    return ", ".join(model.version for model in list_models(tracking, name)) or "none"
+
+
+def _all_aliases(tracking: Tracking) -> dict[str, dict[str, str]]:
+    """Return the aliases of every model by its name."""
+    client = connect(tracking)
+    page = client.search_registered_models()
+    models = list(page)
+    while page.token:
+        page = client.search_registered_models(page_token=page.token)
+        models.extend(page)
+    return {model.name: _texts(model.aliases) for model in models}
+
+
+def _texts(aliases: Mapping[str, object]) -> dict[str, str]:
+    return {alias: str(version) for alias, version in aliases.items()}  # some stores have numbers
+
+
+def _from_version(version: "ModelVersion", aliases: dict[str, str]) -> RegisteredModel:
+    tags = dict(version.tags)
+    healthy = tags.pop(HEALTHY, None)
+    return RegisteredModel(
+        name=version.name,
+        version=str(version.version),
+        aliases=tuple(sorted(a for a, number in aliases.items() if number == str(version.version))),
+        healthy=None if healthy is None else healthy == "true",
+        run_id=version.run_id or "",
+        digest=tags.pop(DIGEST, ""),
+        evidence={key.removeprefix(TAG): tags[key] for key in tags if key.startswith(TAG)},
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+    )

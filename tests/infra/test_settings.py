@@ -1,0 +1,151 @@
+"""Settings come from the environment and stay; the switches are set and never override."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from infra import offline
+from infra.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_settings_have_defaults_for_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings()
+    assert settings.workspace == "coft-workspace"
+    assert settings.ray_address is None
+    assert settings.prefect_api_url is None
+    assert settings.mlflow_tracking_uri is None
+    assert settings.num_gpus == 0
+
+
+def test_settings_read_their_own_names_and_three_known_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COFT_WORKSPACE", "s3://bucket/work")
+    monkeypatch.setenv("COFT_NUM_GPUS", "0.5")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    settings = Settings()
+    assert settings.workspace == "s3://bucket/work"
+    assert settings.num_gpus == 0.5
+    assert settings.ray_address == "auto"
+    assert settings.prefect_api_url == "http://127.0.0.1:4200/api"
+    assert settings.mlflow_tracking_uri == "http://127.0.0.1:5000"
+
+
+def test_own_name_wins_over_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("COFT_RAY_ADDRESS", "10.0.0.1:6379")
+    assert Settings().ray_address == "10.0.0.1:6379"
+
+
+def test_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setenv("COFT_WORKSPACE", "")
+    assert Settings().prefect_api_url is None
+    assert Settings().workspace == "coft-workspace"
+
+
+def test_settings_are_frozen_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().workspace = "elsewhere"  # type: ignore[misc]
+    monkeypatch.setenv("COFT_NUM_GPUS", "-1")
+    with pytest.raises(ValidationError, match="num_gpus"):
+        Settings()
+
+
+def test_switches_are_set_but_a_persons_own_value_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in offline.quiet_environment():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    offline.apply()
+    switched = {name: os.environ[name] for name in offline.quiet_environment()}
+    assert switched == offline.quiet_environment() | {"RAY_USAGE_STATS_ENABLED": "1"}
+
+
+def test_libraries_read_the_switches_as_meant() -> None:
+    """Ask each library, in a process that applied the switches first, whether it would report."""
+    program = """
+from infra import offline
+offline.apply()
+import huggingface_hub.constants, mlflow.telemetry.utils, prefect.settings
+from prefect._internal.analytics.enabled import is_telemetry_enabled
+from ray._common.usage import usage_lib
+print([
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY,
+    mlflow.telemetry.utils.is_telemetry_disabled(),
+    not prefect.settings.get_current_settings().server.analytics_enabled,
+    not is_telemetry_enabled(),
+    not usage_lib.usage_stats_enabled(),
+    usage_lib._usage_stats_report_url() == offline.CLOSED_PORT,
+])
+"""
+    bare = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in offline.quiet_environment() and name != "CI"
+    }
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=bare, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines()[-1] == str([True] * 6)
+
+
+def test_work_pool_gives_its_runs_the_switches() -> None:
+    pool = json.loads((ROOT / "infra/work-pool.json").read_text())
+    assert pool["variables"]["properties"]["env"]["default"] == offline.quiet_environment()
+
+
+def test_local_ray_takes_a_token_of_its_own_unless_a_person_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in offline.RAY_TOKEN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with offline.local_ray():
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_ray_stays_on_loopback_and_its_dashboard_has_another_home() -> None:
+    """Ask the kernel: what Ray's processes listen on, and where the dashboard's home is."""
+    import psutil
+    import ray
+
+    family = psutil.Process().children(recursive=True)
+    dashboard = [p for p in family if any("dashboard.py" in part for part in p.cmdline())]
+    assert [p.environ()["HOME"] for p in dashboard] == [str(offline.RAY_HOME)]
+    others = [p for p in family if p not in dashboard and "raylet" in p.name()]
+    assert others
+    assert all(p.environ().get("HOME") == os.environ.get("HOME") for p in others)
+    heard = {
+        connection.laddr.ip
+        for process in family
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert heard
+    assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+
+
+def test_ray_still_reads_the_file_that_stops_its_probes() -> None:
+    """Ray's own reader, given the shipped file, names a provider without a request."""
+    from ray._common.usage import usage_lib
+
+    report = usage_lib.get_cluster_config_to_report(
+        str(offline.RAY_HOME / "ray_bootstrap_config.yaml")
+    )
+    assert report.cloud_provider == "local"

@@ -1,0 +1,54 @@
+"""A real classifier of the smallest ViT that open_clip builds: random weights, three classes."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clipcore.backbone import build_visual
+from clipcore.classifier import save_classifier
+from clipcore.coft.phase2 import Network
+from clipcore.images import Preprocess
+
+CLASSES = ("ant", "bee", "cat")
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {
+        "image_size": 16,
+        "patch_size": 8,
+        "layers": 2,
+        "width": 32,
+        "head_width": 16,
+    },
+}
+PREPROCESS = Preprocess(size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def save_tiny_classifier(folder: Path, *, seed: int = 0, members: int = 2) -> Path:
+    """Write a bundle whose weights follow from the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    states = []
+    for _ in range(members):
+        network = Network(build_visual(CONFIG, PREPROCESS), num_classes=len(CLASSES), dim=16)
+        for parameter in network.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
+        states.append(network.state_dict())
+    save_classifier(
+        folder,
+        states,
+        classes=CLASSES,
+        config=CONFIG,
+        preprocess=PREPROCESS,
+        facts={"seed": seed},
+    )
+    return folder
+
+
+def encoded_image(seed: int, format: str = "PNG") -> bytes:  # noqa: A002
+    """Return an image file of 24 x 20 random pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=format)
+    return buffer.getvalue()

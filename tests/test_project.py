@@ -1,0 +1,153 @@
+"""The project as a whole: pins that hold, deployments that exist, files that name no machine."""
+
+import importlib
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements.lock").read_text().splitlines()
+SKIPPED_FOLDERS = {"build", "dist", "coft-workspace", "coft-demo"}
+# In two halves, so that this file passes its own test.
+FORBIDDEN = [
+    "pypi" + ".org",
+    "files.python" + "hosted.org",
+    "download." + "pytorch.org",
+    "registry.npmjs" + ".org",
+    "deb." + "debian.org",
+    "quay" + ".io",
+    "ghcr" + ".io",
+    "/ro" + "ot/",
+    "/wo" + "rk/",
+    "/home/" + "user",
+]
+
+
+def _locked() -> dict[str, Requirement]:
+    return {canonicalize_name(line.name): line for line in map(Requirement, LOCK)}
+
+
+def _asked() -> list[Requirement]:
+    groups = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
+    return [Requirement(text) for text in groups]
+
+
+def _text_files() -> Iterator[Path]:
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(part.startswith(".") and part != ".ci" for part in parts[:-1])
+        built = SKIPPED_FOLDERS & set(parts) or any(part.endswith(".egg-info") for part in parts)
+        if path.is_file() and not hidden and not built:
+            yield path
+
+
+# --- requirements.lock ----------------------------------------------------------------------------
+
+
+def test_lock_holds_exact_versions_and_no_addresses() -> None:
+    exact = re.compile(r"^[a-z0-9][a-z0-9._-]*(\[[a-z,]+\])?==[^\s;]+( ; .+)?$")
+    assert [line for line in LOCK if not exact.match(line)] == []
+    assert not any("://" in line or " @ " in line for line in LOCK)
+
+
+@pytest.mark.parametrize("asked", _asked(), ids=lambda asked: asked.name)
+def test_lock_satisfies_what_the_project_asks_for(asked: Requirement) -> None:
+    pinned = _locked()[canonicalize_name(asked.name)]
+    version = next(iter(pinned.specifier)).version
+    assert asked.specifier.contains(version, prereleases=True)
+
+
+def test_lock_keeps_the_bounds_that_prefect_needs_and_does_not_state() -> None:
+    versions = {name: Version(next(iter(pin.specifier)).version) for name, pin in _locked().items()}
+    assert versions["fastapi"] < Version("0.151")
+    assert versions["sqlalchemy"] < Version("2.1")
+    assert "psutil" in versions
+
+
+def test_lock_leaves_out_what_nobody_uses() -> None:
+    assert not {"prefect-ray", "transformers", "lightning"} & _locked().keys()
+
+
+# --- Prefect works on these pins (neither `pip check` nor a plain flow shows that) ----------------
+
+
+def test_prefect_server_can_be_imported() -> None:
+    import prefect.server.api.server
+
+    assert prefect.server.api.server.create_app
+
+
+@pytest.mark.slow
+def test_deployed_cron_gets_scheduled_runs(prefect_session: str) -> None:
+    """With SQLAlchemy 2.1 everything else works and no schedule ever fires."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+    from prefect.client.schemas.schedules import CronSchedule
+
+    schedule = DeploymentScheduleCreate(
+        schedule=CronSchedule(cron="* * * * *", timezone="UTC"), active=True
+    )
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("cron-probe")
+        deployment = client.create_deployment(flow_id, "every-minute", schedules=[schedule])
+        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        deadline = monotonic() + 60
+        while not (runs := client.read_flow_runs(flow_run_filter=mine)) and monotonic() < deadline:
+            sleep(0.5)
+        client.delete_deployment(deployment)
+    assert runs, "the scheduler made no run of a cron within a minute"
+    assert {run.state_name for run in runs} == {"Scheduled"}
+    first = min(run.expected_start_time for run in runs if run.expected_start_time)
+    assert first - datetime.now(UTC) < timedelta(minutes=2)
+
+
+# --- prefect.yaml ---------------------------------------------------------------------------------
+
+
+def _deployments() -> list[dict[str, object]]:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert isinstance(deployments, list)
+    return deployments
+
+
+@pytest.mark.parametrize("deployment", _deployments(), ids=lambda one: str(one["name"]))
+def test_deployment_points_at_a_flow_that_takes_its_parameters(
+    deployment: dict[str, object],
+) -> None:
+    file, _, name = str(deployment["entrypoint"]).partition(":")
+    if not (ROOT / file).exists():
+        pytest.skip(f"{file} is not written yet")
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    flow = getattr(module, name)
+    parameters = flow.validate_parameters(deployment["parameters"])
+    assert parameters["spec"].pool.images
+
+
+def test_deployments_share_the_pool_that_infra_describes() -> None:
+    assert {one["work_pool"]["name"] for one in _deployments()} == {"coft"}  # type: ignore[index]
+    assert (ROOT / "infra/work-pool.json").exists()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in _text_files()
+        if path.stat().st_size < 2**20
+        for word in FORBIDDEN
+        if word.encode() in path.read_bytes()
+    ]
+    assert found == []
