@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from open_clip.model import _build_vision_tower
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from clipcore import embedded
@@ -38,12 +36,14 @@ class TextTower(nn.Module):
     sees what stands after it, and the feature is read at the end-of-text token.
     """
 
+    attn_mask: Tensor
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         text: Any = getattr(model, "text", model)
         self.token_embedding: nn.Embedding = text.token_embedding
         self.positional_embedding: nn.Parameter = text.positional_embedding
-        self.transformer: nn.Module = text.transformer
+        self.transformer: Any = text.transformer
         self.ln_final: nn.Module = text.ln_final
         self.text_projection: Any = text.text_projection
         self.context_length: int = text.context_length
@@ -68,12 +68,14 @@ class TextTower(nn.Module):
         Positions are added here.
         """
         length = embedded_tokens.shape[1]
-        x = embedded_tokens + self.positional_embedding[:length]
+        x: Tensor = embedded_tokens + self.positional_embedding[:length]
         x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
         x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])
         if isinstance(self.text_projection, nn.Linear):
-            return self.text_projection(x)
-        return x if self.text_projection is None else x @ self.text_projection
+            x = self.text_projection(x)
+        elif self.text_projection is not None:
+            x = x @ self.text_projection
+        return x
 
 
 class VisualTower(nn.Module):
@@ -84,12 +86,17 @@ class VisualTower(nn.Module):
     """
 
     adapter: nn.Module | None
+    mean: Tensor
+    inverse_std: Tensor
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, *, kind: Kind) -> None:
+    def __init__(
+        self, network: nn.Module, preprocess: Preprocess, *, kind: Kind, dim: int
+    ) -> None:
         super().__init__()
         self.network = network
         self.preprocess = preprocess
         self.kind = kind
+        self.dim = dim
         self.adapter = None
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         self.register_buffer("mean", (mean * 255).view(1, 3, 1, 1), persistent=False)
@@ -120,7 +127,9 @@ class Backbone(nn.Module):
         self.config = config
         network: Any = model.visual
         preprocess = read_preprocess(network.preprocess_cfg)
-        self.visual = VisualTower(network, preprocess, kind=_kind(config))
+        self.visual = VisualTower(
+            network, preprocess, kind=_kind(config), dim=config["embed_dim"]
+        )
         self.text = TextTower(model)
         self.log_logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self.text.context_length)
@@ -133,7 +142,7 @@ class Backbone(nn.Module):
     @property
     def embed_dim(self) -> int:
         """Return the number of channels that images and texts share."""
-        return int(self.config["embed_dim"])
+        return self.visual.dim
 
     @property
     def device(self) -> torch.device:
@@ -142,10 +151,11 @@ class Backbone(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:
         """Return token ids, zero-padded to the context length, on the backbone's device."""
-        return self._tokenizer(list(texts)).to(self.device)
+        tokens: Tensor = self._tokenizer(list(texts))
+        return tokens.to(self.device)
 
     def weights_sha256(self) -> str:
-        """Return the SHA-256 of names, shapes and values of all weights, whatever file they came in.
+        """Return the SHA-256 of all weights' names, shapes and values, whatever file held them.
 
         Adapters change it; ask before attaching one.
         """
@@ -202,6 +212,7 @@ def resolve(name: str) -> tuple[str, str | None]:
         )
     tags = list_pretrained_tags_by_model(model)
     if tag not in tags:
+        _check_not_mixed(model, tag)
         known = f"tags of {model}: {', '.join(tags)}" if tags else f"{model} has no published tag"
         raise MissingWeights(f"Backbone {name!r} names no known weights; {known}.")
     return model, tag
@@ -236,23 +247,23 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
         vision["timm_model_pretrained"] = False
     network = _build_vision_tower(
         config["embed_dim"],
-        vision,  # type: ignore[arg-type]  # open_clip turns it into its CLIPVisionCfg
+        vision,  # open_clip turns it into its CLIPVisionCfg
         quick_gelu=bool(config.get("quick_gelu", False)),
     )
-    return VisualTower(network, preprocess, kind=_kind(config))
+    return VisualTower(network, preprocess, kind=_kind(config), dim=config["embed_dim"])
 
 
 def read_preprocess(values: Mapping[str, Any]) -> Preprocess:
     """Read open_clip's preprocess configuration; raise UnsupportedBackbone for an unknown form."""
     size = values["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    resize_mode = values.get("resize_mode") or "shortest"
-    interpolation = values.get("interpolation") or "bicubic"
+    resize_mode: Any = values.get("resize_mode") or "shortest"
+    interpolation: Any = values.get("interpolation") or "bicubic"
     known = resize_mode in ("shortest", "squash") and interpolation in RESAMPLING
     if height != width or not known:
         raise UnsupportedBackbone(
-            f"Preprocessing is not supported: expected square crops, resized 'shortest' or 'squash' "
-            f"by {' or '.join(RESAMPLING)}; got {dict(values)}. {SUGGESTION}"
+            "Preprocessing is not supported: expected square crops, resized 'shortest' or "
+            f"'squash' by {' or '.join(RESAMPLING)}; got {dict(values)}. {SUGGESTION}"
         )
     return Preprocess(
         size=height,
@@ -280,35 +291,37 @@ def _read_config(source: str) -> dict[str, Any]:
 def _quick_gelu(source: str, tag: str | None, config: Mapping[str, Any]) -> bool:
     """Return the activation that the weights were trained with; a wrong one costs points silently.
 
-    A published tag knows. A plain configuration follows it; one that insists on QuickGELU for
-    weights trained without is a mistake of the person.
+    A published tag knows it, whatever the plain configuration says.
     """
-    configured = bool(config.get("quick_gelu", False))
-    published = get_pretrained_cfg(source, tag) if tag else {}
-    trained = bool(published.get("quick_gelu", False)) if published else configured
-    if configured and not trained:
-        plain = re.sub("-quickgelu$", "", source)
+    published = get_pretrained_cfg(source, tag) if tag else config
+    return bool(published.get("quick_gelu", False))
+
+
+def _check_not_mixed(model: str, tag: str) -> None:
+    """Raise UnsupportedBackbone for QuickGELU with weights that were trained without it."""
+    plain = model.removesuffix("-quickgelu")
+    if plain != model and tag in list_pretrained_tags_by_model(plain):
         raise UnsupportedBackbone(
-            f"Backbone '{source}/{tag}' mixes QuickGELU with weights that were trained without it, "
+            f"Backbone '{model}/{tag}' mixes QuickGELU with weights that were trained without it, "
             f"which is silently wrong. Use '{plain}/{tag}'."
         )
-    return trained
 
 
 def _create(source: str, tag: str | None, *, quick_gelu: bool, name: str) -> nn.Module:
     """Build and fill the model; safetensors or `weights_only`, so that no pickle is ever run."""
     try:
-        return open_clip.create_model(
+        model: nn.Module = open_clip.create_model(
             source,
             pretrained=tag,
             force_quick_gelu=quick_gelu,
             require_pretrained=True,
             weights_only=True,
         )
-    except (RuntimeError, OSError, ValueError, AssertionError, SafetensorError, KeyError) as error:
+    except Exception as error:  # open_clip, torch and pickle raise nearly anything on a bad file
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         hint = " HF_HUB_OFFLINE=1 forbids the download." if offline and tag else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingWeights(
             f"The weights of {name!r} cannot be loaded: {reason}.{hint}"
         ) from error
+    return model

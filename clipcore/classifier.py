@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -75,7 +76,7 @@ class Classifier:
         return self.probabilities(torch.from_numpy(pixels)).numpy()
 
 
-def save_classifier(
+def save_classifier(  # noqa: PLR0913  # what a classifier is made of
     folder: Path,
     members: Sequence[Mapping[str, Tensor]],
     *,
@@ -117,39 +118,49 @@ def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Clas
     """Load what `save_classifier` wrote; needs no network and runs no pickle.
 
     Raises:
-        BrokenModel: a file is missing, or the format is another one.
+        BrokenModel: a file is missing or incomplete, or the format is another one.
     """
     description = _read_description(folder)
-    preprocess = Preprocess(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in description["preprocess"].items()
-        }
+    try:
+        members = [_read_member(folder / name, description) for name in description["members"]]
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise BrokenModel(
+            f"{folder}: expected the files that {DESCRIPTION} names, complete; "
+            f"got {type(error).__name__}: {error}. Copy the whole folder again."
+        ) from error
+    return Classifier(
+        [member.to(device) for member in members],
+        classes=description["classes"],
+        facts=description["facts"],
     )
-    members = []
-    for name in description["members"]:
-        visual = build_visual(description["config"], preprocess)
-        if description["adapter"]:
-            adapters.attach(visual, generator=torch.Generator(), **description["adapter"])
-        network = Network(
-            visual,
-            num_classes=len(description["classes"]),
-            dim=description["config"]["embed_dim"],
-        )
-        network.load_state_dict(load_file(folder / name))
-        network.visual.network.to(memory_format=torch.channels_last)
-        members.append(network.requires_grad_(requires_grad=False).to(device))
-    return Classifier(members, classes=description["classes"], facts=description["facts"])
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise BrokenModel(f"{folder}: expected a coft model, {DESCRIPTION} is missing.")
-    description: dict[str, Any] = json.loads(path.read_text())
-    if description.get("format") != FORMAT:
+    try:
+        description: dict[str, Any] = json.loads(path.read_bytes())
+        found = description.get("format")
+    except (ValueError, AttributeError) as error:
+        raise BrokenModel(f"{path}: expected a JSON object: {error}.") from error
+    if found != FORMAT:
         raise BrokenModel(
-            f"{folder}: expected model format {FORMAT}, got {description.get('format')!r}. "
+            f"{folder}: expected model format {FORMAT}, got {found!r}. "
             "It was written by another version of coft."
         )
     return description
+
+
+def _read_member(path: Path, description: Mapping[str, Any]) -> Network:
+    values = description["preprocess"]
+    preprocess = Preprocess(
+        **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
+    )
+    visual = build_visual(description["config"], preprocess)
+    if description["adapter"]:
+        adapters.attach(visual, generator=torch.Generator(), **description["adapter"])
+    network = Network(visual, num_classes=len(description["classes"]), dim=visual.dim)
+    network.load_state_dict(load_file(path))
+    network.visual.network.to(memory_format=torch.channels_last)
+    return network.requires_grad_(requires_grad=False)

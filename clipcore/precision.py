@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether bf16 arithmetic is faster than fp32 on the device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001  # torch has no public name
 
 

@@ -28,6 +28,10 @@ class DualPrompts(nn.Module):
     memory does not grow with the number of classes; the values stay the same.
     """
 
+    start: Tensor
+    names: Tensor
+    ends: Tensor
+
     def __init__(
         self,
         backbone: Backbone,
@@ -90,7 +94,7 @@ class DualPrompts(nn.Module):
 
     def _fit_budget(self, memory_mb: int) -> int:
         """Return how many prompts may keep their activations at once; all, if they fit."""
-        blocks = len(self._text[0].transformer.resblocks)  # type: ignore[arg-type, union-attr]
+        blocks = len(self._text[0].transformer.resblocks)
         length = 1 + len(self.positive_context) + self.names.shape[1]
         per_prompt = blocks * length * self._text[0].width * BYTES_PER_CHANNEL
         fits = max(2, memory_mb * 2**20 // per_prompt)

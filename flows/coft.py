@@ -22,8 +22,8 @@ def coft(spec: CoftSpec) -> RunSummary:
     Each line is a step of the paper. Each value is a reference to finished files, so the flow
     carries no tensors, and a second run goes on where the first one stopped.
     """
-    pool = open_pool(spec.pool, spec.runtime)
     backbone = find_backbone(spec.backbone)
+    pool = open_pool(spec.pool, spec.runtime)
     with tracked(spec, pool, backbone) as run:
         images = embed_pool(pool, backbone, spec)
         zero_shot = label_zero_shot(images, pool, backbone, spec)

@@ -50,6 +50,15 @@ def list_sources(spec: PoolSpec) -> list[Source]:
     return [list_source(uri) for uri in (spec.images, spec.test) if uri is not None]
 
 
+def check_input(spec: PoolSpec) -> None:
+    """Refuse what a person has to correct about images, class names and labels, in a moment.
+
+    Lists the images and reads no image; `open_pool` finds the same and more.
+    """
+    sources = list_sources(spec)
+    check_labels(spec, sources, read_classes(spec, sources))
+
+
 def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:
     """Return the distinct names that `--labels` gives, sorted; nothing else of them is read.
 

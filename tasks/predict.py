@@ -1,17 +1,21 @@
 """Predict with a classifier: Ray actors over the parts of a pool, one row an image."""
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from clipcore.classifier import load_classifier
+from clipcore.classifier import DESCRIPTION, load_classifier
 from tasks import shards
 from tasks.pixels import BatchSize, batches, distinct_images
 from tasks.quarantine import Quarantined
 from tasks.specs import (
     CoftSpec,
     EmbeddingsRef,
+    InputError,
     ModelRef,
     PoolRef,
     PoolSpec,
@@ -20,6 +24,7 @@ from tasks.specs import (
 )
 from tasks.stage import Outcome, once, step
 from tasks.sweep import QUARANTINE, sweep
+from tasks.tracking import download_bundle, tracking_for
 from tasks.vectors import fixed_size_list
 
 KIND = "predictions"
@@ -104,6 +109,38 @@ def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsR
         resumed=resumed,
         num_quarantined=int(str(manifest.facts["quarantined"])),
     )
+
+
+@step("find model")
+def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
+    """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
+
+    A registered one is copied into the workspace, where every worker can read it.
+    """
+    if not uri.startswith("models:/"):
+        description = shards.join(uri, DESCRIPTION)
+        if not shards.exists(description):
+            raise InputError(
+                f"{shards.redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
+                f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
+            )
+        names = [DESCRIPTION, *shards.read_json(description)["members"]]
+        return ModelRef(uri=shards.absolute(uri), digest=_model_digest(uri, names))
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
+        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
+        names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
+        digest = _model_digest(str(bundle), names)
+        folder = shards.join(runtime.workspace, "models", digest)
+        for name in names:
+            if not shards.exists(shards.join(folder, name)):
+                shards.write_bytes(shards.join(folder, name), (bundle / name).read_bytes())
+    return ModelRef(uri=folder, digest=digest)
+
+
+def _model_digest(folder: str, names: Sequence[str]) -> str:
+    """Return what changes with any byte of a model's files."""
+    contents = {name: shards.content_hash(shards.join(folder, name)) for name in sorted(names)}
+    return shards.fingerprint(KIND, contents)
 
 
 def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:

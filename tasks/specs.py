@@ -4,9 +4,10 @@ Every knob has one home and one default here. A reference points at finished fil
 workspace and carries counts, never data, so that it can pass through Prefect and survive a restart.
 """
 
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Method = Literal["coft", "zero-shot"]
 Split = Literal["pool", "test"]
@@ -91,6 +92,12 @@ class RuntimeSpec(Spec):
     num_actors: int | None = Field(None, gt=0, description="Embedding actors; default by device.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each actor.")
     batch_size: int = Field(128, gt=0, description="Images of one forward pass without gradients.")
+
+    @field_validator("workspace")
+    @classmethod
+    def _same_for_every_worker(cls, value: str) -> str:
+        """Make a local path absolute: a worker may have another working folder."""
+        return value if "://" in value else str(Path(value).expanduser().absolute())
 
 
 class CoftSpec(Spec):

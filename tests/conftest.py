@@ -39,17 +39,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CONFIG_HOME"] = str(HOME / "config")
 os.environ["DUCKDB_HOME"] = str(HOME / "duckdb")
 
-CLUSTER_FIXTURES = {"prefect_session", "ray_session"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what is dear to make twice: the servers' tests, and the tests of one file."""
-    for item in items:
-        needs_servers = CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ()))
-        group = "servers" if needs_servers else str(item.path.relative_to(ROOT))
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 def pytest_unconfigure() -> None:
     """Leave nothing behind."""

@@ -1,5 +1,6 @@
 """An adapter for towers without tokens: a residual bottleneck and the affine part of the norms."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,13 +32,14 @@ class Bottleneck(nn.Module):
         # The tower owns its norms and this module; neither may own the other a second time.
         self._tower: list[VisualTower] = []
         self._norms: dict[str, nn.Parameter] = {}
-        self._originals: dict[str, Tensor] = {}
+        self._originals: dict[str, nn.Parameter] = {}
         self._hook: Any = None
 
     @classmethod
     def attach(cls, tower: VisualTower, *, generator: Generator) -> "Bottleneck":
         """Put a new bottleneck on a visual tower and let its norms learn."""
-        adapter = cls(_output_dim(tower), generator).to(tower.mean.device)
+        adapter = cls(tower.dim, generator)
+        adapter.to(tower.mean.device)
         for name, module in tower.network.named_modules():
             if isinstance(module, NORMS):
                 adapter._adopt(name, module)
@@ -76,20 +78,16 @@ class Bottleneck(nn.Module):
         with torch.no_grad():
             for name, parameter in self._norms.items():
                 parameter.copy_(self._originals[name])
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = self._originals[name].requires_grad
 
     def _adopt(self, name: str, module: nn.Module) -> None:
         """Let a norm's scale and shift learn, remembering what they were."""
         for part, parameter in module.named_parameters(recurse=False):
-            self._originals[f"{name}.{part}"] = parameter.detach().clone()
-            self._norms[f"{name}.{part}"] = parameter.requires_grad_()
+            self._originals[f"{name}.{part}"] = copy.deepcopy(parameter)
+            self._norms[f"{name}.{part}"] = parameter
+            parameter.requires_grad = True
 
     def _correct(self, feature: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         v = F.normalize(feature.float(), dim=1)
         return v + F.relu(v @ self.down.T) @ self.up.T
 
-
-def _output_dim(tower: VisualTower) -> int:
-    size = tower.preprocess.size
-    with torch.no_grad():
-        return tower(torch.zeros(1, size, size, 3, dtype=torch.uint8)).shape[1]

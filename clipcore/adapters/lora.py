@@ -11,7 +11,7 @@ from clipcore.backbone import VisualTower
 
 
 class _QueryValueUpdate(nn.Module):
-    """Add $BA \\cdot \\alpha / r$ to the query and value rows of a fused (3 width, width) weight."""
+    r"""Add $BA \cdot \alpha / r$ to the query and value rows of a (3 width, width) weight."""
 
     def __init__(self, width: int, rank: int, alpha: float, generator: Generator) -> None:
         super().__init__()

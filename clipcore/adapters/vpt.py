@@ -26,7 +26,9 @@ class VisualPrompts(nn.Module):
         self._tower: list[VisualTower] = []  # in a list: the tower owns the prompts, not they it
 
     @classmethod
-    def attach(cls, tower: VisualTower, *, generator: Generator, num_prompts: int = 20) -> "VisualPrompts":
+    def attach(
+        cls, tower: VisualTower, *, generator: Generator, num_prompts: int = 20
+    ) -> "VisualPrompts":
         """Put new prompts, uniform as in VPT's code, on an open_clip ViT."""
         network: Any = tower.network
         blocks = network.transformer.resblocks

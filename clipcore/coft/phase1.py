@@ -41,7 +41,8 @@ class Peer(nn.Module):
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch dim"]:
         """Return normalised features of images as they are, seen through the adapter."""
-        return self.backbone.visual(pixels)
+        features: Tensor = self.backbone.visual(pixels)
+        return features
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what was learned, by name."""

@@ -39,9 +39,9 @@ class Network(nn.Module):
 def new_network(
     visual: VisualTower, class_embeddings: Float[Tensor, "classes dim"], logit_scale: float
 ) -> Network:
-    """Return a network that predicts, before any training, as CLIP with these class embeddings.
+    r"""Return a network that predicts, before any training, as CLIP with these class embeddings.
 
-    The tower has its original weights; the head is $W = T^+ / \\tau$, $b = 0$.
+    The tower has its original weights; the head is $W = T^+ / \tau$, $b = 0$.
     """
     num_classes, dim = class_embeddings.shape
     network = Network(visual, num_classes=num_classes, dim=dim).to(class_embeddings.device)

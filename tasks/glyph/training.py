@@ -66,10 +66,7 @@ def train(
     model = _build(len(used), generator(seed, "glyph", "weights"))
     glyphs, rng = render_all(), generator(seed, "glyph", "data")
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
-    # Warm up over a tenth of the steps, then a cosine to nothing.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, max(steps, 10), pct_start=0.1, cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     for step in range(steps):
         font, label = (torch.randint(n, (batch_size,), generator=rng) for n in glyphs.shape[:2])
         pixels = to_pixels(degrade(glyphs[font, label], rng))
@@ -112,6 +109,11 @@ def save(weights: dict[str, Tensor], folder: Path) -> None:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
+def _rate(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: warm-up over a tenth, and a cosine towards 0."""
+    return min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 def _build(vocab_size: int, rng: Generator) -> open_clip.CLIP:
     """Return an untrained CLIP whose weights come from `rng`, not from the global generator."""
     text_cfg = TEXT_CFG | {"vocab_size": vocab_size}
@@ -123,8 +125,10 @@ def _build(vocab_size: int, rng: Generator) -> open_clip.CLIP:
 
 
 def _initialize(name: str, parameter: Tensor, rng: Generator) -> None:
-    """Draw matrices at 1 / sqrt(inputs) and embeddings at 0.02; norms and scale stay as built."""
-    if "embedding" in name:
+    """Draw matrices at 1 / sqrt(inputs), embeddings at 0.02; norms and scale stay as built."""
+    if name.endswith("bias"):
+        parameter.zero_()
+    elif "embedding" in name:
         parameter.normal_(0, 0.02, generator=rng)
     elif name in ("visual.proj", "text_projection"):  # stored as (in, out), unlike linear layers
         parameter.normal_(0, parameter.shape[0] ** -0.5, generator=rng)

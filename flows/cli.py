@@ -1,0 +1,293 @@
+"""The `coft` command. Each command checks its words, runs a flow or a task, and says what came."""
+
+import atexit
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+
+from infra import offline
+from infra.settings import Settings
+from tasks.specs import InputError
+
+if TYPE_CHECKING:
+    from tasks.specs import RunSummary, RuntimeSpec
+    from tasks.tracking import Tracking
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = App(
+    name="coft",
+    help="Adapt CLIP to your own images without labels.",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+models = App(name="models", help="The registry: versions, and which of them is in use.")
+app.command(models)
+
+Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
+Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]
+Backbone = Annotated[
+    str, Parameter(help="'embedded', NAME/TAG of open_clip, local-dir:PATH or hf-hub:ORG/NAME.")
+]
+Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
+
+
+@app.command
+def adapt(  # noqa: PLR0913  # a person's choices
+    *,
+    images: Images,
+    classes: Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")] = None,
+    test: Annotated[str | None, Parameter(help="Images that are never trained on.")] = None,
+    labels: Annotated[
+        str | None, Parameter(help="For evaluation only: 'folders', 'column', or a file.")
+    ] = None,
+    method: Literal["coft", "zero-shot"] = "coft",
+    backbone: Backbone = "embedded",
+    workspace: Workspace = None,
+    register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
+    summary: Summary = None,
+    seed: int = 0,
+    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = "auto",
+    flip: Annotated[bool, Parameter(help="A mirrored image shows the same class.")] = True,
+    phase1_epochs: int | None = None,
+    phase2_epochs: int | None = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
+    rows_per_shard: int | None = None,
+    max_quarantined: Annotated[
+        float | None, Parameter(help="Stop when more than this share of the images is bad.")
+    ] = None,
+) -> None:
+    """Adapt CLIP to a folder or bucket of images, without labels: the main job.
+
+    The same command goes on where a killed one stopped, and computes nothing twice.
+    """
+    from tasks import specs  # noqa: PLC0415  # imports that `--help` need not wait for
+    from tasks.labels import check_input  # noqa: PLC0415
+
+    pool = specs.PoolSpec(
+        images=images,
+        classes=classes,
+        test=test,
+        labels=labels,
+        **_given(rows_per_shard=rows_per_shard, max_quarantined=max_quarantined),
+    )
+    check_input(pool)  # before seconds of imports and servers: a typo is told at once
+    from flows.coft import coft  # noqa: PLC0415
+
+    spec = specs.CoftSpec(
+        pool=pool,
+        method=method,
+        backbone=specs.BackboneSpec(name=backbone),
+        phase1=specs.Phase1Spec(adapter=adapter, **_given(epochs=phase1_epochs)),
+        phase2=specs.Phase2Spec(**_given(epochs=phase2_epochs)),
+        seed=seed,
+        flip=flip,
+        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+        register_as=register or Path(images.rstrip("/")).stem or "coft",
+        command=_command(),
+    )
+    _conclude(coft(spec), summary)
+
+
+@app.command
+def embed(  # noqa: PLR0913  # a person's choices
+    *,
+    images: Images,
+    backbone: Backbone = "embedded",
+    workspace: Workspace = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
+    rows_per_shard: int | None = None,
+) -> None:
+    """Write the features of every image to Parquet, and nothing else."""
+    from flows.embed import embed as embed_flow  # noqa: PLC0415
+    from tasks import specs  # noqa: PLC0415
+
+    spec = specs.CoftSpec(
+        pool=specs.PoolSpec(images=images, **_given(rows_per_shard=rows_per_shard)),
+        backbone=specs.BackboneSpec(name=backbone),
+        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+    )
+    found = embed_flow(spec)
+    _print(f"{found.rows:,} embeddings of {found.dim} dimensions in {found.uri}")
+
+
+@app.command
+def predict(  # noqa: PLR0913  # a person's choices
+    *,
+    model: Annotated[str, Parameter(help="models:/NAME@champion, models:/NAME/3, or a folder.")],
+    images: Images,
+    workspace: Workspace = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
+    rows_per_shard: int | None = None,
+) -> None:
+    """Classify every image with a registered model; one row an image, in Parquet."""
+    from flows.predict import predict as predict_flow  # noqa: PLC0415
+    from tasks import specs  # noqa: PLC0415
+
+    spec = specs.CoftSpec(
+        pool=specs.PoolSpec(images=images, **_given(rows_per_shard=rows_per_shard)),
+        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+    )
+    found = predict_flow(spec, model)
+    bad = f", {found.num_quarantined:,} could not be read" if found.num_quarantined else ""
+    _print(f"{found.rows:,} predictions in {found.uri}{bad}")
+
+
+@app.command
+def demo(
+    *,
+    workspace: Workspace = None,
+    seed: int = 0,
+    summary: Summary = None,
+) -> None:
+    """Adapt a CLIP that has seen only printed characters to handwriting: minutes, offline."""
+    from flows.coft import coft  # noqa: PLC0415
+    from flows.demo import demo_spec  # noqa: PLC0415
+
+    folder = workspace or str(Path(Settings().workspace) / "demo")
+    _conclude(coft(demo_spec(folder, seed=seed)), summary)
+
+
+@models.command(name="list")
+def list_models(name: str | None = None, *, workspace: Workspace = None) -> None:
+    """Show registered models: versions, aliases, and the evidence of each."""
+    from tasks.tracking import list_models as registered  # noqa: PLC0415
+
+    found = registered(_tracking(workspace), name)
+    if not found:
+        _print("No model is registered. `coft adapt --images ...` registers one.")
+    for model in found:
+        aliases = f" @{', @'.join(model.aliases)}" if model.aliases else ""
+        health = "healthy" if model.healthy else "not healthy"
+        evidence = ", ".join(f"{key} {value}" for key, value in model.evidence.items())
+        _print(f"{model.uri}{aliases}  {health}  {evidence}")
+
+
+@models.command
+def promote(
+    name: str,
+    version: str | None = None,
+    *,
+    force: Annotated[bool, Parameter(help="Although its run says that it is not healthy.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Make the candidate, or a given version, the champion; the old champion becomes previous."""
+    from tasks.tracking import promote as to_champion  # noqa: PLC0415
+
+    _print(f"champion is {to_champion(_tracking(workspace), name, version, force=force).uri}")
+
+
+@models.command
+def rollback(name: str, *, workspace: Workspace = None) -> None:
+    """Make the previous champion the champion again."""
+    from tasks.tracking import rollback as back  # noqa: PLC0415
+
+    _print(f"champion is {back(_tracking(workspace), name).uri}")
+
+
+def main() -> None:
+    """Run the command line; a person sees a sentence, never a traceback unless `--debug`."""
+    atexit.register(_leave_quietly)  # registered first, so it runs after everybody's clean-up
+    words = sys.argv[1:]
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    offline.apply()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    sys.exit(run(words, debug=debug))
+
+
+def run(words: list[str], *, debug: bool = False) -> int:
+    """Run one command and return its exit code: 0 done, 2 bad input, 1 anything else."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError, ValidationError) as error:
+        if debug:
+            raise
+        errors.print(f"coft: {_one_sentence(error)}", markup=False)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("coft: stopped. The same command goes on from here.", markup=False)
+        return INTERRUPTED
+    except Exception as error:  # the last door before a person
+        if debug:
+            raise
+        name = type(error).__name__
+        errors.print(f"coft: {name}: {error}\nRun with --debug for the traceback.", markup=False)
+        return FAILED
+    return DONE
+
+
+def _leave_quietly() -> None:
+    """Close standard error to what libraries print while the interpreter goes (DuckDB's leaks)."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _one_sentence(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}"
+    return str(error)
+
+
+def _given(**values: object) -> dict[str, Any]:
+    """Return what the person gave, so that a default stands in one place: the spec."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _runtime(
+    workspace: str | None, ray_address: str | None, num_actors: int | None, num_gpus: float | None
+) -> "RuntimeSpec":
+    """Return where to run: what the person said, or the environment, or this machine."""
+    from tasks.specs import RuntimeSpec  # noqa: PLC0415
+
+    here = Settings()
+    return RuntimeSpec(
+        workspace=workspace or here.workspace,
+        ray_address=ray_address or here.ray_address,
+        num_actors=num_actors or here.num_actors,
+        num_gpus=here.num_gpus if num_gpus is None else num_gpus,
+    )
+
+
+def _tracking(workspace: str | None) -> "Tracking":
+    from tasks.tracking import tracking_for  # noqa: PLC0415
+
+    return tracking_for(workspace or Settings().workspace)
+
+
+def _command() -> str:
+    """Return the command line as it can be typed again."""
+    return shlex.join(["coft", *sys.argv[1:]])
+
+
+def _conclude(found: "RunSummary", summary: Path | None) -> None:
+    """Print what came of a run, and write it where it was asked for."""
+    if summary is not None:
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        summary.write_text(found.model_dump_json(indent=1))
+    before, after = found.zero_shot_accuracy, found.accuracy
+    if before is not None and after is not None:
+        _print(f"zero-shot  {before:.3f}\nadapted    {after:.3f}   ({after - before:+.3f})")
+    else:
+        _print("No labels were given, so accuracy is unknown; the report says what can be said.")
+    _print(f"verdict    {found.verdict}\nmodel      {found.model_uri}\nreport     {found.report}")
+
+
+def _print(text: str) -> None:
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)

@@ -1,0 +1,33 @@
+"""The main job on handwritten digits and a CLIP that has seen only print: minutes, offline."""
+
+from tasks.digits import write_digits
+from tasks.shards import join
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    LabelSpec,
+    Phase1Spec,
+    Phase2Spec,
+    PoolSpec,
+    RuntimeSpec,
+)
+
+TEMPLATES = ("a photo of the {}.",)
+
+
+def demo_spec(workspace: str, *, seed: int = 0) -> CoftSpec:
+    """Write the digits into the workspace and return the run that adapts the printed-only CLIP."""
+    runtime = RuntimeSpec(workspace=workspace)
+    images = write_digits(join(runtime.workspace, "demo", "digits.parquet"))
+    return CoftSpec(
+        pool=PoolSpec(images=images, labels="column"),
+        backbone=BackboneSpec(name="embedded:glyph"),
+        label=LabelSpec(templates=TEMPLATES, min_confident=640),
+        phase1=Phase1Spec(),
+        phase2=Phase2Spec(epochs=10, learning_rate=3e-4),
+        seed=seed,
+        flip=False,  # a mirrored digit is another sign, or none
+        runtime=runtime,
+        register_as="coft-demo",
+        command="coft demo",
+    )

@@ -1,0 +1,15 @@
+"""Embed images: features of every image in Parquet, and nothing else."""
+
+from prefect import flow
+
+from tasks.embed import embed_pool, find_backbone
+from tasks.pool import open_pool
+from tasks.specs import CoftSpec, EmbeddingsRef
+
+
+@flow(name="embed")
+def embed(spec: CoftSpec) -> EmbeddingsRef:
+    """Write the image features of a folder or bucket; class names and labels are not needed."""
+    pool = open_pool(spec.pool, spec.runtime, for_training=False)
+    backbone = find_backbone(spec.backbone)
+    return embed_pool(pool, backbone, spec)

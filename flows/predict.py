@@ -1,0 +1,14 @@
+"""Predict with a model of the registry: one row for every image, in Parquet."""
+
+from prefect import flow
+
+from tasks.pool import open_pool
+from tasks.predict import find_model, predict_pool
+from tasks.specs import CoftSpec, PredictionsRef
+
+
+@flow(name="predict")
+def predict(spec: CoftSpec, model: str) -> PredictionsRef:
+    """Classify a folder or bucket with `models:/NAME@champion` or a model's folder."""
+    pool = open_pool(spec.pool, spec.runtime, for_training=False)
+    return predict_pool(find_model(model, spec.runtime), pool, spec)
