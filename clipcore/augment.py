@@ -5,21 +5,43 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from clipcore.backbone import VisualTower
+
+MIN_AREA = 0.5
+MEAN_SIDE = 0.862  # of a random crop: the mean of sqrt(area) for areas of 0.5 to 1
+STRIDE = 16  # sizes are multiples of it, so that strided convolutions lose no border
+
+
+def view_size(tower: VisualTower) -> int:
+    """Return the pixels at which a tower trains on random crops.
+
+    A crop that is blown up to full size shows things larger than they will be at test time. Towers
+    that take any size get crops at the scale of the whole image, which is also faster; those with
+    positional embeddings have as many positions as they have.
+
+    Reference: FixRes, https://arxiv.org/abs/1906.06423, section 3.
+    """
+    size = tower.preprocess.size
+    if any("pos" in name.rsplit(".", 1)[-1] for name, _ in tower.network.named_parameters()):
+        return size
+    return min(size, max(STRIDE, STRIDE * round(MEAN_SIDE * size / STRIDE)))
+
 
 def random_view(
     x: Float[Tensor, "batch channels height width"],
     *,
     generator: Generator,
-    min_scale: float = 0.5,
+    size: int,
     flip: bool = True,
-) -> Float[Tensor, "batch channels height width"]:
-    """Crop each image at random to a square of `min_scale`..1 of its area, and mirror half of them.
+) -> Float[Tensor, "batch channels size size"]:
+    """Crop each image at random to a square of half to all of its area, and mirror half of them.
 
-    Do not mirror what has a handedness, such as characters. Draws come from `generator` alone, so
-    equal generators give equal views on every device.
+    The crops come out at `size` pixels; see `view_size`. Do not mirror what has a handedness, such
+    as characters. Draws come from `generator` alone, so equal generators give equal views on every
+    device.
     """
     batch = len(x)
-    area = torch.empty(batch).uniform_(min_scale, 1.0, generator=generator)
+    area = torch.empty(batch).uniform_(MIN_AREA, 1.0, generator=generator)
     side = area.sqrt()
     shift = (2 * torch.rand(batch, 2, generator=generator) - 1) * (1 - side)[:, None]
     mirrored = torch.rand(batch, generator=generator) < (0.5 if flip else 0.0)
@@ -27,5 +49,5 @@ def random_view(
     theta[:, 0, 0] = side * torch.where(mirrored, -1.0, 1.0)
     theta[:, 1, 1] = side
     theta[:, :, 2] = shift
-    grid = F.affine_grid(theta.to(x.device), list(x.shape), align_corners=False)
+    grid = F.affine_grid(theta.to(x.device), [batch, x.shape[1], size, size], align_corners=False)
     return F.grid_sample(x, grid.to(x.dtype), padding_mode="reflection", align_corners=False)

@@ -89,9 +89,7 @@ class VisualTower(nn.Module):
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(
-        self, network: nn.Module, preprocess: Preprocess, *, kind: Kind, dim: int
-    ) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess, *, kind: Kind, dim: int) -> None:
         super().__init__()
         self.network = network
         self.preprocess = preprocess
@@ -127,9 +125,7 @@ class Backbone(nn.Module):
         self.config = config
         network: Any = model.visual
         preprocess = read_preprocess(network.preprocess_cfg)
-        self.visual = VisualTower(
-            network, preprocess, kind=_kind(config), dim=config["embed_dim"]
-        )
+        self.visual = VisualTower(network, preprocess, kind=_kind(config), dim=config["embed_dim"])
         self.text = TextTower(model)
         self.log_logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self.text.context_length)
@@ -192,7 +188,10 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Backbone:
 def resolve(name: str) -> tuple[str, str | None]:
     """Split a backbone name into open_clip's model name (or schema) and pretrained tag."""
     if name == "embedded" or name.startswith("embedded:"):
-        folder = embedded.path(name.partition(":")[2] or embedded.DEFAULT)
+        try:
+            folder = embedded.path(name.partition(":")[2] or embedded.DEFAULT)
+        except embedded.UnknownEmbeddedBackbone as error:
+            raise UnsupportedBackbone(f"Backbone {name!r} is unknown: {error}.") from error
         return f"local-dir:{folder}", None
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:")).expanduser()
@@ -283,8 +282,10 @@ def _read_config(source: str) -> dict[str, Any]:
         config = open_clip.get_model_config(source)
     except Exception as error:
         raise MissingWeights(f"{source}: its configuration cannot be read: {error}") from error
-    if config is None:
-        raise MissingWeights(f"{source}: no open_clip configuration there.")
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config or {}):
+        raise MissingWeights(
+            f"{source}: expected a configuration of open_clip with embed_dim, vision_cfg, text_cfg."
+        )
     return {key: value for key, value in config.items() if key != "custom_text"}
 
 

@@ -41,7 +41,7 @@ def top_k_per_class(
     order = order[torch.argsort(labels[order], stable=True)]
     counts = torch.bincount(labels, minlength=num_classes)
     starts = counts.cumsum(0) - counts
-    rank = torch.arange(len(order)) - starts[labels[order]]
+    rank = torch.arange(len(order), device=order.device) - starts[labels[order]]
     return order[rank < per_class]
 
 

@@ -46,7 +46,7 @@ class DualPrompts(nn.Module):
         tokens = backbone.tokenize([f"{name.replace('_', ' ')}." for name in classes])
         name_ends = tokens.argmax(dim=1)
         longest = int(name_ends.max())
-        self._check_length(backbone, classes, longest, num_context_tokens)
+        self._check_length(backbone, classes[int(name_ends.argmax())], longest, num_context_tokens)
         with torch.no_grad():
             words = backbone.text.token_embedding(tokens[:, : longest + 1])
         self.register_buffer("start", words[:1, :1].clone(), persistent=False)
@@ -101,12 +101,9 @@ class DualPrompts(nn.Module):
         return min(fits, 2 * len(self.names))
 
     @staticmethod
-    def _check_length(
-        backbone: Backbone, classes: Sequence[str], longest: int, num_context_tokens: int
-    ) -> None:
+    def _check_length(backbone: Backbone, name: str, longest: int, num_context_tokens: int) -> None:
         room = backbone.text.context_length - longest - 1
         if num_context_tokens > room:
-            name = max(classes, key=len)
             raise ContextTooLong(
                 f"{num_context_tokens} context tokens and the longest class name ({name!r}) need "
                 f"{longest + 1 + num_context_tokens} positions, the text tower has "

@@ -48,4 +48,4 @@ def coft(spec: CoftSpec) -> RunSummary:
         evaluation = evaluate(stages, predictions, spec)
         model = assess(model, stages, predictions, evaluation)
         registered = register(run, model, evaluation, name=spec.register_as)
-        return publish(run, spec, stages, predictions, evaluation, model, registered)
+        return publish(run, spec, stages, predictions, evaluation, model, registered=registered)

@@ -1,5 +1,6 @@
 """Ray: join or start it, check what a stage asks for, and run work with a bound on it in flight."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def ensure_ray(runtime: RuntimeSpec) -> None:
         ray.init(address=runtime.ray_address, **options)
         return
     with offline.local_ray():
-        ray.init(address="local", include_dashboard=False, logging_level="ERROR", **options)
+        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, **options)
 
 
 def shares(runtime: RuntimeSpec, *, most: int | None = None, split: int = 1) -> Share:
@@ -90,7 +91,7 @@ def run_tasks(
     so the function must be idempotent. Its own exceptions reach the caller as they are.
     """
     ensure_ray(runtime)
-    remote = ray.remote(num_cpus=num_cpus, max_retries=RETRIES)(function)
+    remote: Any = ray.remote(num_cpus=num_cpus, max_retries=RETRIES)(function)
     width = max(2, int(2 * ray.cluster_resources().get("CPU", 1) / num_cpus))
     waiting = deque(enumerate(items))
     running: dict[Any, int] = {}
@@ -107,7 +108,7 @@ def actors(
     actor_class: type, arguments: Iterable[tuple[Any, ...]], share: Share
 ) -> Iterator[list[Any]]:
     """Start one actor per argument tuple for the time of the block; a dead one is restarted."""
-    remote = ray.remote(
+    remote: Any = ray.remote(
         num_cpus=share.num_cpus,
         num_gpus=share.num_gpus,
         max_restarts=RETRIES,

@@ -110,7 +110,7 @@ def _read(folder: str, name: str) -> dict[str, Tensor]:
         return checkpoint.read(str(path))[0]
 
 
-def _save(  # noqa: PLR0913  # what a classifier is made of
+def _save(  # what a classifier is made of
     folder: str,
     members: Sequence[Mapping[str, Tensor]],
     pool: PoolRef,

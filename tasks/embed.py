@@ -74,7 +74,7 @@ class EmbedActor:
         if len(ids) + len(quarantined.rows) != images.num_rows:
             raise AssertionError(f"{images_uri}: rows in and rows out of embedding differ")
         self._write(name, pa.table({"image_id": ids, "embedding": vectors}), quarantined)
-        return images.num_rows
+        return int(images.num_rows)
 
     def _write(self, name: str, table: pa.Table, quarantined: Quarantined) -> None:
         backbone = self.job.backbone

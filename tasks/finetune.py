@@ -100,14 +100,14 @@ class NetworkActor:
         return self.history[epoch]
 
     def finish(self) -> None:
-        """Write the start, which the guard may interpolate to, and declare the training finished."""
+        """Write the start, which the guard may go back to, and declare the training finished."""
         header = {"phase": 2, "digest": self.job.digest, "images": self.guard_ids}
         data = checkpoint.to_bytes(self.start, header)
         write_peer(self.job.folder, self.job.digest, data, self.history)
         self.checkpoints.remove()
 
     def _judge(self, epoch: int) -> None:
-        """Write the weights of an epoch, and what each mix with the start says of held-out images."""
+        """Write an epoch's weights, and what each mix with the start says of held-out images."""
         end = _copy(self.network.state_dict())
         logits = {}
         for alpha in self.spec.wise_alphas:
@@ -133,7 +133,7 @@ class NetworkActor:
 
 
 @step("fine-tune")
-def finetune_each(  # noqa: PLR0913  # one stage's inputs
+def finetune_each(  # one stage's inputs
     clean: Sequence[LabelsRef],
     peers: Sequence[PeerRef],
     pool: PoolRef,

@@ -87,7 +87,7 @@ def _agreement(folder: str) -> float:
 
 
 def _judged(clean: Sequence[LabelsRef], classes: pa.Array) -> tuple[Tensor, Tensor, float]:
-    """Return per class how many labels were kept and how many there were; and the gap separation."""
+    """Return kept labels and all labels of each class, and the gap separation."""
     kept = np.zeros(len(classes), np.int64)
     labelled = np.zeros(len(classes), np.int64)
     sums = {True: [0.0, 0], False: [0.0, 0]}

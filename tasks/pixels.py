@@ -23,7 +23,7 @@ AHEAD = 16 * THREADS  # decoded images that wait for the device
 
 @dataclass
 class BatchSize:
-    """How many images one forward pass takes; halved for good when the device runs out of memory."""
+    """Images of one forward pass; halved for good when the device runs out of memory."""
 
     images: int
 

@@ -85,6 +85,7 @@ def publish(  # noqa: PLR0913  # everything that a run made
     predictions: PredictionsRef,
     evaluation: EvaluationRef,
     model: ModelRef,
+    *,
     registered: Registered | None,
 ) -> RunSummary:
     """Write the report, link it from the MLflow run and from Prefect, and sum the run up."""

@@ -110,7 +110,7 @@ class CoftSpec(Spec):
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
     seed: int = Field(0, ge=0)
-    flip: bool = Field(True, description="Whether a mirrored image shows the same class.")
+    flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
     runtime: RuntimeSpec = RuntimeSpec()
     register_as: str | None = Field(None, description="Name in the model registry.")
     command: str = Field("", description="The command line, for the report.")
@@ -123,7 +123,7 @@ class Ref(Spec):
     digest: str = Field(description="Of everything that the files were made from.")
     rows: int = Field(0, ge=0)
     seconds: float = Field(0.0, ge=0, description="Time that computing it took, whenever that was.")
-    resumed: bool = Field(False, description="Whether this run found it finished.")
+    resumed: bool = Field(default=False, description="Whether this run found it finished.")
 
 
 class PoolRef(Ref):
@@ -150,7 +150,7 @@ class BackboneRef(Spec):
 
 
 class EmbeddingsRef(Ref):
-    """`part-*.parquet` of (image_id, embedding), L2-normalised; quarantine of undecodable images."""
+    """`part-*.parquet` of (image_id, embedding), L2-normalised; bad images in quarantine."""
 
     dim: int
     num_quarantined: int = 0

@@ -1,4 +1,4 @@
-"""One pass of a model over the pool: actors that hold it, parts as the unit of work and of resume."""
+"""One pass of a model over the pool: actors hold it, parts are the unit of work and of resume."""
 
 from typing import Any
 

@@ -6,7 +6,7 @@ and leaves the tower as it was.
 """
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -18,6 +18,7 @@ from clipcore.backbone import UnsupportedBackbone, VisualTower
 AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """What every adapter can do."""
 

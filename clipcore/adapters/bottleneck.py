@@ -90,4 +90,3 @@ class Bottleneck(nn.Module):
     def _correct(self, feature: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         v = F.normalize(feature.float(), dim=1)
         return v + F.relu(v @ self.down.T) @ self.up.T
-

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from clipcore import checkpoint, precision
 from clipcore.adapters import Adapter
-from clipcore.augment import random_view
+from clipcore.augment import random_view, view_size
 from clipcore.backbone import Backbone
 from clipcore.coft.fit import Schedule, TrainingSet, fit
 from clipcore.losses import (
@@ -86,11 +86,15 @@ def train_peer(  # noqa: PLR0913  # each is one choice of the paper
     num_classes = len(peer.prompts.names)
     scale = peer.backbone.logit_scale
 
+    size = view_size(peer.backbone.visual)
+
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
         device = peer.backbone.device
         labels = labels.to(device)
         other = draw_complementary_labels(labels, num_classes=num_classes, generator=draws)
-        x = random_view(peer.backbone.visual.to_input(pixels), generator=draws, flip=flip)
+        x = random_view(
+            peer.backbone.visual.to_input(pixels), generator=draws, size=size, flip=flip
+        )
         with precision.mixed(device, training=True):
             features = peer.backbone.visual.encode_input(x)
             positive, negative = peer.prompts()

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from clipcore import precision
-from clipcore.augment import random_view
+from clipcore.augment import random_view, view_size
 from clipcore.backbone import VisualTower
 from clipcore.coft.fit import Schedule, TrainingSet, fit
 
@@ -82,8 +82,10 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     if norm_statistics == "frozen":
         freeze_norm_statistics(network)
 
+    size = view_size(network.visual)
+
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
-        x = random_view(network.visual.to_input(pixels), generator=draws, flip=flip)
+        x = random_view(network.visual.to_input(pixels), generator=draws, size=size, flip=flip)
         with precision.mixed(device, training=True):
             features = network.visual.encode_input(x)
         return {"loss": F.cross_entropy(network.logits(features), labels.to(device))}

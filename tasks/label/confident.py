@@ -12,6 +12,7 @@ from tasks.cluster import run_tasks
 from tasks.label.parts import (
     KIND,
     Candidates,
+    Target,
     candidates,
     class_numbers,
     each_part,
@@ -55,7 +56,9 @@ def most_confident(
         empty = sorted(set(range(len(pool.classes))) - set(chosen.values()))
         scored = _score_empty_classes(empty, len(chosen) + per_class, labels, images, pool, runtime)
         extra = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
-        items = [(folder, digest, pool, *part, set(chosen), extra) for part in parts]
+        items = [
+            (Target(folder, digest, number), pool, uri, set(chosen), extra) for number, uri in parts
+        ]
         return each_part(
             _write_confident, items, label="Choose confident", total=labels.rows, runtime=runtime
         )
@@ -70,10 +73,17 @@ def _top_of_part(
     table = only_pool(shards.read_table(uri, ["image_id", "label", "confidence"]), pool_uri, number)
     labels = class_numbers(classes, table["label"])
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
-    return candidates(table["image_id"], labels, confidence, number, len(classes), per_class)
+    return candidates(
+        table["image_id"],
+        labels,
+        confidence,
+        shard=number,
+        num_classes=len(classes),
+        per_class=per_class,
+    )
 
 
-def _score_empty_classes(  # noqa: PLR0913  # one stage's inputs, passed on once
+def _score_empty_classes(
     empty: list[int],
     most: int,
     labels: LabelsRef,
@@ -125,16 +135,10 @@ def _score_empty(
     return best
 
 
-def _write_confident(  # noqa: PLR0913  # a Ray task takes plain values
-    folder: str,
-    digest: str,
-    pool: PoolRef,
-    number: int,
-    uri: str,
-    chosen: set[str],
-    extra: dict[str, int],
+def _write_confident(
+    target: Target, pool: PoolRef, uri: str, chosen: set[str], extra: dict[str, int]
 ) -> tuple[str, int, int]:
-    table = only_pool(shards.read_table(uri), pool.uri, number)
+    table = only_pool(shards.read_table(uri), pool.uri, target.number)
     ids = table["image_id"].to_pylist()
     names = [
         pool.classes[extra[image]] if image in extra else label
@@ -143,5 +147,7 @@ def _write_confident(  # noqa: PLR0913  # a Ray task takes plain values
     kept = np.array([image in chosen or image in extra for image in ids], bool)
     reasons = [NO_CLASS if image in extra else "" if image in chosen else NOT_TOP for image in ids]
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
-    result = labels_table(table["image_id"], "confident", names, confidence, None, kept, reasons)
-    return write_part(folder, digest, number, result)
+    rows = labels_table(
+        table["image_id"], "confident", names, confidence, kept=kept, reasons=reasons
+    )
+    return write_part(target, rows)

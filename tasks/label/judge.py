@@ -15,6 +15,7 @@ from tasks.cluster import run_tasks
 from tasks.label.parts import (
     KIND,
     Candidates,
+    Target,
     candidates,
     class_names,
     each_part,
@@ -91,7 +92,7 @@ def _cross_filter_one(
             per_class=min_kept,
         )
         rescued = {image for image, label in best.items() if counts[label] < min_kept}
-        items = [(folder, digest, *part, rescued) for part in parts]
+        items = [(Target(folder, digest, part), judged, *pair, rescued) for _, part, *pair in parts]
         label, total = f"Cross-filter {source}", features[own].rows
         return each_part(_write_judged, items, label=label, total=total, runtime=runtime)
 
@@ -132,27 +133,30 @@ def _scan_judged(
     kept = cleaning.cross_filter(gap) & ~out
     inside = table.filter(pa.array((~out).numpy()))
     best = candidates(
-        inside["image_id"], labels[~out], gap[~out], number, num_classes, judged.min_kept
+        inside["image_id"],
+        labels[~out],
+        gap[~out],
+        shard=number,
+        num_classes=num_classes,
+        per_class=judged.min_kept,
     )
     return torch.bincount(labels[kept], minlength=num_classes), best
 
 
-def _write_judged(  # noqa: PLR0913  # a Ray task takes plain values
-    folder: str,
-    digest: str,
-    judged: _Judged,
-    number: int,
-    uri_own: str,
-    uri_other: str,
-    rescued: set[str],
+def _write_judged(  # a Ray task takes plain values
+    target: Target, judged: _Judged, uri_own: str, uri_other: str, rescued: set[str]
 ) -> tuple[str, int, int]:
-    table, labels, out = _judge(judged, number, uri_own, uri_other)
+    table, labels, out = _judge(judged, target.number, uri_own, uri_other)
     gap = torch.from_numpy(table["gap"].to_numpy().copy())
     clean = cleaning.cross_filter(gap).numpy()
     saved = np.array([image in rescued for image in table["image_id"].to_pylist()], bool)
-    kept = (clean | saved) & ~out.numpy()
-    reasons = np.select([out.numpy(), clean, saved], [HELD_OUT, "", RESCUED], REJECTED).tolist()
-    confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
-    names = class_names(judged.pool.classes, labels)
-    result = labels_table(table["image_id"], judged.source, names, confidence, gap, kept, reasons)
-    return write_part(folder, digest, number, result)
+    rows = labels_table(
+        table["image_id"],
+        judged.source,
+        class_names(judged.pool.classes, labels),
+        torch.from_numpy(table["confidence"].to_numpy().copy()),
+        kept=(clean | saved) & ~out.numpy(),
+        gap=gap,
+        reasons=np.select([out.numpy(), clean, saved], [HELD_OUT, "", RESCUED], REJECTED).tolist(),
+    )
+    return write_part(target, rows)

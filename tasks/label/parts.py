@@ -43,12 +43,22 @@ class Candidates:
     scores: Tensor
 
 
+@dataclass(frozen=True)
+class Target:
+    """Which part of which labelling a task writes."""
+
+    folder: str
+    digest: str
+    number: int
+
+
 def candidates(
-    ids: Any, labels: Tensor, scores: Tensor, number: int, num_classes: int, per_class: int
+    ids: Any, labels: Tensor, scores: Tensor, *, shard: int, num_classes: int, per_class: int
 ) -> Candidates:
+    """Return the highest scores of each class in one shard, at most `per_class` of each."""
     chosen = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
     picked = [ids[position].as_py() for position in chosen.tolist()]
-    return Candidates(number, picked, labels[chosen], scores[chosen])
+    return Candidates(shard, picked, labels[chosen], scores[chosen])
 
 
 def merge_top(found: list[Candidates], *, num_classes: int, per_class: int) -> dict[str, int]:
@@ -73,10 +83,12 @@ def only_pool(table: pa.Table, pool_uri: str, number: int) -> pa.Table:
 
 
 def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:
+    """Return the name of each class number."""
     return [classes[label] for label in labels.tolist()]
 
 
 def class_numbers(classes: Sequence[str], names: Any) -> Tensor:
+    """Return the number of each class name of an Arrow column."""
     positions = pc.index_in(names, pa.array(classes, pa.string())).to_numpy().astype(np.int64)
     return torch.from_numpy(positions)
 
@@ -86,10 +98,12 @@ def labels_table(  # noqa: PLR0913  # the columns of the contract
     source: str,
     names: list[str],
     confidence: Tensor,
-    gap: Tensor | None,
+    *,
     kept: np.ndarray,
-    reasons: list[str] | None,
+    gap: Tensor | None = None,
+    reasons: list[str] | None = None,
 ) -> pa.Table:
+    """Return rows with the schema of every labelling; no reasons means that all were kept."""
     rows = len(names)
     columns = [
         ids,
@@ -103,9 +117,10 @@ def labels_table(  # noqa: PLR0913  # the columns of the contract
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def write_part(folder: str, digest: str, number: int, table: pa.Table) -> tuple[str, int, int]:
-    name = shards.part_name(number, digest)
-    shards.write_table(shards.join(folder, name), table, {"digest": digest})
+def write_part(target: Target, table: pa.Table) -> tuple[str, int, int]:
+    """Write one part; return its name, its rows, and how many of them were kept."""
+    name = shards.part_name(target.number, target.digest)
+    shards.write_table(shards.join(target.folder, name), table, {"digest": target.digest})
     return name, table.num_rows, int(pc.sum(table["kept"]).as_py() or 0)
 
 

@@ -8,7 +8,15 @@ from torch import Tensor
 from clipcore import zero_shot
 from tasks import shards
 from tasks.cluster import run_tasks
-from tasks.label.parts import KIND, class_names, each_part, labels_once, labels_table, write_part
+from tasks.label.parts import (
+    KIND,
+    Target,
+    class_names,
+    each_part,
+    labels_once,
+    labels_table,
+    write_part,
+)
 from tasks.specs import BackboneRef, CoftSpec, EmbeddingsRef, LabelsRef, PoolRef
 from tasks.stage import Outcome, part_uris, step
 from tasks.towers import load_backbone
@@ -33,7 +41,7 @@ def label_zero_shot(
         encode = (folder, backbone.name, pool.classes, templates)
         list(run_tasks(_write_class_embeddings, [encode], runtime=runtime, num_cpus=1))
         items = [
-            (folder, digest, pool.classes, number, uri)
+            (Target(folder, digest, number), pool.classes, uri)
             for number, uri in enumerate(part_uris(images.uri))
         ]
         return each_part(
@@ -60,19 +68,9 @@ def _write_class_embeddings(
     shards.write_bytes(shards.join(folder, CLASSES), data)
 
 
-def _label_part(
-    folder: str, digest: str, classes: tuple[str, ...], number: int, uri: str
-) -> tuple[str, int, int]:
-    embeddings, scale = read_zero_shot(folder)
+def _label_part(target: Target, classes: tuple[str, ...], uri: str) -> tuple[str, int, int]:
+    embeddings, scale = read_zero_shot(target.folder)
     ids, features = read_features(uri)
     labels, confidence = zero_shot.pseudo_labels(features, embeddings, scale)
-    table = labels_table(
-        ids,
-        "zero-shot",
-        class_names(classes, labels),
-        confidence,
-        None,
-        np.ones(len(ids), bool),
-        None,
-    )
-    return write_part(folder, digest, number, table)
+    names, kept = class_names(classes, labels), np.ones(len(ids), bool)
+    return write_part(target, labels_table(ids, "zero-shot", names, confidence, kept=kept))

@@ -1,0 +1,74 @@
+"""All checks in order, each with a limit on its time; nothing is downloaded or started."""
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, Queue
+
+from infra.settings import Settings
+from tasks.doctor import machine, models, packages, servers
+from tasks.doctor.found import Check, note
+from tasks.shards import absolute, redact
+
+SECONDS = 5.0  # for each check
+
+_MARKS = {True: "ok  ", False: "FAIL", None: "note"}
+
+__all__ = ["Check", "diagnose", "to_text"]
+
+
+def diagnose(backbone: str | None, workspace: str) -> list[Check]:
+    """Return what was found, check by check; none takes longer than five seconds.
+
+    Args:
+        backbone: Its name, as `--backbone` takes it; None for the embedded one.
+        workspace: Folder or URI of the results.
+    """
+    settings, folder = Settings(), absolute(workspace)
+    checks: dict[str, Callable[[], Check]] = {
+        "python": packages.check_python,
+        "packages": packages.check_bounds,
+        "lock": packages.check_lock,
+        "cpu": machine.check_cpu,
+        "bf16": machine.check_bf16,
+        "memory": machine.check_memory,
+        "gpu": machine.check_gpus,
+        "disk": lambda: machine.check_disk(folder),
+        "workspace": lambda: machine.check_workspace(folder),
+        "ray": lambda: servers.check_ray(settings.ray_address),
+        "prefect": lambda: servers.check_prefect(settings.prefect_api_url),
+        "mlflow": lambda: servers.check_mlflow(folder),
+        "embedded backbones": models.check_embedded,
+        "backbone": lambda: models.check_backbone(backbone or models.DEFAULT),
+        "weights": lambda: models.check_weights(backbone or models.DEFAULT),
+        "telemetry": packages.check_telemetry,
+    }
+    return [_within(name, check) for name, check in checks.items()]
+
+
+def to_text(checks: Sequence[Check]) -> str:
+    """Return one line a check, and a second with what to do where there is something to do."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        lines.append(f"{_MARKS[check.ok]}  {check.name:<{width}}  {check.detail}")
+        if check.advice:
+            lines.append(f"{'':<{width + 8}}-> {check.advice}")
+    return "\n".join(lines)
+
+
+def _within(name: str, check: Callable[[], Check]) -> Check:
+    """Run a check in a thread that nobody waits for longer than the limit."""
+    answers: Queue[Check] = Queue()
+    threading.Thread(target=lambda: answers.put(_tried(name, check)), daemon=True).start()
+    try:
+        return answers.get(timeout=SECONDS)
+    except Empty:
+        return note(name, f"no answer within {SECONDS:g} seconds")
+
+
+def _tried(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001  # a check that fails is itself a finding
+        detail = redact(f"{type(error).__name__}: {error}").splitlines()[0]
+        return note(name, f"could not be checked: {detail}")

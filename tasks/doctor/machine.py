@@ -1,0 +1,115 @@
+"""Cores, memory, devices, and the disk that a workspace is on."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+
+from clipcore import precision
+from tasks import shards
+from tasks.doctor.found import Check, fine, note, wrong
+
+GIB = 2**30
+LEAST_MEMORY = 4 * GIB  # for the embedded backbone, Ray and Prefect together
+LEAST_DISK = 2 * GIB  # models, checkpoints and Ray's own files of a small run
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def check_cpu() -> Check:
+    """Count the cores that this process may use."""
+    have = os.cpu_count() or 1
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else have
+    of = "" if may == have else f" of {have}"
+    return fine("cpu", f"{may}{of} cores, {torch.get_num_threads()} threads for torch")
+
+
+def check_bf16() -> Check:
+    """Say in which precision models run."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if precision.has_fast_bf16(device):
+        return fine("bf16", f"fast on this {device.type}: models run in bf16")
+    return note("bf16", f"not fast on this {device.type}: models run in fp32")
+
+
+def check_memory() -> Check:
+    """Look at the memory of the machine, or of the container if that has less."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    total = min([pages * size, *filter(None, map(_limit, _CGROUPS))])
+    detail = f"{total / GIB:.1f} GiB"
+    if total >= LEAST_MEMORY:
+        return fine("memory", detail)
+    return wrong("memory", detail, f"{LEAST_MEMORY / GIB:.0f} GiB are needed for small runs")
+
+
+def check_gpus() -> Check:
+    """List the GPUs that torch can use."""
+    if not torch.cuda.is_available():
+        why = "none that torch can use" if torch.version.cuda else "none: torch is built for CPU"
+        return note("gpu", f"{why}; runs go on the CPU")
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    detail = ", ".join(f"{gpu.name} ({gpu.total_memory / GIB:.0f} GiB)" for gpu in gpus)
+    return fine("gpu", detail)
+
+
+def check_disk(workspace: str) -> Check:
+    """Look at the free space where results go."""
+    if not shards.is_local(workspace):
+        return note("disk", f"{shards.redact(workspace)} is not on this machine")
+    place = _nearest(workspace)
+    free = shutil.disk_usage(place).free
+    detail = f"{free / GIB:.1f} GiB free at {place}"
+    if free >= LEAST_DISK:
+        return fine("disk", detail)
+    return wrong("disk", detail, "free some space, or name another --workspace")
+
+
+def check_workspace(workspace: str) -> Check:
+    """Write to the workspace and remove it again; a folder that is absent is not made."""
+    name = shards.redact(workspace)
+    try:
+        state = _try_local(workspace) if shards.is_local(workspace) else _try_bucket(workspace)
+    except ImportError as error:
+        advice = "install coft[s3] or coft[gcs]"
+        return wrong("workspace", f"{name}: {error}", advice)
+    except (OSError, ValueError) as error:
+        reason = shards.redact(str(error))
+        return wrong("workspace", f"{name}: {reason}", "name another --workspace")
+    return fine("workspace", f"{name} {state}")
+
+
+def _try_local(workspace: str) -> str:
+    path, place = shards.local_path(workspace), _nearest(workspace)
+    if not place.is_dir():
+        raise NotADirectoryError(f"{place} is a file")
+    if path != place:
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(f"{place} is not writable")
+        return "is absent and can be made"
+    with tempfile.TemporaryFile(dir=path) as file:
+        file.write(b"coft")
+    return "is writable"
+
+
+def _try_bucket(workspace: str) -> str:
+    probe = shards.join(workspace, f".coft-doctor-{uuid4().hex}")
+    shards.write_bytes(probe, b"coft")
+    shards.remove(probe)
+    return "is writable"
+
+
+def _nearest(uri: str) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    path = shards.local_path(uri).absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _limit(file: str) -> int | None:
+    """Return the memory limit of a container; None without one."""
+    try:
+        text = Path(file).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,88 @@
+"""Backbones: which come with the package, whether one fits, and whether its weights are here."""
+
+import os
+from pathlib import Path
+
+from open_clip.pretrained import get_pretrained_cfg
+
+from clipcore import backbone, embedded
+from clipcore.backbone import MissingWeights, UnsupportedBackbone
+from tasks.doctor.found import Check, fine, note, wrong
+
+DEFAULT = "embedded"
+_CONFIG = "open_clip_config.json"
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+_MIB = 2**20
+
+
+def check_embedded() -> Check:
+    """List the backbones that come with the package."""
+    folders = sorted(path.parent for path in Path(embedded.__file__).parent.glob(f"*/{_CONFIG}"))
+    sizes = {folder.name: _size(folder) for folder in folders}
+    if not all(sizes.get(name) for name in (*sizes, embedded.DEFAULT)):
+        return wrong("embedded backbones", "weights are missing", "install coft again")
+    listed = (f"{name} ({size / _MIB:.0f} MiB)" for name, size in sizes.items())
+    return fine("embedded backbones", ", ".join(listed))
+
+
+def check_backbone(name: str) -> Check:
+    """Say whether coft can adapt a backbone and why not, from its configuration alone."""
+    try:
+        source, tag = backbone.resolve(name)
+        if source.startswith("hf-hub:"):
+            snapshot = _snapshot(source.removeprefix("hf-hub:"))
+            if snapshot is None:
+                return note("backbone", f"{name}: known once it has been downloaded")
+            source = f"local-dir:{snapshot}"
+        config = backbone._read_config(source)  # noqa: SLF001  # what `load` does before weights
+        backbone.check_supported(config, name)
+        backbone._quick_gelu(source, tag, config)  # noqa: SLF001
+    except (UnsupportedBackbone, MissingWeights, ValueError, KeyError) as error:
+        return wrong("backbone", str(error))
+    kind = "timm image tower" if config["vision_cfg"].get("timm_model_name") else "ViT"
+    return fine("backbone", f"{name} fits: {kind}, {config['embed_dim']} dimensions")
+
+
+def check_weights(name: str) -> Check:
+    """Say whether the weights of a backbone are on this machine, or what would be downloaded."""
+    try:
+        source, tag = backbone.resolve(name)
+    except ValueError:
+        return note("weights", f"{name}: see backbone")
+    if source.startswith("local-dir:"):
+        folder = Path(source.removeprefix("local-dir:"))
+        if size := _size(folder):
+            return fine("weights", f"{name}: {size / _MIB:.0f} MiB, nothing to download")
+        return wrong("weights", f"{name}: no weights in {folder}", "copy them there")
+    published = get_pretrained_cfg(source, tag) if tag else {}
+    repository = _repository(source, published)
+    cached = _snapshot(repository) if repository else None
+    if cached and _size(cached):
+        return fine("weights", f"{name}: cached, nothing to download")
+    what = f"{repository} of the Hugging Face hub" if repository else "its published file"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        advice = "unset HF_HUB_OFFLINE, or use 'embedded'"
+        return wrong("weights", f"{name}: not cached, and downloads are forbidden", advice)
+    return note("weights", f"{name}: the first run downloads {what}")
+
+
+def _repository(source: str, published: dict[str, str]) -> str:
+    """Return the hub's ORG/NAME that the weights come from; nothing if they come from elsewhere."""
+    if source.startswith("hf-hub:"):
+        return source.removeprefix("hf-hub:").partition("@")[0]
+    return "/".join(published.get("hf_hub", "").split("/")[:2])
+
+
+def _snapshot(repository: str) -> Path | None:
+    """Return the newest cached snapshot of a repository, where huggingface_hub keeps it."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("HF_HOME", f"{home}/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
+    name = f"models--{repository.partition('@')[0].replace('/', '--')}"
+    found = sorted((cache / name / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the weights in a folder."""
+    return sum(path.stat().st_size for kind in _WEIGHTS for path in folder.glob(kind))

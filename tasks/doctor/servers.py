@@ -1,0 +1,107 @@
+"""Which servers answer. Only those that the environment names are asked."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from tasks.doctor.found import Check, fine, note, wrong
+from tasks.shards import redact
+from tasks.specs import InputError
+from tasks.tracking import check_reachable, tracking_for
+
+PATIENCE = 3.0  # seconds for one answer; a check has five
+_LOCAL = ("", "local")
+_RAY_PORT = 6379
+_ASK_RAY = """
+import json, sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(json.dumps(ray.cluster_resources()))
+"""
+
+
+def check_ray(address: str | None) -> Check:
+    """Ask a cluster that is named for its resources; start nothing."""
+    if (address or "") in _LOCAL:
+        return fine("ray", "no address is set: Ray starts in the process of a run")
+    assert address is not None  # noqa: S101
+    shown = redact(address)
+    if address != "auto":
+        try:
+            _knock(address, _RAY_PORT)
+        except OSError as error:
+            advice = "start the cluster, or unset RAY_ADDRESS to run on this machine"
+            return wrong("ray", f"{shown} does not answer ({error})", advice)
+    resources = _ask_ray(address)
+    if resources is None:
+        return note("ray", f"{shown}: no resources could be read in time")
+    parts = [f"{resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU")]
+    return fine("ray", f"{shown}: {', '.join(parts)}")
+
+
+def check_prefect(url: str | None) -> Check:
+    """Ask the Prefect server that is named whether it is well."""
+    if not url:
+        return fine("prefect", "no PREFECT_API_URL: a run starts a server of its own")
+    name = redact(url)
+    try:
+        with urllib.request.urlopen(_health(url), timeout=PATIENCE):  # noqa: S310 # checked there
+            return fine("prefect", f"{name} answers")
+    except urllib.error.HTTPError as error:
+        if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return fine("prefect", f"{name} answers ({error.code})")
+        reason: object = error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+    advice = "start it, or unset PREFECT_API_URL"
+    return wrong("prefect", f"{name} does not answer ({reason})", advice)
+
+
+def check_mlflow(workspace: str) -> Check:
+    """Ask the MLflow server that is named, or say where runs are kept."""
+    tracking = tracking_for(workspace)
+    try:
+        check_reachable(tracking)
+    except InputError as error:
+        return wrong("mlflow", str(error))
+    if tracking.uri.startswith(("http://", "https://")):
+        return fine("mlflow", f"{redact(tracking.uri)} answers")
+    say = fine if tracking.uri.startswith("sqlite") else note
+    return say("mlflow", tracking.note)
+
+
+def _health(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("expected http:// or https://")
+    parts = urlsplit(url)
+    return parts._replace(
+        netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health"
+    ).geturl()
+
+
+def _knock(address: str, port: int) -> None:
+    """Open a connection and close it; raises OSError when nobody listens."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        where = (parts.hostname or "", parts.port or port)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    socket.create_connection(where, timeout=PATIENCE).close()
+
+
+def _ask_ray(address: str) -> dict[str, float] | None:
+    """Return the resources of a cluster, asked in a process that can be ended."""
+    command = [sys.executable, "-c", _ASK_RAY, address]
+    try:
+        asked = subprocess.run(  # noqa: S603  # our own words; the address is one argument
+            command, capture_output=True, timeout=PATIENCE + 1, check=True, env=os.environ.copy()
+        )
+        found: dict[str, float] = json.loads(asked.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return found

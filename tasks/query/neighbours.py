@@ -1,0 +1,125 @@
+"""Exact neighbours by matrix products over the parts of embeddings, never all in memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks import shards
+from tasks.query.stages import Stage
+from tasks.specs import InputError
+from tasks.vectors import read_features
+
+BLOCK_BYTES = 64 * 2**20  # of vectors that are held while the others stream past
+TILE_BYTES = 64 * 2**20  # of one matrix of similarities
+
+
+def features(stage: Stage, *, first: int = 0) -> Iterator[tuple[Any, Tensor]]:
+    """Yield ids and unit vectors, shape (images, dim), of each part from number `first` on.
+
+    Raises:
+        InputError: the parts have vectors of several lengths.
+    """
+    dim = None
+    for uri in stage.files[first:]:
+        ids, vectors = read_features(uri)
+        dim = dim or vectors.shape[1]
+        if vectors.shape[1] != dim:
+            raise InputError(
+                f"{shards.redact(uri)}: expected vectors of {dim} values as in the parts before, "
+                f"got {vectors.shape[1]}; delete {shards.redact(stage.folder)} and embed again"
+            )
+        yield ids, F.normalize(vectors, dim=1)
+
+
+def vector_of(stage: Stage, image_id: str) -> Tensor | None:
+    """Return the unit vector of one image, shape (dim,); None if it has none."""
+    for ids, vectors in features(stage):
+        if (row := ids.index(image_id).as_py()) >= 0:
+            return vectors[row]
+    return None
+
+
+def nearest(stage: Stage, query: Tensor, k: int, *, without: str) -> list[tuple[str, float]]:
+    """Return ids and cosines of the k images most similar to a unit vector, best first."""
+    best: list[tuple[str, float]] = []
+    for ids, vectors in features(stage):
+        values, rows = (vectors @ query).topk(min(k + 1, len(vectors)))
+        names = [ids[row].as_py() for row in rows.tolist()]
+        found = zip(names, values.tolist(), strict=True)
+        best += [(name, value) for name, value in found if name != without]
+        best = sorted(best, key=lambda pair: (-pair[1], pair[0]))[:k]
+    return best
+
+
+def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str, str, float]]:
+    """Return the pairs of images with a cosine of at least `threshold`, the `limit` best, in order.
+
+    Every image is compared with every other, block by block: the time grows with the square of
+    their number, the memory does not grow with it.
+    """
+    best = torch.zeros(0), torch.zeros(0, 2, dtype=torch.long)
+    for first, offset, block in _blocks(stage):
+        start = offset
+        for _, vectors in features(stage, first=first):
+            for rows, cosines in _tiles(vectors, block):
+                floor = threshold if len(best[0]) < limit else max(threshold, float(best[0].min()))
+                one, two = (cosines >= floor).nonzero(as_tuple=True)
+                pairs = torch.stack([two + offset, one + start + rows], dim=1)
+                fresh = pairs[:, 0] < pairs[:, 1]  # each pair once, no image with itself
+                best = _keep(best, (cosines[one, two][fresh], pairs[fresh]), limit)
+            start += len(vectors)
+    values, pairs = best
+    order = values.argsort(descending=True, stable=True)
+    names = _ids_at(stage, sorted(set(pairs.flatten().tolist())))
+    return [
+        (names[one], names[two], value)
+        for (one, two), value in zip(pairs[order].tolist(), values[order].tolist(), strict=True)
+    ]
+
+
+def _blocks(stage: Stage) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (number of the first part, images before it, vectors) of runs of parts."""
+    first, offset, held = 0, 0, list[Tensor]()
+    for number, (_, vectors) in enumerate(features(stage)):
+        held.append(vectors)
+        if sum(part.nbytes for part in held) >= BLOCK_BYTES:
+            block = torch.cat(held)
+            yield first, offset, block
+            first, offset, held = number + 1, offset + len(block), []
+    if held:
+        yield first, offset, torch.cat(held)
+
+
+def _tiles(vectors: Tensor, block: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first row, cosines of a few vectors with the whole block)."""
+    rows = max(1, TILE_BYTES // max(1, 4 * len(block)))
+    for start in range(0, len(vectors), rows):
+        yield start, vectors[start : start + rows] @ block.T
+
+
+def _keep(
+    best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], limit: int
+) -> tuple[Tensor, Tensor]:
+    if not len(more[0]):
+        return best
+    values, pairs = torch.cat([best[0], more[0]]), torch.cat([best[1], more[1]])
+    if len(values) <= limit:
+        return values, pairs
+    values, order = values.topk(limit)
+    return values, pairs[order]
+
+
+def _ids_at(stage: Stage, positions: Sequence[int]) -> dict[int, str]:
+    """Return the image ids at positions counted over all parts."""
+    names: dict[int, str] = {}
+    left, start = list(reversed(positions)), 0
+    for uri in stage.files if positions else ():
+        ids = shards.read_table(uri, ["image_id"])["image_id"]
+        while left and left[-1] < start + len(ids):
+            position = left.pop()
+            names[position] = ids[position - start].as_py()
+        start += len(ids)
+    return names

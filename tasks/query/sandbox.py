@@ -1,0 +1,137 @@
+"""DuckDB over a workspace: views for reading, and a connection that can do nothing else."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import duckdb
+import pyarrow as pa
+
+from tasks import shards
+from tasks.query.stages import Chosen, choose
+from tasks.query.views import VIEWS, create_views, literal
+from tasks.shards import ShardMismatch
+from tasks.specs import InputError
+
+MEMORY_LIMIT = "2GB"  # what is larger goes to temporary files
+MAX_SPILL = "20GB"
+_LINES = 6  # of DuckDB's message; the rest is the statement again
+_ABOUT_NAMES = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+
+
+def open_workspace(
+    workspace: str, *, pool: str | None = None, embeddings: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Return a locked connection with the views of a workspace; the caller closes it.
+
+    The views `images`, `quarantine`, `embeddings`, `labels`, `predictions` and the table macros
+    `class_report()` and `similar_images(id, k)` show the newest pool and what was made from it.
+    The connection reads the files of these views and no others, writes none, loads no extension,
+    reaches no network, sees no variable of Python, and its settings are final.
+
+    Args:
+        workspace: Folder or URI.
+        pool: Digest of another pool than the newest, or how it begins.
+        embeddings: Digest of other embeddings than those of the newest backbone.
+
+    Raises:
+        InputError: there is no such workspace or digest, or a file is damaged.
+    """
+    with for_people():
+        return connect(choose(shards.absolute(workspace), pool=pool, embeddings=embeddings))
+
+
+def run_sql(
+    workspace: str, sql: str, *, pool: str | None = None, embeddings: str | None = None
+) -> pa.Table:
+    """Run one SELECT of a person in the locked connection and return its rows.
+
+    Raises:
+        InputError: as `open_workspace`, or the SQL is wrong or more than one reading statement.
+    """
+    with open_workspace(workspace, pool=pool, embeddings=embeddings) as connection, for_people():
+        try:
+            _check_reads(connection, sql)
+            return connection.execute(sql).to_arrow_table()
+        except _ABOUT_NAMES as error:
+            raise InputError(f"{_first_lines(error)}\n{_describe(connection)}") from error
+
+
+def connect(chosen: Chosen) -> duckdb.DuckDBPyConnection:
+    """Return a locked connection with the views of the chosen stages."""
+    connection = duckdb.connect(":memory:", config=_settings())
+    try:
+        files = create_views(connection, chosen)
+        allowed = ", ".join(literal(name) for name in _names(files))
+        # In this order: each of the later two forbids the one before it.
+        connection.execute(f"SET allowed_paths = [{allowed}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def for_people() -> Iterator[None]:
+    """Turn what goes wrong with files and SQL into an InputError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise InputError(_first_lines(error)) from error
+    except (ShardMismatch, OSError, pa.ArrowException) as error:
+        message = shards.redact(str(error))
+        raise InputError(f"the workspace cannot be read: {message}") from error
+
+
+def _settings() -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "allow_community_extensions": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "max_temp_directory_size": MAX_SPILL,
+        "memory_limit": MEMORY_LIMIT,
+        "python_enable_replacements": "false",
+        # DuckDB makes it when it is needed and removes it when the connection closes.
+        "temp_directory": os.path.join(tempfile.gettempdir(), f"coft-{uuid4().hex}"),  # noqa: PTH118
+        "threads": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2),
+    }
+
+
+def _names(files: list[str]) -> list[str]:
+    """Return each file as it was asked for and as a file system of fsspec may call it."""
+    names = dict.fromkeys(files)
+    for file in files:
+        if not shards.is_local(file):
+            filesystem, path = shards.open_filesystem(file)
+            names[str(filesystem.unstrip_protocol(path))] = None
+    return list(names)
+
+
+def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise unless the text is one SELECT: the files of the views must not be written either."""
+    statements = connection.extract_statements(sql)
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        got = " and ".join(kinds) or "nothing"
+        raise InputError(f"expected one SELECT, got {got}; `coft query` only reads")
+
+
+def _first_lines(error: duckdb.Error) -> str:
+    lines = [line.rstrip() for line in shards.redact(str(error)).splitlines() if line.strip()]
+    return "\n".join(lines[:_LINES])
+
+
+def _describe(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the views with their columns, one a line."""
+    rows = connection.execute(
+        "SELECT view_name, list(column_name ORDER BY column_index)"
+        " FROM duckdb_views() JOIN duckdb_columns() ON view_name = table_name"
+        " WHERE NOT duckdb_views.internal GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    names = {name: columns for name, columns in rows if name in VIEWS}
+    lines = (f"  {name} ({', '.join(columns)})" for name, columns in names.items())
+    return "\n".join(["There are:", *lines])

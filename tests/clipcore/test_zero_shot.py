@@ -1,0 +1,52 @@
+"""Zero-shot classification, against open_clip's own classifier."""
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from clipcore.backbone import Backbone
+from clipcore.zero_shot import TEXTS_PER_PASS, class_embeddings, pseudo_labels
+from tests.clipcore.parts import random_features
+
+CLASSES = ["cat", "hot dog", "sea lion", "seven"]
+TEMPLATES = ["a photo of a {}.", "a drawing of the {}, seen from far away.", "{}"]
+
+
+@pytest.mark.parametrize("templates", [TEMPLATES, TEMPLATES[:1]])
+def test_class_embeddings_are_open_clips_classifier(
+    vit: Backbone, tiny_clip: Path, templates: list[str]
+) -> None:
+    model = open_clip.create_model(f"local-dir:{tiny_clip}").eval()
+    expected = open_clip.build_zero_shot_classifier(
+        model, open_clip.get_tokenizer(f"local-dir:{tiny_clip}"), CLASSES, templates
+    ).T
+    torch.testing.assert_close(
+        class_embeddings(vit, CLASSES, templates), expected, atol=1e-5, rtol=0
+    )
+
+
+def test_underscores_are_spaces(vit: Backbone) -> None:
+    one, two = class_embeddings(vit, ["hot_dog", "hot dog"], TEMPLATES)
+    assert torch.equal(one, two)
+
+
+def test_more_texts_than_one_pass_takes(vit: Backbone) -> None:
+    """Passes are cut to their own longest text; a name must not notice its neighbours."""
+    names = [f"{'very ' * (n % 9)}kind {n}" for n in range(TEXTS_PER_PASS)]
+    together = class_embeddings(vit, names, TEMPLATES[:2])
+    picked = [0, 8, 127, 128, 255]
+    alone = torch.cat([class_embeddings(vit, [names[n]], TEMPLATES[:2]) for n in picked])
+    torch.testing.assert_close(together[picked], alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(TEXTS_PER_PASS))
+
+
+def test_pseudo_label_is_the_nearest_class_with_its_softmax_probability() -> None:
+    images, classes = random_features(20, 8), random_features(5, 8, seed=1)
+    labels, confidence = pseudo_labels(images, classes, 30.0)
+    for v, label, p in zip(images, labels, confidence, strict=True):
+        cosines = torch.stack([v @ t for t in classes]).double()
+        assert label == cosines.argmax()
+        powers = (30 * cosines).exp()
+        assert p.item() == pytest.approx((powers[label] / powers.sum()).item(), rel=1e-5)

@@ -1,0 +1,171 @@
+"""The main job end to end, on drawn images and a tiny CLIP: twice, killed, and on bad input."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from flows.coft import coft
+from tasks import shards
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    LabelSpec,
+    Phase1Spec,
+    Phase2Spec,
+    PoolSpec,
+    RunSummary,
+    RuntimeSpec,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
+]
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
+PER_CLASS = 20
+
+
+def _drawn(colour: tuple[int, int, int], rng: np.random.Generator) -> bytes:
+    pixels = rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "image": _drawn(colour, rng),
+            "label": name,
+            "split": "test" if number % 4 == 0 else "pool",
+        }
+        for number in range(PER_CLASS)
+        for name, colour in COLOURS.items()
+    ]
+    path = tmp_path / "images.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftSpec:
+    values: dict[str, object] = {
+        "pool": PoolSpec(images=str(images), labels="column", rows_per_shard=16),
+        "backbone": BackboneSpec(name=f"local-dir:{clip}"),
+        "label": LabelSpec(per_class=4, min_confident=0),
+        "phase1": Phase1Spec(epochs=3, min_steps=0, batch_size=8, num_visual_prompts=2),
+        "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
+        "runtime": RuntimeSpec(workspace=str(workspace)),
+        "register_as": "colours",
+        **changes,
+    }
+    return CoftSpec.model_validate(values)
+
+
+@pytest.mark.usefixtures("prefect_session", "ray_session")
+def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
+    images: Path, workspace: Path, tiny_clip: Path
+) -> None:
+    spec = _spec(images, workspace, tiny_clip)
+    first = coft(spec)
+    assert first.num_images == 3 * PER_CLASS
+    assert first.num_quarantined == 0
+    assert first.accuracy is not None
+    assert set(first.per_class) == set(COLOURS)
+    assert first.model_version == "1"
+    assert (Path(first.report)).stat().st_size > 10_000
+    _check_rows(workspace)
+
+    before = _modified(workspace)
+    second = coft(spec)
+    assert _without_run(second) == _without_run(first)
+    changed = {path for path, when in _modified(workspace).items() if before.get(path) != when}
+    assert not [path for path in changed if path.suffix in {".parquet", ".safetensors"}]
+
+
+@pytest.mark.usefixtures("prefect_session", "ray_session")
+def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
+    summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot"))
+    assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not
+    assert summary.verdict.startswith("Zero-shot")
+
+
+@pytest.mark.usefixtures("prefect_session")
+def test_a_killed_driver_goes_on_and_arrives_at_the_same(
+    images: Path, tmp_path: Path, tiny_clip: Path
+) -> None:
+    whole = _adapt(images, tmp_path / "whole", tiny_clip)
+    assert whole.wait(240) == 0
+    killed = _adapt(images, tmp_path / "killed", tiny_clip)
+    _wait_for(tmp_path / "killed", "peers/*/resume.safetensors", killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait(30)
+    again = _adapt(images, tmp_path / "killed", tiny_clip)
+    assert again.wait(240) == 0
+    one, two = (
+        RunSummary.model_validate_json((tmp_path / name / "summary.json").read_text())
+        for name in ("whole", "killed")
+    )
+    assert two.accuracy == one.accuracy
+    assert two.per_class == one.per_class
+    assert _ids(tmp_path / "killed") == _ids(tmp_path / "whole")
+
+
+def _adapt(images: Path, workspace: Path, clip: Path) -> subprocess.Popen[bytes]:
+    words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
+    words += ["--backbone", f"local-dir:{clip}", "--summary", workspace / "summary.json"]
+    words += ["--phase1-epochs", "30", "--phase2-epochs", "1", "--rows-per-shard", "16"]
+    code = "from flows.cli import main; main()"
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)])
+
+
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 200
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, f"{pattern} never appeared"
+        time.sleep(0.05)
+
+
+def _ids(workspace: Path) -> list[str]:
+    (folder,) = (workspace / "predictions").iterdir()
+    tables = shards.iter_tables(str(folder), ["image_id"])
+    return [image for table in tables for image in table["image_id"].to_pylist()]
+
+
+def _check_rows(workspace: Path) -> None:
+    """Every stage has each image once, and what was rejected has a reason."""
+    ids = _ids(workspace)
+    assert len(ids) == len(set(ids)) == 3 * PER_CLASS
+    for folder in (workspace / "labels").iterdir():
+        table = pa.concat_tables(shards.iter_tables(str(folder)))
+        source = table["source"][0].as_py()
+        rows = 3 * PER_CLASS if source == "zero-shot" else 3 * PER_CLASS * 3 // 4
+        assert table.num_rows == len(set(table["image_id"].to_pylist())) == rows
+        for row in table.to_pylist():
+            assert row["kept"] or row["reason"], f"{source} rejected {row} without a reason"
+
+
+def _modified(workspace: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in workspace.rglob("*") if path.is_file()}
+
+
+def _without_run(summary: RunSummary) -> dict[str, object]:
+    found = json.loads(summary.model_dump_json())
+    for name in ("run_id", "report", "model_version", "model_uri"):
+        found.pop(name)
+    return found
