@@ -58,6 +58,8 @@ def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     width, height = image.size
     if image.format == "PNG" and "exif" not in image.info:
         return width, height  # asking Pillow for EXIF would decode the whole image to look for it
+    if image.format == "TIFF":
+        return width, height  # Pillow has turned them already
     try:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001  # a broken EXIF block does not make pixels unusable

@@ -47,7 +47,7 @@ def sweep(
     bad = [_count(shards.join(job.folder, QUARANTINE, name)) for name in names]
     return Outcome(
         parts=[Part(name=name, rows=_count(shards.join(job.folder, name))) for name in names],
-        facts={"quarantined": sum(bad)},
+        facts={"quarantined": sum(bad), "pool": pool.digest},
     )
 
 

@@ -13,9 +13,9 @@ from clipcore.backbone import VisualTower
 class _QueryValueUpdate(nn.Module):
     r"""Add $BA \cdot \alpha / r$ to the query and value rows of a (3 width, width) weight."""
 
-    def __init__(self, width: int, rank: int, alpha: float, generator: Generator) -> None:
+    def __init__(self, width: int, rank: int, scale: float, generator: Generator) -> None:
         super().__init__()
-        self.scale = alpha / rank
+        self.scale = scale
         drawn = torch.randn(2, rank, width, generator=generator) / math.sqrt(width)
         self.down = nn.Parameter(drawn)
         self.up = nn.Parameter(torch.zeros(2, width, rank))
@@ -44,8 +44,9 @@ class Lora(nn.Module):
         network: Any = tower.network
         attentions = [block.attn for block in network.transformer.resblocks]
         lora = cls(attentions)
+        scale = 1.0 if alpha is None else alpha / rank
         for attention in attentions:
-            update = _QueryValueUpdate(attention.embed_dim, rank, alpha or rank, generator)
+            update = _QueryValueUpdate(attention.embed_dim, rank, scale, generator)
             update.to(attention.in_proj_weight.device)
             parametrize.register_parametrization(attention, "in_proj_weight", update)
             lora.updates.append(update)

@@ -95,8 +95,10 @@ def train_peer(  # noqa: PLR0913  # each is one choice of the paper
         x = random_view(
             peer.backbone.visual.to_input(pixels), generator=draws, size=size, flip=flip
         )
-        with precision.mixed(device, training=True):
+        convolutions = peer.backbone.visual.kind == "timm"
+        with precision.mixed(device, training=True, convolutions=convolutions):
             features = peer.backbone.visual.encode_input(x)
+        with precision.mixed(device, training=True):
             positive, negative = peer.prompts()
         l1 = positive_loss(scaled_similarity(features, positive, scale), labels)
         l2 = dual_prompt_loss(

@@ -86,7 +86,8 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
 
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
         x = random_view(network.visual.to_input(pixels), generator=draws, size=size, flip=flip)
-        with precision.mixed(device, training=True):
+        convolutions = network.visual.kind == "timm"
+        with precision.mixed(device, training=True, convolutions=convolutions):
             features = network.visual.encode_input(x)
         return {"loss": F.cross_entropy(network.logits(features), labels.to(device))}
 

@@ -31,7 +31,8 @@ def centres(stage: Stage, labelling: Stage | None) -> Centres:
         found.names += [name for name in sorted(set(labels)) if name not in found.names]
         numbers = torch.tensor([found.names.index(name) for name in labels], dtype=torch.long)
         sums = torch.zeros(len(found.names), vectors.shape[1], dtype=torch.float64)
-        sums[: len(found.directions)] += found.directions
+        if len(found.directions):
+            sums[: len(found.directions)] += found.directions
         found.directions = sums.index_add(0, numbers, vectors.double())
     return Centres(found.names, F.normalize(found.directions, dim=1).float())
 

@@ -63,7 +63,7 @@ class _Asked:
     def answer(self, sql: str, rows: pa.Table) -> pa.Table:
         """Return what SQL makes of rows, which it knows as `found`, in their order."""
         self.connection.register("found", rows)
-        return self.connection.execute(sql).to_arrow_table()
+        return self.connection.sql(sql).to_arrow_table()
 
 
 def similar(
@@ -210,7 +210,7 @@ def disagreements(workspace: str, k: int = 20, *, pool: str | None = None) -> pa
     with _asked(workspace, pool, None) as asked:
         if not asked.chosen.predictions and "peer-2" not in asked.chosen.labels:
             raise InputError("nothing to compare yet: this pool has no peers and no predictions")
-        return asked.connection.execute(_DISAGREEMENTS, [k]).to_arrow_table()
+        return asked.connection.sql(_DISAGREEMENTS, params=[k]).to_arrow_table()
 
 
 @contextmanager

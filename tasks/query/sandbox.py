@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tasks import shards
 from tasks.query.stages import Chosen, choose
-from tasks.query.views import VIEWS, create_views, literal
+from tasks.query.views import VIEWS, create_views, escape, literal
 from tasks.shards import ShardMismatch
 from tasks.specs import InputError
 
@@ -54,7 +54,7 @@ def run_sql(
     with open_workspace(workspace, pool=pool, embeddings=embeddings) as connection, for_people():
         try:
             _check_reads(connection, sql)
-            return connection.execute(sql).to_arrow_table()
+            return connection.sql(sql).to_arrow_table()
         except _ABOUT_NAMES as error:
             raise InputError(f"{_first_lines(error)}\n{_describe(connection)}") from error
 
@@ -102,8 +102,8 @@ def _settings() -> dict[str, str | bool | int | float | list[str]]:
 
 
 def _names(files: list[str]) -> list[str]:
-    """Return each file as it was asked for and as a file system of fsspec may call it."""
-    names = dict.fromkeys(files)
+    """Return each file as views name it, and as it is called when that was taken for a pattern."""
+    names = dict.fromkeys(name for file in files for name in (file, escape(file)))
     for file in files:
         if not shards.is_local(file):
             filesystem, path = shards.open_filesystem(file)

@@ -81,9 +81,9 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def path_literal(uri: str) -> str:
-    """Return the literal of one file; DuckDB would take `a*` for a pattern without the escape."""
-    return literal(_GLOB.sub(lambda found: f"[{found[0]}]", uri))
+def escape(uri: str) -> str:
+    """Return the pattern of one file; DuckDB would take a folder `a*` for a pattern otherwise."""
+    return _GLOB.sub(lambda found: f"[{found[0]}]", uri)
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, chosen: Chosen) -> list[str]:
@@ -121,7 +121,7 @@ def _view(name: str, types: dict[str, str], sources: Sequence[tuple[Stage, list[
 
 def _select(types: dict[str, str], digest: str, files: Sequence[str]) -> str:
     columns = ", ".join(f"{key}::{kind} AS {key}" for key, kind in types.items())
-    names = ", ".join(path_literal(file) for file in files)
+    names = ", ".join(literal(escape(file)) for file in files)
     return (
         f"SELECT {columns}, {literal(digest)} AS digest "  # noqa: S608  # literals are quoted
         f"FROM read_parquet([{names}], hive_partitioning = false)"

@@ -113,7 +113,7 @@ def test_the_budget_sets_how_many_prompts_go_at_once(vit: Backbone) -> None:
     assert new_prompts(vit).prompts_per_chunk == 2 * len(CLASSES)
     assert new_prompts(vit, memory_mb=0).prompts_per_chunk == 2  # one class, both signs
     per_prompt = 2 * 14 * vit.text.width * BYTES_PER_CHANNEL  # two blocks, 14 tokens
-    many = [f"a rather long name of class {n}" for n in range(200)]
+    many = ["a rather long name of a class"] * 200
     prompts = DualPrompts(vit, many, generator=draws(), num_context_tokens=4, memory_mb=8)
     assert prompts.prompts_per_chunk == 8 * 2**20 // per_prompt
 

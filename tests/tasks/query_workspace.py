@@ -12,7 +12,7 @@ from tasks import shards
 from tasks.catalog import IMAGES
 from tasks.label.parts import SCHEMA as LABELS
 from tasks.quarantine import SCHEMA as QUARANTINE
-from tasks.shards import Manifest, Part
+from tasks.shards import Part
 from tasks.vectors import fixed_size_list
 
 CLASSES = ["cat", "dog", "x'); DROP--"]
@@ -32,9 +32,7 @@ class Made:
     labels: list[str]
 
 
-def stage(
-    folder: str, kind: str, digest: str, tables: list[pa.Table], **facts: Any
-) -> None:
+def stage(folder: str, kind: str, digest: str, tables: list[pa.Table], **facts: Any) -> None:
     """Write tables as the parts of a finished stage."""
     prefix = "images/" if kind == "pool" else ""
     parts = []
@@ -91,7 +89,7 @@ def write_pool(
     return ids
 
 
-def write_embeddings(  # noqa: PLR0913
+def write_embeddings(
     uri: str,
     digest: str,
     ids: list[str],
@@ -169,7 +167,7 @@ def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:
     ids = write_pool(uri, "p" * 16, list(range(rows)))
     vectors = unit_vectors(rows, dim)
     vectors[7] = vectors[3] + 1e-3  # a near duplicate in one part
-    vectors[40] = vectors[5] * 0.999  # and one across parts
+    vectors[40] = vectors[5] - 2e-3  # and one across parts
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     write_embeddings(uri, "e" * 16, ids, vectors)
     labels = [CLASSES[number % 3] for number in range(rows)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,13 +72,19 @@ def test_degrading_is_a_function_of_the_generator(glyphs: Tensor) -> None:
     assert not torch.equal(first, other)
 
 
-def test_pixels_are_what_the_preprocessing_makes() -> None:
-    """Training sees what the shipped configuration does to a PNG, to one grey value of 255."""
-    levels = torch.randint(17, (20, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+def test_pixels_are_what_the_preprocessing_makes(glyphs: Tensor) -> None:
+    """Training sees what the shipped configuration does to a PNG, to half a grey level of 255.
+
+    It is more at a few sharp corners, where Pillow clips between its two passes.
+    """
+    levels = degrade(glyphs[:, :10].flatten(0, 1), torch.Generator().manual_seed(0))
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{GLYPH}")
     images = [Image.fromarray((x * 255 / 16).round().byte().numpy()) for x in levels]
     expected = torch.stack([preprocess(image) for image in images])
-    assert (to_pixels(levels) - expected).abs().max() <= 1.01 / 127.5
+    difference = (to_pixels(levels) - expected).abs() * 127.5
+    assert difference.mean() < 0.6
+    assert (difference > 3).float().mean() < 0.04
+    assert difference.max() < 30
 
 
 def test_names_of_characters() -> None:
@@ -173,18 +180,21 @@ def test_logit_scale_is_sane() -> None:
 
 
 def test_shipped_weights_read_handwriting_without_having_seen_it() -> None:
-    """And leave room: the demo is about what adaptation adds."""
+    """The number of the weights' README, measured again."""
     digits = load_digits()
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{GLYPH}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{GLYPH}")
     images = [Image.fromarray((x * 255 / 16).round().astype(np.uint8)) for x in digits.images]
     with torch.inference_mode():
         classes = model.encode_text(
-            tokenizer([f"a photo of the digit {word}" for word in WORDS]), normalize=True
+            tokenizer([f"a photo of the digit {word}." for word in WORDS]), normalize=True
         )
         features = model.encode_image(torch.stack([preprocess(x) for x in images]), normalize=True)
     accuracy = ((features @ classes.T).argmax(dim=1).numpy() == digits.target).mean()
-    assert 0.4 < accuracy < 0.75
+    stated = re.search(r"all 1,797 \| ([0-9.]+) \|", (GLYPH / "README.md").read_text())
+    assert stated is not None
+    assert accuracy > 0.4
+    assert accuracy == pytest.approx(float(stated[1]), abs=0.005)
 
 
 def test_unknown_embedded_name_says_what_there_is() -> None:
