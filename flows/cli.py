@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
+from flows.questions import questions
 from infra import offline
 from infra.settings import Settings
 from tasks.specs import InputError
@@ -29,6 +30,7 @@ app = App(
 )
 models = App(name="models", help="The registry: versions, and which of them is in use.")
 app.command(models)
+app.command(questions, name="*")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]

@@ -5,7 +5,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import open_clip
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from clipcore import backbone
@@ -19,8 +21,41 @@ def loaded_vit(tiny_clip: Path) -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def loaded_timm() -> Backbone:
-    """Return the embedded backbone (a convolutional tower with batch norms); no test changes it."""
+def tiny_timm_clip(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny CLIP whose image tower is one that timm tests itself with: it has batch norms."""
+    folder = tmp_path_factory.mktemp("clip") / "timm"
+    folder.mkdir()
+    description = json.loads((tiny_clip / "open_clip_config.json").read_text())
+    description["model_cfg"]["vision_cfg"] = {
+        "timm_model_name": "test_efficientnet",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 64,
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(description))
+    model = open_clip.CLIP(**description["model_cfg"])
+    draws = torch.Generator().manual_seed(0)
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.startswith("visual.") and value.is_floating_point():
+            spread = torch.rand(value.shape, generator=draws)  # also of the norms' statistics
+            drawn = torch.randn(value.shape, generator=draws) / max(1, value[0:1].numel()) ** 0.5
+            state[name] = drawn if value.ndim > 1 else 0.5 + spread
+    text = load_file(tiny_clip / "open_clip_model.safetensors")
+    state |= {name: value for name, value in text.items() if not name.startswith("visual.")}
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded_timm(tiny_timm_clip: Path) -> Backbone:
+    """Return that CLIP; no test changes it."""
+    return backbone.load(f"local-dir:{tiny_timm_clip}")
+
+
+@pytest.fixture(scope="session")
+def loaded_embedded() -> Backbone:
+    """Return the backbone that ships with coft; no test changes it."""
     return backbone.load("embedded")
 
 
@@ -32,6 +67,11 @@ def vit(loaded_vit: Backbone) -> Backbone:
 @pytest.fixture
 def timm(loaded_timm: Backbone) -> Backbone:
     return _copy(loaded_timm)
+
+
+@pytest.fixture
+def shipped(loaded_embedded: Backbone) -> Backbone:
+    return _copy(loaded_embedded)
 
 
 @pytest.fixture

@@ -35,14 +35,9 @@ def disturb(adapter: Adapter, seed: int = 1) -> None:
             parameter += 0.1 * torch.randn(parameter.shape, generator=draws(seed))
 
 
-def pixels(tower: VisualTower) -> Tensor:
-    """Return two images; small ones, where the tower takes any size."""
-    return random_pixels(2, tower.preprocess.size if tower.kind == "vit" else 64)
-
-
 def features(tower: VisualTower) -> Tensor:
     with torch.no_grad():
-        return tower(pixels(tower))
+        return tower(random_pixels(2, tower.preprocess.size))
 
 
 def learning(module: nn.Module) -> set[str]:
@@ -83,7 +78,7 @@ def test_only_the_adapter_learns(kind: str, name: AdapterName, fresh: Fresh) -> 
     own = {id(parameter) for parameter in adapter.parameters()}
     assert own == {id(p) for p in clip.parameters() if p.requires_grad}
     disturb(adapter)  # LoRA's and the bottleneck's first factor learns once the second is not 0
-    clip.visual(pixels(clip.visual))[:, 0].sum().backward()
+    clip.visual(random_pixels(2, clip.visual.preprocess.size))[:, 0].sum().backward()
     for parameter in clip.parameters():
         learns = id(parameter) in own
         assert (parameter.grad is not None) == learns
@@ -262,7 +257,7 @@ def test_bottleneck_is_its_equation(timm: Backbone) -> None:
     hidden = torch.relu(torch.einsum("hd,nd->nh", adapter.down, before))
     expected = F.normalize(before + torch.einsum("dh,nh->nd", adapter.up, hidden))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert adapter.down.shape == (384 // 4, 384)
+    assert adapter.down.shape == (32 // 4, 32)
 
 
 @pytest.mark.parametrize(("kind", "norm"), [("timm", nn.BatchNorm2d), ("vit", nn.LayerNorm)])
@@ -275,6 +270,18 @@ def test_scale_and_shift_of_every_norm_learn_and_nothing_else_of_the_tower(
     expected = {f"{name}.{part}" for name in norms for part in ("weight", "bias")}
     assert learning(tower) == expected | {"adapter.down", "adapter.up"}
     assert len(norms) > 4
+
+
+def test_bottleneck_on_the_shipped_backbone(shipped: Backbone) -> None:
+    tower = shipped.visual
+    state, before = snapshot(tower.state_dict()), features(tower)
+    adapter = attach(tower, "auto")
+    torch.testing.assert_close(features(tower), before, atol=1e-6, rtol=0)
+    disturb(adapter)
+    assert (features(tower) - before).abs().max() > 1e-3
+    adapter.detach()
+    assert same(tower.state_dict(), state)
+    assert torch.equal(features(tower), before)
 
 
 def test_bottleneck_is_counted_once_in_the_tower(timm: Backbone) -> None:

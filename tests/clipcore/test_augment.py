@@ -57,13 +57,13 @@ def test_views_come_out_at_the_size_asked_for() -> None:
 
 
 def test_towers_with_positions_train_at_their_size_and_others_at_the_scale_of_the_crops(
-    vit: Backbone, timm: Backbone
+    vit: Backbone, shipped: Backbone
 ) -> None:
     assert view_size(vit.visual) == vit.visual.preprocess.size == 32
-    assert timm.visual.preprocess.size == 128
-    assert view_size(timm.visual) == 112
+    assert shipped.visual.preprocess.size == 128
+    assert view_size(shipped.visual) == 112
     with torch.no_grad():
-        assert timm.visual.encode_input(torch.zeros(1, 3, 112, 112)).shape == (1, timm.embed_dim)
+        assert shipped.visual.encode_input(torch.zeros(1, 3, 112, 112)).shape == (1, shipped.embed_dim)
 
 
 def test_mean_side_is_that_of_the_crops() -> None:

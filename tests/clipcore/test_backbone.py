@@ -87,12 +87,12 @@ def test_text_is_cut_to_its_longest_sentence(vit: Backbone) -> None:
     assert seen == [7]
 
 
-@pytest.mark.parametrize("kind", ["vit", "timm"])
+@pytest.mark.parametrize("kind", ["vit", "shipped"])
 def test_image_features_are_open_clips(
-    kind: str, fresh: Callable[[str], Backbone], tiny_clip: Path
+    kind: str, request: pytest.FixtureRequest, tiny_clip: Path
 ) -> None:
     """From an image file's pixels on: open_clip's whole transform against ours."""
-    clip = fresh(kind)
+    clip = request.getfixturevalue(kind)
     name = f"local-dir:{tiny_clip}" if kind == "vit" else EMBEDDED
     model, _, transform = open_clip.create_model_and_transforms(name)
     images = [Image.fromarray(random_pixels(1, 150, n)[0].numpy()) for n in range(3)]

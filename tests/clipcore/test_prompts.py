@@ -170,7 +170,7 @@ def test_a_name_that_the_tokenizer_would_cut_is_refused(vit: Backbone) -> None:
         DualPrompts(vit, ["word " * 100], generator=draws(), num_context_tokens=1)
 
 
-def test_the_embedded_backbone_has_room_for_the_default(timm: Backbone) -> None:
-    positive, negative = DualPrompts(timm, CLASSES, generator=draws())()
-    assert positive.shape == negative.shape == (len(CLASSES), timm.embed_dim)
+def test_the_shipped_backbone_has_room_for_the_default(shipped: Backbone) -> None:
+    positive, negative = DualPrompts(shipped, CLASSES, generator=draws())()
+    assert positive.shape == negative.shape == (len(CLASSES), shipped.embed_dim)
     torch.testing.assert_close(positive.norm(dim=1), torch.ones(len(CLASSES)))
