@@ -1,15 +1,12 @@
 """The commands that ask: SQL over a workspace, four named questions, and is all well here."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from infra.settings import Settings
 from tasks.specs import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 questions = App()
 
@@ -125,7 +122,7 @@ def _workspace(given: str | None) -> str:
     return given or Settings().workspace
 
 
-def _show(table: "pa.Table", form: Format, output: str | None) -> None:
+def _show(table: Any, form: Format, output: str | None) -> None:
     """Write a table to a file, or to the terminal as a person or a program reads it."""
     from tasks.query import to_bytes, to_text, write_output  # noqa: PLC0415
 
