@@ -174,15 +174,27 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Backbone:
         UnsupportedBackbone: the name is unknown, or its towers are not ViT or timm + CLIP text.
         MissingWeights: the weights are absent or cannot be read.
     """
-    source, tag = resolve(name)
-    config = _read_config(source)
-    check_supported(config, name)
-    quick_gelu = _quick_gelu(source, tag, config)
+    source, tag, config, quick_gelu = check(name)
     model = _create(source, tag, quick_gelu=quick_gelu, name=name)
     config = {**config, "quick_gelu": quick_gelu}
     backbone = Backbone(model, name=name, config=config).to(device)
     backbone.visual.network.to(memory_format=torch.channels_last)  # convolutions run 2x faster
     return backbone.requires_grad_(requires_grad=False).eval()
+
+
+def check(name: str) -> tuple[str, str | None, dict[str, Any], bool]:
+    """Return the source, tag, configuration and QuickGELU of a backbone, without its weights.
+
+    A `hf-hub:` name fetches its configuration, a few kilobytes.
+
+    Raises:
+        UnsupportedBackbone: as `load`.
+        MissingWeights: as `load`, as far as it can be known without the weights.
+    """
+    source, tag = resolve(name)
+    config = read_config(source)
+    check_supported(config, name)
+    return source, tag, config, quick_gelu_of(source, tag, config)
 
 
 def resolve(name: str) -> tuple[str, str | None]:
@@ -277,7 +289,8 @@ def _kind(config: Mapping[str, Any]) -> Kind:
     return "timm" if config["vision_cfg"].get("timm_model_name") else "vit"
 
 
-def _read_config(source: str) -> dict[str, Any]:
+def read_config(source: str) -> dict[str, Any]:
+    """Return open_clip's configuration of a model; raise MissingWeights when there is none."""
     try:
         config = open_clip.get_model_config(source)
     except Exception as error:
@@ -289,7 +302,7 @@ def _read_config(source: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "custom_text"}
 
 
-def _quick_gelu(source: str, tag: str | None, config: Mapping[str, Any]) -> bool:
+def quick_gelu_of(source: str, tag: str | None, config: Mapping[str, Any]) -> bool:
     """Return the activation that the weights were trained with; a wrong one costs points silently.
 
     A published tag knows it, whatever the plain configuration says.

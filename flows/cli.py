@@ -82,6 +82,9 @@ def adapt(  # noqa: PLR0913  # a person's choices
         **_given(rows_per_shard=rows_per_shard, max_quarantined=max_quarantined),
     )
     check_input(pool)  # before seconds of imports and servers: a typo is told at once
+    from tasks.towers import check_backbone  # noqa: PLC0415
+
+    check_backbone(backbone)
     from flows.coft import coft  # noqa: PLC0415
 
     spec = specs.CoftSpec(
@@ -111,6 +114,9 @@ def embed(  # noqa: PLR0913  # a person's choices
     rows_per_shard: int | None = None,
 ) -> None:
     """Write the features of every image to Parquet, and nothing else."""
+    from tasks.towers import check_backbone  # noqa: PLC0415
+
+    check_backbone(backbone)
     from flows.embed import embed as embed_flow  # noqa: PLC0415
     from tasks import specs  # noqa: PLC0415
 

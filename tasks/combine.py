@@ -46,8 +46,8 @@ def combine(
     digest = shards.fingerprint(KIND, [network.digest for network in networks], phase2.wise_alphas)
 
     def write(folder: str) -> dict[str, Any]:
-        candidates = _candidates(networks, phase2)
-        best = guard.choose(candidates)
+        candidates, num_images = _candidates(networks, phase2)
+        best = guard.choose(candidates, num_images=num_images)
         _say_choice(candidates, best)
         members = [_mixed(network.uri, best) for network in networks]
         facts = {
@@ -81,15 +81,17 @@ def zero_shot_model(
     return _model_once(spec.runtime, digest, write)
 
 
-def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> list[Candidate]:
-    """Return every epoch and mix with the agreement of the two networks on held-out images."""
+def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Candidate], int]:
+    """Return every epoch and mix with the networks' agreement, and on how many images that is."""
     found = []
+    num_images = 0
     for epoch in range(spec.epochs):
         one, two = (_read(network.uri, GUARD.format(epoch)) for network in networks)
         for alpha in spec.wise_alphas:
             agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
             found.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
-    return found
+            num_images = len(one[str(alpha)])
+    return found, num_images
 
 
 def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:

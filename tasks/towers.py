@@ -17,6 +17,14 @@ from tasks.specs import BackboneRef, BackboneSpec, InputError, Phase1Spec, Phase
 WEIGHTS = "weights.safetensors"
 
 
+def check_backbone(name: str) -> None:
+    """Refuse a backbone whose name, files or kind is wrong, without reading or fetching weights."""
+    try:
+        backbone.check(name)
+    except (UnsupportedBackbone, MissingWeights, KeyError) as error:
+        raise InputError(str(error)) from error
+
+
 def load_backbone(name: str, *, device: str = "cpu") -> Backbone:
     """Load a backbone; what a person got wrong becomes an InputError."""
     try:

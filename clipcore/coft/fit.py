@@ -99,7 +99,7 @@ def fit(
 def _step(optimizer: Optimizer, loss: Tensor, epoch: int) -> None:
     if not torch.isfinite(loss):
         raise TrainingDiverged(
-            f"The loss became {float(loss)} in epoch {epoch + 1}; expected a finite number. "
+            f"The loss became {loss.item()} in epoch {epoch + 1}; expected a finite number. "
             "Lower the learning rate."
         )
     optimizer.zero_grad(set_to_none=True)

@@ -1,5 +1,6 @@
 """How far to go in Phase II, decided without a label: where two networks agree most."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,10 +30,23 @@ def peer_agreement(
     return float((one.argmax(dim=1) == two.argmax(dim=1)).float().mean())
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate of highest agreement; of equals the one nearest to Phase I.
+def choose(candidates: Sequence[Candidate], *, num_images: int) -> Candidate:
+    r"""Return the candidate that went furthest without agreeing less than the best one.
+
+    Less means by more than one standard error of the best agreement, $\sqrt{p (1 - p) / n}$: on a
+    few images a difference is noise, and training is believed to have helped until held-out images
+    say otherwise. Furthest is the latest epoch, then the largest `alpha`.
+
+    Args:
+        candidates: Epochs and mixes of one run.
+        num_images: How many held-out images the agreements were measured on.
+
+    With no held-out image at all there is nothing against the furthest one.
 
     Raises:
         ValueError: there is no candidate.
     """
-    return min(candidates, key=lambda item: (-item.agreement, item.alpha, item.epoch))
+    best = max(candidate.agreement for candidate in candidates) if num_images else 0.0
+    error = math.sqrt(best * (1 - best) / max(1, num_images))
+    good = [item for item in candidates if not num_images or item.agreement >= best - error]
+    return max(good, key=lambda candidate: (candidate.alpha > 0, candidate.epoch, candidate.alpha))

@@ -34,9 +34,9 @@ def check_backbone(name: str) -> Check:
             if snapshot is None:
                 return note("backbone", f"{name}: known once it has been downloaded")
             source = f"local-dir:{snapshot}"
-        config = backbone._read_config(source)  # noqa: SLF001  # what `load` does before weights
+        config = backbone.read_config(source)
         backbone.check_supported(config, name)
-        backbone._quick_gelu(source, tag, config)  # noqa: SLF001
+        backbone.quick_gelu_of(source, tag, config)
     except (UnsupportedBackbone, MissingWeights, ValueError, KeyError) as error:
         return wrong("backbone", str(error))
     kind = "timm image tower" if config["vision_cfg"].get("timm_model_name") else "ViT"

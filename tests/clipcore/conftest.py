@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import open_clip
@@ -14,6 +14,15 @@ from clipcore import backbone
 from clipcore.backbone import Backbone
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep tiny tensors on one thread: where processors are shared, two are ten times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def loaded_vit(tiny_clip: Path) -> Backbone:
     """Return a tiny ViT CLIP that no test changes."""
@@ -22,7 +31,7 @@ def loaded_vit(tiny_clip: Path) -> Backbone:
 
 @pytest.fixture(scope="session")
 def tiny_timm_clip(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tiny CLIP whose image tower is one that timm tests itself with: it has batch norms."""
+    """Return a tiny CLIP whose image tower is what timm tests itself with: it has batch norms."""
     folder = tmp_path_factory.mktemp("clip") / "timm"
     folder.mkdir()
     description = json.loads((tiny_clip / "open_clip_config.json").read_text())

@@ -23,16 +23,14 @@ Fresh = Callable[[str], Backbone]
 
 
 def attach(tower: VisualTower, name: AdapterName, seed: int = 0) -> Adapter:
-    return adapters.attach(
-        tower, name, generator=draws(seed), num_visual_prompts=3, lora_rank=2
-    )
+    return adapters.attach(tower, name, generator=draws(seed), num_visual_prompts=3, lora_rank=2)
 
 
 def disturb(adapter: Adapter, seed: int = 1) -> None:
     """Stand in for training: move everything that learns."""
     with torch.no_grad():
         for parameter in adapter.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=draws(seed))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws(seed)))
 
 
 def features(tower: VisualTower) -> Tensor:
@@ -165,7 +163,7 @@ def test_adapters_of_a_vit_are_refused_on_timm(name: AdapterName, timm: Backbone
 
 
 def vpt_deep(network: Any, x: Tensor, tokens: Tensor) -> Tensor:
-    """Return VPT-deep features step by step: 5 own tokens (4 patches and the class) in each block."""
+    """Return VPT-deep features step by step; what blocks make of their prompts is dropped."""
     x = network._embeds(x)
     own = x.shape[1]
     for block, prompts in zip(network.transformer.resblocks, tokens, strict=True):

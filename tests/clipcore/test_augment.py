@@ -56,14 +56,17 @@ def test_views_come_out_at_the_size_asked_for() -> None:
     assert seen.shape == (3, 3, 48, 48)
 
 
-def test_towers_with_positions_train_at_their_size_and_others_at_the_scale_of_the_crops(
+def test_towers_with_positions_train_at_their_size_and_others_at_that_of_crops(
     vit: Backbone, shipped: Backbone
 ) -> None:
     assert view_size(vit.visual) == vit.visual.preprocess.size == 32
     assert shipped.visual.preprocess.size == 128
     assert view_size(shipped.visual) == 112
     with torch.no_grad():
-        assert shipped.visual.encode_input(torch.zeros(1, 3, 112, 112)).shape == (1, shipped.embed_dim)
+        assert shipped.visual.encode_input(torch.zeros(1, 3, 112, 112)).shape == (
+            1,
+            shipped.embed_dim,
+        )
 
 
 def test_mean_side_is_that_of_the_crops() -> None:

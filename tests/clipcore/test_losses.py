@@ -123,9 +123,7 @@ def test_the_printed_sign_would_reward_a_wrong_label_without_bound() -> None:
 def test_extreme_gaps_stay_finite_and_still_teach() -> None:
     """A clamp before the logarithm would have no gradient here."""
     positive = torch.tensor([[-1e4, 1e4], [1e4, -1e4]], requires_grad=True)
-    loss = dual_prompt_loss(
-        positive, torch.zeros(2, 2), torch.tensor([0, 0]), torch.tensor([1, 1])
-    )
+    loss = dual_prompt_loss(positive, torch.zeros(2, 2), torch.tensor([0, 0]), torch.tensor([1, 1]))
     loss.backward()
     assert loss.item() == pytest.approx(1e4)
     assert positive.grad is not None

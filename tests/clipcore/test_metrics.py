@@ -18,7 +18,9 @@ PAIRS = st.lists(
 
 
 @given(PAIRS)
-def test_confusion_and_what_follows_from_it_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+def test_confusion_and_what_follows_from_it_are_scikit_learns(
+    pairs: list[tuple[int, int]],
+) -> None:
     labels, predictions = (list(column) for column in zip(*pairs, strict=True))
     confusion = metrics.confusion_matrix(
         torch.tensor(labels), torch.tensor(predictions), num_classes=CLASSES
@@ -57,9 +59,7 @@ def calibration_with_loops(confidence: list[float], correct: list[bool], num_bin
     total = 0.0
     for b in range(num_bins):
         low, high = b / num_bins, (b + 1) / num_bins
-        inside = [
-            i for i, c in enumerate(confidence) if low <= c < high or (c == 1 and high == 1)
-        ]
+        inside = [i for i, c in enumerate(confidence) if low <= c < high or (c == 1 and high == 1)]
         if inside:
             right = sum(correct[i] for i in inside) / len(inside)
             sure = sum(confidence[i] for i in inside) / len(inside)

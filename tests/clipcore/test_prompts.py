@@ -57,7 +57,7 @@ def test_a_class_does_not_depend_on_the_others(vit: Backbone) -> None:
 
 def test_prompts_are_cut_to_the_longest_one(vit: Backbone) -> None:
     prompts = new_prompts(vit)
-    longest = len(POSITIVE.split()) + len("a rather long name of a class .".split()) + 2
+    longest = 1 + 4 + 8 + 1  # start, context, the longest name with its full stop, end
     seen: list[int] = []
     vit.text.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     prompts()
@@ -131,9 +131,7 @@ def test_chunks_change_neither_values_nor_gradients(vit: Backbone, per_chunk: in
 def test_chunks_hold_one_part_of_the_classes_at_a_time(vit: Backbone) -> None:
     prompts = new_prompts(vit, memory_mb=0)
     passes: list[int] = []
-    vit.text.transformer.register_forward_pre_hook(
-        lambda _, inputs: passes.append(len(inputs[0]))
-    )
+    vit.text.transformer.register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0])))
     loss_and_gradients(prompts)
     assert passes == [2] * 2 * len(CLASSES)  # forward, and once more in the backward pass
 
@@ -150,8 +148,7 @@ def test_without_gradients_the_values_are_the_same(vit: Backbone) -> None:
 
 
 def test_longest_context_that_fits(vit: Backbone) -> None:
-    taken = len("start a rather long name of a class . end".split())
-    room = vit.text.context_length - taken
+    room = vit.text.context_length - (1 + 8 + 1)  # start, the longest name, end
     positive, _ = new_prompts(vit, tokens=room)()
     assert positive.isfinite().all()
     message = rf"'a rather long name of a class'.*the text tower has 77.*at most {room} context"

@@ -30,6 +30,7 @@ from tasks.specs import (
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
