@@ -22,7 +22,7 @@ def view_size(tower: VisualTower) -> int:
     Reference: FixRes, https://arxiv.org/abs/1906.06423, section 3.
     """
     size = tower.preprocess.size
-    if any("pos" in name.rsplit(".", 1)[-1] for name, _ in tower.network.named_parameters()):
+    if any("pos" in name for name, _ in tower.network.named_parameters()):
         return size
     return min(size, max(STRIDE, STRIDE * round(MEAN_SIDE * size / STRIDE)))
 

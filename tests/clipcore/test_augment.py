@@ -1,12 +1,14 @@
 """Random views: which pixels of the image they show."""
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 
 from clipcore import augment
 from clipcore.augment import random_view, view_size
-from clipcore.backbone import Backbone
+from clipcore.backbone import Backbone, build_visual
+from clipcore.images import Preprocess
 from tests.clipcore.parts import draws
 
 
@@ -67,6 +69,26 @@ def test_towers_with_positions_train_at_their_size_and_others_at_that_of_crops(
             1,
             shipped.embed_dim,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("convnext_tiny", 192),
+        ("EVA02-B-16", 224),
+        ("MobileCLIP-B", 224),
+        ("swin_base_patch4_window7_224", 224),
+        ("vit_relpos_medium_patch16_cls_224", 224),
+        ("ViTamin-S", 224),
+    ],
+)
+def test_every_kind_of_tower_takes_views_of_its_size(name: str, size: int) -> None:
+    config = open_clip.get_model_config(name)
+    half = (0.5, 0.5, 0.5)
+    with torch.device("meta"), torch.no_grad():
+        tower = build_visual(config, Preprocess(224, half, half)).eval()
+        assert view_size(tower) == size
+        assert tower.network(torch.empty(1, 3, size, size)).shape == (1, tower.dim)
 
 
 def test_mean_side_is_that_of_the_crops() -> None:

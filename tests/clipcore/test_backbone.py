@@ -289,15 +289,15 @@ def test_quick_gelu_on_weights_trained_without_is_refused(tag: str) -> None:
         backbone.load(f"ViT-B-16-quickgelu/{tag}")
 
 
-@pytest.mark.parametrize(("configured", "expected"), [(True, QuickGELU), (False, nn.GELU)])
+@pytest.mark.parametrize("expected", [QuickGELU, nn.GELU])
 def test_a_folders_configuration_decides_the_activation(
-    tmp_path: Path, tiny_clip: Path, configured: bool, expected: type
+    tmp_path: Path, tiny_clip: Path, expected: type
 ) -> None:
-    folder = local_dir(tmp_path, tiny_clip, quick_gelu=configured)
+    folder = local_dir(tmp_path, tiny_clip, quick_gelu=expected is QuickGELU)
     shutil.copy(tiny_clip / "open_clip_model.safetensors", folder)
     clip = backbone.load(f"local-dir:{folder}")
     assert activations(clip) == {expected}
-    assert clip.config["quick_gelu"] is configured
+    assert clip.config["quick_gelu"] is (expected is QuickGELU)
 
 
 # --- every model that open_clip knows -------------------------------------------------------------
