@@ -32,10 +32,10 @@ _MAX_TAG = 4000  # characters; MLflow takes 5000
 def register_model(
     run: Run, bundle: str | Path, *, name: str, healthy: bool, evidence: Mapping[str, object]
 ) -> RegisteredModel:
-    """Register a bundle as a version of `name`; the same bundle of the same run only once.
+    """Register a bundle as a version of `name`; the same bundle only once.
 
-    A run that was killed half way finds what it had done: files that were recorded are not
-    recorded again, a version that exists is returned.
+    A run that was killed half way, or run again, finds what it had done: files that were recorded
+    are not recorded again, a version that exists is returned.
 
     Args:
         run: The open run that made the bundle.
@@ -63,9 +63,9 @@ def register_model(
 
 
 def _find_version(run: Run, name: str, digest: str) -> "ModelVersion | None":
+    """Find the version that holds these very files, whichever run registered it."""
     found = connect(run.tracking).search_model_versions(f"name = '{name}'")
-    same = (v for v in found if v.run_id == run.run_id and v.tags.get(DIGEST) == digest)
-    return next(same, None)
+    return next((version for version in found if version.tags.get(DIGEST) == digest), None)
 
 
 def _find_logged(run: Run, digest: str) -> "LoggedModel | None":

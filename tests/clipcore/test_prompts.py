@@ -3,9 +3,10 @@
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from clipcore import backbone
+from clipcore import backbone, precision
 from clipcore.backbone import Backbone
 from clipcore.prompts import BYTES_PER_CHANNEL, INITIAL_STD, ContextTooLong, DualPrompts
 from tests.clipcore.parts import draws, same, snapshot
@@ -126,6 +127,19 @@ def test_chunks_change_neither_values_nor_gradients(vit: Backbone, per_chunk: in
     chunk_values, chunk_gradients = loss_and_gradients(chunked)
     torch.testing.assert_close(chunk_values, values, atol=1e-5, rtol=0)
     torch.testing.assert_close(chunk_gradients, gradients, atol=1e-5, rtol=1e-5)
+
+
+def test_chunks_work_in_mixed_precision(vit: Backbone) -> None:
+    """The backward pass recomputes with the forward pass's arithmetic and attention kernel."""
+    whole, chunked = new_prompts(vit), new_prompts(vit, memory_mb=0)
+    _, expected = loss_and_gradients(whole)
+    with precision.mixed(vit.device, training=True):
+        both = torch.stack(chunked())
+    loss = (both * torch.randn(both.shape, generator=draws(5))).sum()
+    for found, gradient in zip(
+        torch.autograd.grad(loss, list(chunked.parameters())), expected, strict=True
+    ):
+        assert F.cosine_similarity(found.flatten(), gradient.flatten(), dim=0) > 0.99
 
 
 def test_chunks_hold_one_part_of_the_classes_at_a_time(vit: Backbone) -> None:
