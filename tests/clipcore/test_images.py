@@ -296,6 +296,14 @@ def test_text_that_unpacks_to_gigabytes_is_refused() -> None:
         tracemalloc.stop()
 
 
-def test_the_header_of_a_png_is_read_without_decoding_it() -> None:
-    """Asking Pillow for the EXIF of a PNG decodes its pixels; here there are none to decode."""
-    assert check_header(png(64, 48), max_pixels=MAX_PIXELS) == (64, 48)
+@pytest.mark.parametrize("format", FORMATS)
+def test_reading_a_header_decodes_no_pixels(
+    format: str,  # noqa: A002
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pillow decodes a whole PNG to look for EXIF behind its pixels."""
+    data = encoded(rgb(), format)
+    file = type(Image.open(io.BytesIO(data)))
+    monkeypatch.setattr(file, "load", lambda _: pytest.fail("the pixels were decoded"))
+    assert check_header(data, max_pixels=MAX_PIXELS) == (24, 20)
+    assert check_header(png(64, 48), max_pixels=MAX_PIXELS) == (64, 48)  # has none to decode

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from torch import Tensor
 
 from clipcore.losses import (
@@ -195,7 +194,9 @@ def test_complementary_labels_are_uniform_over_the_other_classes(label: int) -> 
     others = draw_complementary_labels(labels, num_classes=CLASSES, generator=draws(label))
     counts = torch.bincount(others, minlength=CLASSES)
     assert counts[label] == 0
-    assert stats.chisquare(counts[counts > 0]).pvalue > 1e-3
+    expected = 20_000 / (CLASSES - 1)
+    chi_squared = sum((int(count) - expected) ** 2 / expected for count in counts[counts > 0])
+    assert chi_squared < 16.27  # the 99.9 % quantile for three degrees of freedom
 
 
 def test_complementary_labels_follow_the_generator() -> None:
