@@ -16,7 +16,7 @@ from torch import Tensor
 from clipcore import adapters, precision
 from clipcore.backbone import build_visual
 from clipcore.coft.phase2 import Network
-from clipcore.images import Preprocess, decode, fit
+from clipcore.images import Preprocess, decode, fit_all
 
 FORMAT = 1
 DESCRIPTION = "model.json"
@@ -70,9 +70,8 @@ class Classifier:
         Raises:
             BadImage: one of them cannot be decoded.
         """
-        pixels = np.stack(
-            [fit(decode(data, max_pixels=max_pixels), self.preprocess) for data in images]
-        )
+        decoded = [decode(data, max_pixels=max_pixels) for data in images]
+        pixels = fit_all(decoded, self.preprocess)
         return self.probabilities(torch.from_numpy(pixels)).numpy()
 
 

@@ -61,16 +61,8 @@ def once(
         return manifest, True
     started = time.monotonic()
     outcome = compute()
-    manifest = Manifest(
-        kind=kind,
-        digest=digest,
-        schema_version=shards.SCHEMA_VERSION,
-        code_version=shards.code_version(),
-        parts=tuple(outcome.parts),
-        rows=sum(part.rows for part in outcome.parts),
-        seconds=time.monotonic() - started,
-        facts=dict(outcome.facts),
-    )
+    added = {"seconds": time.monotonic() - started, "facts": dict(outcome.facts)}
+    manifest = shards.make_manifest(kind, digest, outcome.parts).model_copy(update=added)
     shards.write_manifest(folder, manifest)
     return manifest, False
 

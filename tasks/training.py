@@ -14,8 +14,8 @@ from clipcore import checkpoint
 from tasks import shards
 from tasks.cluster import POLL_SECONDS, actors, ensure_ray, result, shares
 from tasks.progress import progress, say
-from tasks.shards import Manifest
 from tasks.specs import HELD_OUT, InputError, LabelsRef, PeerRef, PoolRef, RuntimeSpec
+from tasks.stage import finished
 from tasks.towers import WEIGHTS
 from tasks.tracking import Run, log_history
 
@@ -117,16 +117,9 @@ def write_peer(folder: str, digest: str, data: bytes, history: History) -> None:
     """Declare a training run finished: weights, history, and the manifest last."""
     shards.write_bytes(shards.join(folder, WEIGHTS), data)
     shards.write_json(shards.join(folder, HISTORY), history)
-    manifest = Manifest(
-        kind="peer",
-        digest=digest,
-        schema_version=shards.SCHEMA_VERSION,
-        code_version=shards.code_version(),
-        parts=(),
-        rows=0,
-        seconds=sum(row["seconds"] for row in history),
-        facts={"epochs": len(history)},
-    )
+    seconds = sum(row["seconds"] for row in history)
+    added = {"seconds": seconds, "facts": {"epochs": len(history)}}
+    manifest = shards.make_manifest("peer", digest, ()).model_copy(update=added)
     shards.write_manifest(folder, manifest)
 
 
@@ -159,9 +152,7 @@ def train_peers(
 
 
 def _refer(job: Job, phase: Literal[1, 2], *, resumed: bool) -> PeerRef:
-    manifest = shards.read_manifest(job.folder)
-    if manifest is None:
-        raise shards.ShardMismatch(f"{job.folder}: expected a finished peer; run again.")
+    manifest = finished(job.folder)
     return PeerRef(
         uri=job.folder,
         digest=job.digest,
