@@ -14,7 +14,7 @@ from rich.console import Console
 from flows.questions import questions
 from infra import offline
 from infra.settings import Settings
-from tasks.specs import InputError
+from tasks.specs import InputError, LabelSpec, Phase1Spec, Phase2Spec
 
 if TYPE_CHECKING:
     from tasks.specs import RunSummary, RuntimeSpec
@@ -55,10 +55,7 @@ def adapt(  # noqa: PLR0913  # a person's choices
     register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
     summary: Summary = None,
     seed: int = 0,
-    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = "auto",
     flip: Annotated[bool, Parameter(help="A mirrored image shows the same class.")] = True,
-    phase1_epochs: int | None = None,
-    phase2_epochs: int | None = None,
     ray_address: str | None = None,
     num_actors: int | None = None,
     num_gpus: float | None = None,
@@ -66,6 +63,9 @@ def adapt(  # noqa: PLR0913  # a person's choices
     max_quarantined: Annotated[
         float | None, Parameter(help="Stop when more than this share of the images is bad.")
     ] = None,
+    label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec(),
+    phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec(),
+    phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
 ) -> None:
     """Adapt CLIP to a folder or bucket of images, without labels: the main job.
 
@@ -91,8 +91,9 @@ def adapt(  # noqa: PLR0913  # a person's choices
         pool=pool,
         method=method,
         backbone=specs.BackboneSpec(name=backbone),
-        phase1=specs.Phase1Spec(adapter=adapter, **_given(epochs=phase1_epochs)),
-        phase2=specs.Phase2Spec(**_given(epochs=phase2_epochs)),
+        label=label,
+        phase1=phase1,
+        phase2=phase2,
         seed=seed,
         flip=flip,
         runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
@@ -246,11 +247,14 @@ def _leave_quietly() -> None:
 
 
 def _one_sentence(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return f"{where}: {first['msg']}"
-    return str(error)
+    wrong = error if isinstance(error, ValidationError) else error.__cause__
+    if not isinstance(wrong, ValidationError):
+        return str(error)
+    first = wrong.errors()[0]
+    argument = getattr(error, "argument", None)  # of a whole spec: `--phase1`
+    where = [argument.name] if argument else []
+    where += [str(part).replace("_", "-") for part in first["loc"]]
+    return f"{'.'.join(where)}: {first['msg']}, not {first['input']!r}"
 
 
 def _given(**values: object) -> dict[str, Any]:

@@ -46,41 +46,54 @@ class BackboneSpec(Spec):
 class LabelSpec(Spec):
     """First labels by zero-shot, and how many per class start Phase I (papers: $S^*$, K)."""
 
-    templates: tuple[str, ...] = ("a photo of a {}.", "a picture of a {}.", "a photo of the {}.")
-    per_class: int = Field(16, gt=0)
+    templates: tuple[str, ...] = Field(
+        ("a photo of a {}.", "a picture of a {}.", "a photo of the {}."),
+        description="Zero-shot prompts; their embeddings are averaged.",
+    )
+    per_class: int = Field(16, gt=0, description="K, the surest images of each class.")
     min_confident: int = Field(1600, ge=0, description="Raise per_class until Phase I sees these.")
 
 
 class Phase1Spec(Spec):
     """Dual prompts and a light adapter on the confident set (CoFT 3.1; DeFT's recipe)."""
 
-    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = "auto"
-    num_context_tokens: int = Field(16, gt=0)
-    num_visual_prompts: int = Field(20, gt=0)
-    lora_rank: int = Field(8, gt=0)
-    epochs: int = Field(10, gt=0)
+    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = Field(
+        "auto", description="What the visual tower learns; auto is vpt on a ViT, else bottleneck."
+    )
+    num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
+    num_visual_prompts: int = Field(20, gt=0, description="Tokens of a layer, for vpt.")
+    lora_rank: int = Field(8, gt=0, description="Rank of the update of q and v, for lora.")
+    epochs: int = Field(10, gt=0, description="Passes over the confident set.")
     min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
-    batch_size: int = Field(64, gt=0)
-    learning_rate: float = Field(0.03, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    batch_size: int = Field(64, gt=0, description="Images of a step.")
+    learning_rate: float = Field(0.03, gt=0, description="Of SGD, at the start of a cosine.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of SGD.")
     dual_weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2.")
-    gradient_mode: Literal["paper", "full", "deft"] = "paper"
+    gradient_mode: Literal["paper", "full", "deft"] = Field(
+        "paper", description="What L2 may teach beside the negative prompts."
+    )
     text_memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
 
 
 class Phase2Spec(Spec):
     """Full fine-tuning of the visual tower and a linear head on the clean set (CoFT 3.2)."""
 
-    start: Literal["phase1", "original"] = "phase1"
-    epochs: int = Field(2, gt=0)
-    batch_size: int = Field(64, gt=0)
-    learning_rate: float = Field(1e-4, gt=0)
-    head_learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
+    start: Literal["phase1", "original"] = Field(
+        "phase1", description="First weights: those of Phase I, or the paper's raw CLIP."
+    )
+    epochs: int = Field(2, gt=0, description="Passes over the clean set.")
+    batch_size: int = Field(64, gt=0, description="Images of a step.")
+    learning_rate: float = Field(1e-4, gt=0, description="Of AdamW on the tower.")
+    head_learning_rate: float = Field(1e-3, gt=0, description="Of AdamW on the linear head.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of AdamW.")
     min_kept: int = Field(4, ge=0, description="A class that keeps fewer gets its surest ones.")
-    norm_statistics: Literal["frozen", "updated"] = "frozen"
-    wise_alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    norm_statistics: Literal["frozen", "updated"] = Field(
+        "frozen", description="Running means and variances of batch norms."
+    )
+    wise_alphas: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 0.75, 1.0), description="Mixes with Phase I that the guard may choose."
+    )
     holdout: float = Field(0.1, ge=0, lt=0.5, description="Share of the pool kept for the guard.")
 
 

@@ -57,6 +57,21 @@ def test_class_files(
     assert expected in _refused(words, capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--phase1.epochs", "-3"], "--phase1.epochs"),
+        (["--phase2.start", "nowhere"], "'phase1' or 'original'"),
+        (["--phase2.epohs", "3"], "--phase2.epochs"),
+    ],
+)
+def test_settings_of_the_method(
+    words: list[str], expected: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ["adapt", "--images", str(photos), "--classes", "cat,dog"]
+    assert expected in _refused([*images, *words], capsys)
+
+
 def test_labels_column_without_the_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

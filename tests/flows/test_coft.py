@@ -130,7 +130,8 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     """Run the command as a person would; nothing of it outlives the block."""
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
     words += ["--backbone", f"local-dir:{clip}", "--summary", workspace / "summary.json"]
-    words += ["--phase1-epochs", "30", "--phase2-epochs", "1", "--rows-per-shard", "16"]
+    words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase2.epochs", "1"]
+    words += ["--rows-per-shard", "16"]
     code = "from flows.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])
     try:
