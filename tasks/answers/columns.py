@@ -1,0 +1,118 @@
+"""Answers in CSV and Parquet: a column of image ids or URIs, and a column of labels."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.answers.fields import read_text, read_time
+from tasks.answers.schema import Answer, BadAnswers, Kind
+from tasks.listing import short
+
+# The second names are those of a CSV export of Label Studio.
+_NAMES = {
+    "image_id": ("image_id",),
+    "uri": ("uri",),
+    "label": ("label", "choice"),
+    "kind": ("kind",),
+    "annotator": ("annotator",),
+    "answered_at": ("answered_at", "updated_at"),
+}
+_KINDS = ("label", "skip", "none")
+_DELIMITERS = ",;\t"  # a spreadsheet writes the second one where the comma is the decimal sign
+
+
+def from_csv(text: str) -> Iterator[Answer]:
+    """Yield the answers of a CSV file; rows are counted as a spreadsheet does.
+
+    Raises:
+        BadAnswers: a column is missing, a quote is not closed, or a value is not what it must be.
+    """
+    head = text.lstrip().partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names: dict[str, int] | None = None
+    row = 0
+    try:
+        for row, cells in enumerate(reader, start=1):  # the error names it
+            if names is None:
+                names = _find_columns(cells) if any(cell.strip() for cell in cells) else None
+                continue
+            yield _answer({n: cells[i] for n, i in names.items() if i < len(cells)}, row)
+    except csv.Error as error:
+        msg = f"row {row + 1}: expected CSV ({error}); check the quotes, or save it again"
+        raise BadAnswers(msg) from error
+
+
+def from_parquet(data: bytes) -> Iterator[Answer]:
+    """Yield the answers of a Parquet file; the first row is 1.
+
+    Raises:
+        BadAnswers: it is damaged, a column is missing, or a value is not what it must be.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+            found = parquet.schema_arrow.names
+            names = _find_columns(found)
+            table = parquet.read(columns=[found[i] for i in names.values()])
+        columns = {n: _texts(table[found[i]], n).to_pylist() for n, i in names.items()}
+    except (pa.ArrowException, OSError) as error:
+        msg = f"expected a Parquet file with texts ({short(error)}); write it again"
+        raise BadAnswers(msg) from error
+    for row in range(table.num_rows):
+        yield _answer({name: column[row] for name, column in columns.items()}, row + 1)
+
+
+def _find_columns(header: Sequence[str]) -> dict[str, int]:
+    """Return the place of each known column by our name for it."""
+    places = {name.strip().lower(): place for place, name in reversed(list(enumerate(header)))}
+    found = {
+        name: next(places[other] for other in others if other in places)
+        for name, others in _NAMES.items()
+        if any(other in places for other in others)
+    }
+    if missing := [
+        text
+        for text, known in (
+            ("image_id (or uri)", "image_id" in found or "uri" in found),
+            ("label", "label" in found),
+        )
+        if not known
+    ]:
+        got = ", ".join(name[:40] for name in header[:8]) or "none"
+        msg = f"expected a column {' and a column '.join(missing)}, got {got}; rename or add it"
+        raise BadAnswers(msg)
+    return found
+
+
+def _texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    if name == "answered_at" and pa.types.is_timestamp(column.type):
+        # Arrow's own text of a time has no `T`, and drops the zone of a time that has one.
+        zone = "" if column.type.tz is None else "+00:00"
+        texts = column.cast(pa.timestamp("us"), safe=False).cast(pa.string()).to_pylist()
+        return pa.chunked_array([pa.array([t and t + zone for t in texts], pa.string())])
+    return column.cast(pa.string())
+
+
+def _answer(cells: Mapping[str, Any], row: int) -> Answer:
+    image_id, uri = read_text(cells.get("image_id")), read_text(cells.get("uri"))
+    return Answer(
+        image_id=image_id and image_id.strip(),
+        uri=None if image_id else uri,
+        kind=_kind(cells.get("kind"), row),
+        label=read_text(cells.get("label")),
+        annotator=(read_text(cells.get("annotator")) or "").strip(),
+        answered_at=read_time(cells.get("answered_at"), f"row {row}, column answered_at"),
+        row=row,
+    )
+
+
+def _kind(value: object, row: int) -> Kind | None:
+    text = (read_text(value) or "").strip().lower()
+    if text in ("", *_KINDS):
+        return cast("Kind", text) if text else None
+    msg = f"row {row}, column kind: expected {', '.join(_KINDS)} or nothing, got {text[:40]!r}"
+    raise BadAnswers(f"{msg}; correct it, or leave the column out")

@@ -1,0 +1,197 @@
+"""A query for Label Studio, free edition: task files to import, and the labelling configuration.
+
+Images travel inside of the task files, so that neither storage nor a file server has to be set
+up. Answers come back by the export; `image_id` is in every task, so it does not matter how often.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+import pyarrow as pa
+
+from tasks import shards
+from tasks.answers.exports import CONTROL
+from tasks.answers.pictures import batches, placeholder, read_pictures
+from tasks.answers.schema import NONE, fold
+from tasks.classes import some
+from tasks.specs import InputError, Spec
+
+Media = Literal["auto", "inline", "uri"]
+
+CONFIG = "config.xml"
+MAX_TASKS = 5000  # an import of 100,000 fails (label-studio#7094)
+MAX_BYTES = 50 * 2**20
+_SIDE = 512  # pixels of the longer side
+_MANY = 30  # classes; more are easier to search than to overlook
+_REMOTE = ("http://", "https://", "s3://", "gs://")
+_TABLE_ROW = re.compile(r"\.(?:parquet|pq)#\d+$", re.IGNORECASE)
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_QUOTES = {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+
+
+class TaskFiles(Spec):
+    """What was written for Label Studio: `config.xml`, and task files in the order to import."""
+
+    config: str
+    files: tuple[str, ...]
+    num_tasks: int
+    num_unreadable: int
+
+
+def write_tasks(
+    folder: str,
+    query: pa.Table,
+    *,
+    classes: Sequence[str],
+    model: str,
+    media: Media = "auto",
+    max_pixels: int,
+) -> TaskFiles:
+    """Write `config.xml` and `tasks-0001.json`, ... of a query (schema `QUERY`) into a folder.
+
+    Args:
+        folder: A path or bucket URI.
+        query: The images that are asked about.
+        classes: All class names, in the order of the choices.
+        model: Whose labels the predictions are (`model_version`).
+        media: `inline` puts each image into its task as a small JPEG; `uri` leaves http, s3 and
+            gs addresses for Label Studio to fetch; `auto` does that where it can, else inline.
+        max_pixels: A larger image is not decoded.
+
+    Raises:
+        InputError: a class name that Label Studio cannot have, a label of the query that is no
+            class, or an address that only `inline` can show.
+    """
+    config = labeling_config(classes)
+    _check_labels(query, classes)
+    inline = _inline_uris(query, media)
+    unreadable: list[str] = []
+    tasks = _tasks(query, model, inline, max_pixels, unreadable)
+    files = []
+    for number, chunk in enumerate(_chunks(tasks), start=1):
+        files.append(shards.join(folder, f"tasks-{number:04d}.json"))
+        shards.write_bytes(files[-1], b"[\n" + b",\n".join(chunk) + b"\n]\n")
+    target = shards.join(folder, CONFIG)
+    shards.write_bytes(target, config.encode())
+    return TaskFiles(
+        config=target,
+        files=tuple(files),
+        num_tasks=query.num_rows,
+        num_unreadable=len(unreadable),
+    )
+
+
+def labeling_config(classes: Sequence[str]) -> str:
+    """Return the labelling configuration: an image, why it is asked about, one choice of all.
+
+    Skipping needs no choice: Label Studio has a button for it.
+
+    Raises:
+        InputError: a class is called like the choice for none of them, begins with `$`, is blank,
+            or has characters that XML cannot hold.
+    """
+    _check_classes(classes)
+    choices = "\n".join(
+        f'    <Choice value="{escape(name, _QUOTES)}"/>' for name in (*classes, NONE.capitalize())
+    )
+    layout = "select" if len(classes) > _MANY else "inline"
+    return f"""<View>
+  <Header value="Which class does this image show?"/>
+  <Image name="image" value="$image" zoom="true"/>
+  <Text name="why" value="$reason"/>
+  <Choices name="{CONTROL}" toName="image" choice="single" required="true" layout="{layout}">
+{choices}
+  </Choices>
+</View>
+"""
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    refused = [
+        name
+        for name in classes
+        if fold(name) in ("", NONE) or name.startswith("$") or _NOT_IN_XML.search(name)
+    ]
+    if refused:
+        msg = (
+            f"class names for Label Studio: {some(refused)} not possible there (blank, the name of "
+            "the choice for none of them, a $ at the start, or control characters); "
+            "rename the class, or use the contact sheet"
+        )
+        raise InputError(msg)
+
+
+def _check_labels(query: pa.Table, classes: Sequence[str]) -> None:
+    if unknown := sorted(set(query["label"].to_pylist()) - {*classes, None}):
+        msg = f"the query: {some(unknown)} not among the {len(classes)} class names; "
+        raise InputError(msg + "give the classes that the model was made with")
+
+
+def _inline_uris(query: pa.Table, media: Media) -> set[str]:
+    """Return the URIs of the images that go into their task."""
+    uris = set(query["uri"].to_pylist())
+    if media == "inline":
+        return uris
+    local = {uri for uri in uris if not uri.startswith(_REMOTE) or _TABLE_ROW.search(uri)}
+    if media == "uri" and local:
+        msg = (
+            f"{shards.redact(min(local))}: Label Studio can fetch http, s3 and gs addresses of "
+            "images only; use media inline"
+        )
+        raise InputError(msg)
+    return local
+
+
+def _tasks(
+    query: pa.Table, model: str, inline: set[str], max_pixels: int, unreadable: list[str]
+) -> Iterator[bytes]:
+    for rows in batches(query):
+        wanted = [row["uri"] for row in rows if row["uri"] in inline]
+        pictures = read_pictures(wanted, side=_SIDE, max_pixels=max_pixels)
+        for row in rows:
+            image = pictures.get(row["uri"]) if row["uri"] in inline else row["uri"]
+            if image is None:
+                unreadable.append(row["uri"])
+                image = placeholder()
+            yield json.dumps(_task(row, image, model), allow_nan=False).encode()
+
+
+def _task(row: dict[str, Any], image: str, model: str) -> dict[str, Any]:
+    score = _finite(row["confidence"])
+    data = {
+        "image": image,
+        "image_id": row["image_id"],
+        "round": row["round"],
+        "predicted": row["label"],
+        "confidence": score,
+        "reason": row["reason"] or "",
+    }
+    if row["label"] is None:
+        return {"data": data}
+    choice = {"type": "choices", "value": {"choices": [row["label"]]}}
+    result = [{"from_name": CONTROL, "to_name": "image", **choice}]
+    return {
+        "data": data,
+        "predictions": [{"model_version": model, "score": score, "result": result}],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return round(value, 4) if value is not None and math.isfinite(value) else None
+
+
+def _chunks(tasks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Group tasks into files that Label Studio imports without trouble; there is at least one."""
+    chunk: list[bytes] = []
+    size = 0
+    for task in tasks:
+        if chunk and (len(chunk) == MAX_TASKS or size + len(task) > MAX_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(task)
+        size += len(task)
+    yield chunk
