@@ -9,6 +9,7 @@ let saved = true;
 function option(kind, text) {
   const item = new Option(text, kind + ":" + text);
   item.dataset.kind = kind;
+  item.dataset.name = text; // `text` of an option has its spaces collapsed
   return item;
 }
 
@@ -23,7 +24,7 @@ function note(card, select) {
   const chosen = select.selectedOptions[0];
   const id = card.dataset.imageId;
   if (chosen && chosen.dataset.kind) {
-    answers.set(id, [chosen.dataset.kind, chosen.text, new Date().toISOString()]);
+    answers.set(id, [chosen.dataset.kind, chosen.dataset.name, new Date().toISOString()]);
   } else {
     answers.delete(id);
   }

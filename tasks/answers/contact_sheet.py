@@ -56,7 +56,7 @@ def _cards(query: pa.Table, max_pixels: int) -> Iterator[dict[str, Any]]:
 
 
 def _percent(value: float | None) -> str:
-    return f"{100 * value:.0f} %" if value is not None and math.isfinite(value) else "unknown"
+    return f"{100 * value:.0f}%" if value is not None and math.isfinite(value) else "unknown"
 
 
 def _environment() -> Environment:

@@ -22,7 +22,9 @@ def from_label_studio(text: str) -> Iterator[Answer]:
     Raises:
         BadAnswers: it is not JSON, not an export, or has answers that are not one choice.
     """
-    for row, task in enumerate(_tasks(text), start=1):
+    tasks = _tasks(text)
+    _check_minimal([task for task in tasks if isinstance(task, dict) and "annotation_id" in task])
+    for row, task in enumerate(tasks, start=1):
         if isinstance(task, dict) and isinstance(task.get("annotations"), list):
             yield from _full(task, row)
         elif isinstance(task, dict) and {"annotator", "annotation_id", CONTROL} & task.keys():
@@ -58,14 +60,19 @@ def _full(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
             yield answer._replace(label=_chosen(annotation.get("result") or [], row))
 
 
+def _check_minimal(tasks: list[dict[str, Any]]) -> None:
+    """Refuse JSON-MIN of another configuration; one empty answer has no choice either."""
+    answered = [task for task in tasks if task["annotation_id"] is not None]
+    if answered and not any(CONTROL in task for task in answered):
+        keys = ", ".join(list(answered[0])[:12])[:200]
+        msg = f"expected a field {CONTROL} in some task, got only {keys}; {_REMEDY}"
+        raise BadAnswers(msg)
+
+
 def _minimal(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
     if CONTROL in task:
         answer = _given(task, task, task.get("annotator"), row)
         yield answer._replace(label=_one(task[CONTROL], row))
-    elif task.get("annotation_id") is not None:
-        keys = ", ".join(list(task)[:12])[:200]
-        msg = f"task {row}: expected a field {CONTROL}, got {keys}; {_REMEDY}"
-        raise BadAnswers(msg)
 
 
 def _given(

@@ -26,6 +26,7 @@ CONFIG = "config.xml"
 MAX_TASKS = 5000  # an import of 100,000 fails (label-studio#7094)
 MAX_BYTES = 50 * 2**20
 _SIDE = 512  # pixels of the longer side
+_SHOWN = 400  # pixels of the width, so that the choices below it are on the screen too
 _MANY = 30  # classes; more are easier to search than to overlook
 _REMOTE = ("http://", "https://", "s3://", "gs://")
 _TABLE_ROW = re.compile(r"\.(?:parquet|pq)#\d+$", re.IGNORECASE)
@@ -101,8 +102,8 @@ def labeling_config(classes: Sequence[str]) -> str:
     layout = "select" if len(classes) > _MANY else "inline"
     return f"""<View>
   <Header value="Which class does this image show?"/>
-  <Image name="image" value="$image" zoom="true"/>
   <Text name="why" value="$reason"/>
+  <Image name="image" value="$image" zoom="true" maxWidth="{_SHOWN}px"/>
   <Choices name="{CONTROL}" toName="image" choice="single" required="true" layout="{layout}">
 {choices}
   </Choices>
