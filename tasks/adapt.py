@@ -6,7 +6,7 @@ import torch
 
 from clipcore import checkpoint
 from clipcore.coft import phase1
-from clipcore.coft.fit import Schedule, TrainingSet, resolve_epochs
+from clipcore.fit import Schedule, TrainingSet, resolve_epochs
 from tasks import shards
 from tasks.specs import BackboneRef, CoftSpec, LabelsRef, PeerRef, PoolRef
 from tasks.spool import Spool

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clipcore import checkpoint, precision
 from clipcore.coft import phase2
-from clipcore.coft.fit import Schedule, TrainingSet
+from clipcore.fit import Schedule, TrainingSet
 from tasks import shards
 from tasks.specs import BackboneRef, CoftSpec, LabelsRef, PeerRef, PoolRef
 from tasks.spool import Spool

@@ -11,7 +11,7 @@ from clipcore import checkpoint, precision
 from clipcore.adapters import Adapter
 from clipcore.augment import random_view, view_size
 from clipcore.backbone import Backbone
-from clipcore.coft.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingSet, fit
 from clipcore.losses import (
     GradientMode,
     draw_complementary_labels,

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from clipcore import precision
 from clipcore.augment import random_view, view_size
 from clipcore.backbone import VisualTower
-from clipcore.coft.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingSet, fit
 
 NormStatistics = Literal["frozen", "updated"]
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from clipcore import adapters, precision
 from clipcore.backbone import Backbone, TextTower
-from clipcore.coft.fit import Schedule, TrainingSet
 from clipcore.coft.phase1 import Peer, train_peer
+from clipcore.fit import Schedule, TrainingSet
 from clipcore.prompts import DualPrompts
 from clipcore.seeding import generator
 from tasks.specs import Phase1Spec

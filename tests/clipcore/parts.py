@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipcore.coft.fit import TrainingSet
+from clipcore.fit import TrainingSet
 
 
 def draws(seed: int = 0) -> torch.Generator:

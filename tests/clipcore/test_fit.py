@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from clipcore import checkpoint
-from clipcore.coft.fit import (
+from clipcore.fit import (
     LossTerms,
     Schedule,
     TrainingDiverged,

@@ -11,8 +11,8 @@ from torch.optim import SGD
 from clipcore import adapters, checkpoint
 from clipcore.adapters import AdapterName
 from clipcore.backbone import Backbone
-from clipcore.coft.fit import Schedule, TrainingSet
 from clipcore.coft.phase1 import Peer, class_embeddings, train_peer
+from clipcore.fit import Schedule, TrainingSet
 from clipcore.losses import (
     GradientMode,
     dual_logits,

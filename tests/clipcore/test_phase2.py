@@ -14,7 +14,6 @@ from clipcore import adapters, checkpoint
 from clipcore.adapters import AdapterName
 from clipcore.augment import random_view
 from clipcore.backbone import Backbone
-from clipcore.coft.fit import Schedule, TrainingSet
 from clipcore.coft.phase2 import (
     Network,
     NormStatistics,
@@ -23,6 +22,7 @@ from clipcore.coft.phase2 import (
     parameter_groups,
     train_network,
 )
+from clipcore.fit import Schedule, TrainingSet
 from clipcore.losses import scaled_similarity
 from clipcore.zero_shot import class_embeddings
 from tests.clipcore.parts import draws, random_pixels, same, snapshot, training_set

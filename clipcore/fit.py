@@ -1,4 +1,4 @@
-"""The training loop that both phases share."""
+"""The training loop that all that learns shares."""
 
 import math
 import time
@@ -14,6 +14,9 @@ from clipcore.seeding import generator
 
 PixelLoader = Callable[[Sequence[Tensor]], Iterator[Tensor]]
 """Batches of positions in, uint8 pixels of each batch out, in order; free to work ahead."""
+
+Batches = Callable[[Generator], Sequence[Tensor]]
+"""Positions of each batch of one epoch, drawn anew; as many batches in every epoch."""
 
 LossTerms = Callable[[Tensor, Tensor, Generator], dict[str, Tensor]]
 """(pixels, labels, generator) in, named loss terms out; `loss` is what is minimised."""
@@ -56,13 +59,19 @@ def cosine(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / total))
 
 
-def fit(
+def shuffled(num_samples: int, batch_size: int) -> Batches:
+    """Return batches that go once through all samples, in random order."""
+    return lambda draws: torch.randperm(num_samples, generator=draws).split(batch_size)
+
+
+def fit(  # what is minimised, over what, and how long
     optimizer: Optimizer,
     loss_terms: LossTerms,
     data: TrainingSet,
     schedule: Schedule,
     *,
     epochs: range,
+    batches: Batches | None = None,
 ) -> Iterator[dict[str, float]]:
     """Minimise `loss` over the data; yield the mean of each loss term after every epoch.
 
@@ -70,27 +79,34 @@ def fit(
     now. Running them one by one, in different processes, with the weights and the optimizer's state
     carried over, gives the same result as running them at once.
 
+    Args:
+        optimizer: Over what learns; the rates of its groups are those of the first step.
+        loss_terms: What is minimised.
+        data: The samples.
+        schedule: How long and in which random order.
+        epochs: Which epochs of the schedule to run now.
+        batches: Which samples go together; by default each once, in batches of the schedule's size.
+
     Raises:
         TrainingDiverged: the loss is infinite or not a number; nothing was reported for that epoch.
     """
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    steps_per_epoch = math.ceil(len(data.labels) / schedule.batch_size)
+    batches = batches or shuffled(len(data.labels), schedule.batch_size)
     for epoch in epochs:
         started = time.perf_counter()
         draws = schedule.draws(epoch)
-        batches = torch.randperm(len(data.labels), generator=draws).split(schedule.batch_size)
+        order = batches(draws)
         sums: dict[str, float] = {}
-        for number, (batch, pixels) in enumerate(
-            zip(batches, data.load_pixels(batches), strict=True)
-        ):
-            factor = cosine(epoch * steps_per_epoch + number, schedule.epochs * steps_per_epoch)
+        for number, (batch, pixels) in enumerate(zip(order, data.load_pixels(order), strict=True)):
+            factor = cosine(epoch * len(order) + number, schedule.epochs * len(order))
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             terms = loss_terms(pixels, data.labels[batch], draws)
             _step(optimizer, terms["loss"], epoch)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(batch)
-        means = {name: value / len(data.labels) for name, value in sums.items()}
+        num_seen = sum(len(batch) for batch in order)
+        means = {name: value / num_seen for name, value in sums.items()}
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate  # so that a restored optimizer starts from the same rates
         yield {**means, "seconds": time.perf_counter() - started}
