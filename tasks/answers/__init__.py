@@ -7,8 +7,9 @@
 A query and a decision are Arrow tables; `tasks.answers.schema` says what is in them.
 """
 
+from tasks.answers.config import labeling_config
 from tasks.answers.contact_sheet import write_contact_sheet
-from tasks.answers.label_studio import TaskFiles, labeling_config, write_tasks
+from tasks.answers.label_studio import TaskFiles, write_tasks
 from tasks.answers.outcome import ImportReport
 from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers, iter_imports, merge

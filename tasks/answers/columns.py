@@ -21,6 +21,7 @@ _NAMES = {
     "annotator": ("annotator",),
     "answered_at": ("answered_at", "updated_at"),
 }
+_KNOWN = frozenset(name for names in _NAMES.values() for name in names)
 _KINDS = ("label", "skip", "none")
 _DELIMITERS = ",;\t"  # a spreadsheet writes the second one where the comma is the decimal sign
 
@@ -53,17 +54,23 @@ def from_parquet(data: bytes) -> Iterator[Answer]:
     Raises:
         BadAnswers: it is damaged, a column is missing, or a value is not what it must be.
     """
+    header, columns = _read_known(data)
+    names = _find_columns(header)
+    for row, _ in enumerate(columns[names["label"]]):
+        yield _answer({name: columns[place][row] for name, place in names.items()}, row + 1)
+
+
+def _read_known(data: bytes) -> tuple[list[str], dict[int, list[str | None]]]:
+    """Return the names of all columns, and those that may matter as texts, by their place."""
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as parquet:
-            found = parquet.schema_arrow.names
-            names = _find_columns(found)
-            table = parquet.read(columns=[found[i] for i in names.values()])
-        columns = {n: _texts(table[found[i]], n).to_pylist() for n, i in names.items()}
-    except (pa.ArrowException, OSError) as error:
+            header: list[str] = parquet.schema_arrow.names
+            wanted = [i for i, name in enumerate(header) if name.strip().lower() in _KNOWN]
+            table = parquet.read(columns=[header[i] for i in wanted])
+        return header, {i: _texts(table[header[i]]).to_pylist() for i in wanted}
+    except Exception as error:  # damaged files raise errors of all kinds
         msg = f"expected a Parquet file with texts ({short(error)}); write it again"
         raise BadAnswers(msg) from error
-    for row in range(table.num_rows):
-        yield _answer({name: column[row] for name, column in columns.items()}, row + 1)
 
 
 def _find_columns(header: Sequence[str]) -> dict[str, int]:
@@ -88,8 +95,8 @@ def _find_columns(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    if name == "answered_at" and pa.types.is_timestamp(column.type):
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(column.type):
         # Arrow's own text of a time has no `T`, and drops the zone of a time that has one.
         zone = "" if column.type.tz is None else "+00:00"
         texts = column.cast(pa.timestamp("us"), safe=False).cast(pa.string()).to_pylist()

@@ -9,14 +9,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
-from xml.sax.saxutils import escape
 
 import pyarrow as pa
 
 from tasks import shards
+from tasks.answers.config import labeling_config
 from tasks.answers.exports import CONTROL
 from tasks.answers.pictures import batches, placeholder, read_pictures
-from tasks.answers.schema import NONE, fold
 from tasks.classes import some
 from tasks.specs import InputError, Spec
 
@@ -26,12 +25,8 @@ CONFIG = "config.xml"
 MAX_TASKS = 5000  # an import of 100,000 fails (label-studio#7094)
 MAX_BYTES = 50 * 2**20
 _SIDE = 512  # pixels of the longer side
-_SHOWN = 400  # pixels of the width, so that the choices below it are on the screen too
-_MANY = 30  # classes; more are easier to search than to overlook
 _REMOTE = ("http://", "https://", "s3://", "gs://")
 _TABLE_ROW = re.compile(r"\.(?:parquet|pq)#\d+$", re.IGNORECASE)
-_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_QUOTES = {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 
 
 class TaskFiles(Spec):
@@ -84,46 +79,6 @@ def write_tasks(
         num_tasks=query.num_rows,
         num_unreadable=len(unreadable),
     )
-
-
-def labeling_config(classes: Sequence[str]) -> str:
-    """Return the labelling configuration: an image, why it is asked about, one choice of all.
-
-    Skipping needs no choice: Label Studio has a button for it.
-
-    Raises:
-        InputError: a class is called like the choice for none of them, begins with `$`, is blank,
-            or has characters that XML cannot hold.
-    """
-    _check_classes(classes)
-    choices = "\n".join(
-        f'    <Choice value="{escape(name, _QUOTES)}"/>' for name in (*classes, NONE.capitalize())
-    )
-    layout = "select" if len(classes) > _MANY else "inline"
-    return f"""<View>
-  <Header value="Which class does this image show?"/>
-  <Text name="why" value="$reason"/>
-  <Image name="image" value="$image" zoom="true" maxWidth="{_SHOWN}px"/>
-  <Choices name="{CONTROL}" toName="image" choice="single" required="true" layout="{layout}">
-{choices}
-  </Choices>
-</View>
-"""
-
-
-def _check_classes(classes: Sequence[str]) -> None:
-    refused = [
-        name
-        for name in classes
-        if fold(name) in ("", NONE) or name.startswith("$") or _NOT_IN_XML.search(name)
-    ]
-    if refused:
-        msg = (
-            f"class names for Label Studio: {some(refused)} not possible there (blank, the name of "
-            "the choice for none of them, a $ at the start, or control characters); "
-            "rename the class, or use the contact sheet"
-        )
-        raise InputError(msg)
 
 
 def _check_labels(query: pa.Table, classes: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ class ImportReport(Spec):
 
     def lines(self) -> list[str]:
         """Say it to a person: what came, what cannot be used and why, what is left to do."""
-        return [self._first_line(), *self._findings(), self._last_line()]
+        return [self._first_line(), *self._findings()]
 
     def _first_line(self) -> str:
         if not self.num_answers:
@@ -61,10 +61,9 @@ class ImportReport(Spec):
             more = ", ..." if len(self.conflicts) > 5 else ""  # noqa: PLR2004  # as many as shown
             count = _count(len(self.conflicts), "image")
             yield f"{count} with conflicting answers, not used until settled: {ids}{more}."
-
-    def _last_line(self) -> str:
-        done = self.num_queried - self.num_missing
-        return f"{done:,} of {_count(self.num_queried, 'image')} asked about have an answer."
+        if self.num_queried:
+            done = self.num_queried - self.num_missing
+            yield f"{done:,} of {_count(self.num_queried, 'image')} asked about have an answer."
 
 
 def _count(number: int, name: str) -> str:

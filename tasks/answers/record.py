@@ -29,7 +29,8 @@ def import_answers(
     """Add a file of answers to `<folder>/answers` and say what is new in it.
 
     Everything that the file says is kept, also what cannot be used (with a `problem`). A file
-    that was imported before adds nothing, by whatever name it comes.
+    that was imported before adds nothing, by whatever name it comes, unless other class names or
+    images make something else of it.
 
     Args:
         folder: Of the rounds.
@@ -46,7 +47,7 @@ def import_answers(
     source = shards.redact(uri)
     answers = match(parse_answers(data, source, classes), classes, pool)
     votes = _votes(folder)
-    known_as = next((name for name in _imports(folder) if digest[:12] in name), None)
+    known_as = _find_equal(folder, digest, answers)
     if known_as is not None:
         counts = {"num_repeated": answers["problem"].null_count}
         return _report(source, answers, votes, queried).model_copy(
@@ -81,6 +82,13 @@ def _votes(folder: str) -> Votes:
 def _imports(folder: str) -> list[str]:
     names = shards.names_in(shards.join(folder, FOLDER))
     return sorted((name for name in names if _FILE.fullmatch(name)), key=_order)
+
+
+def _find_equal(folder: str, digest: str, answers: pa.Table) -> str | None:
+    """Return the import of the same content with the same outcome."""
+    same = (name for name in _imports(folder) if digest[:12] in name)
+    uris = {name: shards.join(folder, FOLDER, name) for name in same}
+    return next((n for n, uri in uris.items() if shards.read_table(uri).equals(answers)), None)
 
 
 def _order(name: str) -> tuple[int, str]:

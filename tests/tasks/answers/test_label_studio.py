@@ -147,6 +147,18 @@ def _open_project(api: Api, config: Path, files: tuple[str, ...]) -> tuple[int, 
     return project, {task["data"]["image_id"]: task["id"] for task in page["tasks"]}
 
 
+def _answer(api: Api, tasks: list[int], colleague: int) -> None:
+    """Label, disagree, skip, and find none of the classes; two tasks stay open."""
+    api.answer(tasks[0], "cat")
+    api.answer(tasks[1], 'a <b> & "c"')
+    api.answer(tasks[2], "None of these classes")
+    api.answer(tasks[3], None, was_cancelled=True)
+    api.answer(tasks[4], "cat")
+    api.answer(tasks[4], "dog", completed_by=colleague)
+    api.answer(tasks[5], "Ünicorn")
+    api.answer(tasks[5], None, completed_by=colleague, was_cancelled=True)
+
+
 def test_round_trip(
     api: Api,
     colleague: int,
@@ -163,14 +175,7 @@ def test_round_trip(
     project, tasks = _open_project(api, Path(written.config), written.files)
     assert tasks.keys() == set(ids)
 
-    api.answer(tasks[ids[0]], "cat")
-    api.answer(tasks[ids[1]], classes[2])
-    api.answer(tasks[ids[2]], "None of these classes")
-    api.answer(tasks[ids[3]], None, was_cancelled=True)
-    api.answer(tasks[ids[4]], "cat")
-    api.answer(tasks[ids[4]], "dog", completed_by=colleague)
-    api.answer(tasks[ids[5]], "Ünicorn")
-    api.answer(tasks[ids[5]], None, completed_by=colleague, was_cancelled=True)
+    _answer(api, [tasks[image_id] for image_id in ids], colleague)
     full = api.export(project, "JSON", tmp_path / "full.json")
     small = api.export(project, "JSON_MIN", tmp_path / "small.json")
     columns = api.export(project, "CSV", tmp_path / "columns.csv")

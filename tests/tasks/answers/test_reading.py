@@ -1,6 +1,7 @@
 """Answers are read from what people and Label Studio write, or refused with a remedy."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.answers import ANSWERS, BadAnswers, read_answers
+from tasks.answers.reading import parse_answers
 from tasks.specs import InputError
 
 CLASSES = ("cat", "dog")
@@ -199,3 +203,50 @@ def test_a_file_that_is_not_there(uri: str) -> None:
 @pytest.mark.parametrize("content", ["image_id,label\n", [], [task()]])
 def test_no_answers_are_no_error(tmp_path: Path, content: object) -> None:
     assert read(tmp_path / "a", content) == []
+
+
+# --- whatever comes -----------------------------------------------------------------------------
+
+KEYS = st.sampled_from(
+    ["annotations", "data", "result", "type", "value", "choices", "choice", "image_id", "image",
+     "annotator", "annotation_id", "completed_by", "updated_at", "was_cancelled", "id"]
+)  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+WORDS = LEAVES | st.sampled_from(["choices", "cat", "2026-01-01", "0001-01-01T00:00+14:00"])
+TREES = st.recursive(
+    WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+CELLS = st.lists(st.sampled_from([*'",;\n\t', "image_id", "label", "kind", "cat", "é", "\r"]))
+
+
+def reads_or_refuses(data: bytes) -> None:
+    with suppress(BadAnswers):
+        assert parse_answers(data, "x", CLASSES).schema == ANSWERS
+
+
+@given(st.lists(TREES | st.dictionaries(KEYS, TREES), max_size=3))
+def test_any_json_is_read_or_refused(tree: object) -> None:
+    reads_or_refuses(json.dumps(tree).encode())
+
+
+@given(CELLS)
+def test_any_csv_is_read_or_refused(cells: list[str]) -> None:
+    reads_or_refuses(("image_id,label,kind,answered_at\n" + "".join(cells)).encode())
+
+
+@given(st.binary())
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    reads_or_refuses(data)
+    reads_or_refuses(b"PAR1" + data)
+
+
+@given(st.data())
+def test_damaged_parquet_is_read_or_refused(data: st.DataObject) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image_id": ["i", "j"], "label": ["cat", None]}), sink)
+    whole = bytearray(sink.getvalue().to_pybytes())
+    for place in data.draw(st.lists(st.integers(4, len(whole) - 1), max_size=5)):
+        whole[place] = data.draw(st.integers(0, 255))
+    reads_or_refuses(bytes(whole))

@@ -147,6 +147,17 @@ def test_a_label_that_fits_two_classes_is_unknown(tmp_path: Path, pool: pa.Table
     assert table["problem"].to_pylist() == [None, "unknown-label", None]
 
 
+def test_the_same_content_counts_again_with_other_classes(tmp_path: Path, pool: pa.Table) -> None:
+    (tmp_path / "a.csv").write_text(lines_of((pool["image_id"][0].as_py(), "fox")))
+    for classes, usable in ((("cat", "dog"), 0), (("cat", "fox"), 1), (("cat", "fox"), 1)):
+        report = import_answers(
+            str(tmp_path), str(tmp_path / "a.csv"), classes=classes, pool=[pool], queried=set()
+        )
+        assert merge(str(tmp_path)).num_rows == usable
+    assert report.imported_before
+    assert report.file.startswith("0002-")
+
+
 def test_the_latest_answer_of_an_annotator_counts(add: Import, folder: str, pool: pa.Table) -> None:
     image = pool["image_id"][0].as_py()
     add(lines_of((image, "cat", "ann", "2026-11-22T10:00")))
