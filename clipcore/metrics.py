@@ -2,6 +2,7 @@
 
 import torch
 from jaxtyping import Float, Int
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 
@@ -45,3 +46,13 @@ def calibration_error(
     mass = torch.zeros(num_bins, dtype=torch.float64)
     mass.index_add_(0, bins, confidence.double())
     return float((hits - mass).abs().sum() / len(confidence))
+
+
+def auroc(confidence: Float[Tensor, " samples"], correct: Tensor) -> float:
+    """Return how often a right prediction is surer than a wrong one, ties as half.
+
+    The area under the ROC curve of finding errors; NaN when all are right or all are wrong.
+    """
+    if bool(correct.all()) or not bool(correct.any()):
+        return float("nan")
+    return float(roc_auc_score(correct.numpy(), confidence.double().numpy()))

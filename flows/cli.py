@@ -2,22 +2,35 @@
 
 import atexit
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
+from flows.active import active
+from flows.options import (
+    Backbone,
+    Classes,
+    Flip,
+    Images,
+    Labels,
+    Summary,
+    Test,
+    Workspace,
+    command_line,
+    given,
+    runtime_spec,
+    workspace_of,
+)
 from flows.questions import questions
 from infra import offline
-from infra.settings import Settings
 from tasks.specs import InputError, LabelSpec, Phase1Spec, Phase2Spec
 
 if TYPE_CHECKING:
-    from tasks.specs import RunSummary, RuntimeSpec
+    from tasks.specs import RunSummary
     from tasks.tracking import Tracking
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -30,32 +43,24 @@ app = App(
 )
 models = App(name="models", help="The registry: versions, and which of them is in use.")
 app.command(models)
+app.command(active)
 app.command(questions, name="*")
-
-Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
-Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]
-Backbone = Annotated[
-    str, Parameter(help="'embedded', NAME/TAG of open_clip, local-dir:PATH or hf-hub:ORG/NAME.")
-]
-Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
 
 
 @app.command
 def adapt(  # noqa: PLR0913  # a person's choices
     *,
     images: Images,
-    classes: Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")] = None,
-    test: Annotated[str | None, Parameter(help="Images that are never trained on.")] = None,
-    labels: Annotated[
-        str | None, Parameter(help="For evaluation only: 'folders', 'column', or a file.")
-    ] = None,
+    classes: Classes = None,
+    test: Test = None,
+    labels: Labels = None,
     method: Literal["coft", "zero-shot"] = "coft",
     backbone: Backbone = "embedded",
     workspace: Workspace = None,
     register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
     summary: Summary = None,
     seed: int = 0,
-    flip: Annotated[bool, Parameter(help="A mirrored image shows the same class.")] = True,
+    flip: Flip = True,
     ray_address: str | None = None,
     num_actors: int | None = None,
     num_gpus: float | None = None,
@@ -79,7 +84,7 @@ def adapt(  # noqa: PLR0913  # a person's choices
         classes=classes,
         test=test,
         labels=labels,
-        **_given(rows_per_shard=rows_per_shard, max_quarantined=max_quarantined),
+        **given(rows_per_shard=rows_per_shard, max_quarantined=max_quarantined),
     )
     check_input(pool)  # before seconds of imports and servers: a typo is told at once
     from tasks.towers import check_backbone  # noqa: PLC0415
@@ -96,9 +101,9 @@ def adapt(  # noqa: PLR0913  # a person's choices
         phase2=phase2,
         seed=seed,
         flip=flip,
-        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
         register_as=register or Path(images.rstrip("/")).stem or "coft",
-        command=_command(),
+        command=command_line(),
     )
     _conclude(coft(spec), summary)
 
@@ -122,9 +127,9 @@ def embed(  # noqa: PLR0913  # a person's choices
     from tasks import specs  # noqa: PLC0415
 
     spec = specs.CoftSpec(
-        pool=specs.PoolSpec(images=images, **_given(rows_per_shard=rows_per_shard)),
+        pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
         backbone=specs.BackboneSpec(name=backbone),
-        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
     )
     found = embed_flow(spec)
     _print(f"{found.rows:,} embeddings of {found.dim} dimensions in {found.uri}")
@@ -146,8 +151,8 @@ def predict(  # noqa: PLR0913  # a person's choices
     from tasks import specs  # noqa: PLC0415
 
     spec = specs.CoftSpec(
-        pool=specs.PoolSpec(images=images, **_given(rows_per_shard=rows_per_shard)),
-        runtime=_runtime(workspace, ray_address, num_actors, num_gpus),
+        pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
+        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
     )
     found = predict_flow(spec, model)
     bad = f", {found.num_quarantined:,} could not be read" if found.num_quarantined else ""
@@ -165,7 +170,7 @@ def demo(
     from flows.coft import coft  # noqa: PLC0415
     from flows.demo import demo_spec  # noqa: PLC0415
 
-    folder = workspace or str(Path(Settings().workspace) / "demo")
+    folder = workspace or str(Path(workspace_of(None)) / "demo")
     _conclude(coft(demo_spec(folder, seed=seed)), summary)
 
 
@@ -257,35 +262,10 @@ def _one_sentence(error: Exception) -> str:
     return f"{'.'.join(where)}: {first['msg']}, not {first['input']!r}"
 
 
-def _given(**values: object) -> dict[str, Any]:
-    """Return what the person gave, so that a default stands in one place: the spec."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _runtime(
-    workspace: str | None, ray_address: str | None, num_actors: int | None, num_gpus: float | None
-) -> "RuntimeSpec":
-    """Return where to run: what the person said, or the environment, or this machine."""
-    from tasks.specs import RuntimeSpec  # noqa: PLC0415
-
-    here = Settings()
-    return RuntimeSpec(
-        workspace=workspace or here.workspace,
-        ray_address=ray_address or here.ray_address,
-        num_actors=num_actors or here.num_actors,
-        num_gpus=here.num_gpus if num_gpus is None else num_gpus,
-    )
-
-
 def _tracking(workspace: str | None) -> "Tracking":
     from tasks.tracking import tracking_for  # noqa: PLC0415
 
-    return tracking_for(workspace or Settings().workspace)
-
-
-def _command() -> str:
-    """Return the command line as it can be typed again."""
-    return shlex.join(["coft", *sys.argv[1:]])
+    return tracking_for(workspace_of(workspace))
 
 
 def _conclude(found: "RunSummary", summary: Path | None) -> None:

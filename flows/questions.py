@@ -5,12 +5,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from infra.settings import Settings
+from flows.options import Workspace, workspace_of
 from tasks.specs import InputError
 
 questions = App()
 
-Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]
 Pool = Annotated[str | None, Parameter(help="Start of a pool's digest; the newest by default.")]
 Embeddings = Annotated[str | None, Parameter(help="Start of a digest; the backbone's by default.")]
 Format = Annotated[
@@ -32,7 +31,7 @@ def query(  # a person's choices
     """Ask in SQL: views images, quarantine, embeddings, labels, predictions; reading only."""
     from tasks.query import run_sql  # noqa: PLC0415  # seconds that `--help` need not wait for
 
-    found = run_sql(_workspace(workspace), sql, pool=pool, embeddings=embeddings)
+    found = run_sql(workspace_of(workspace), sql, pool=pool, embeddings=embeddings)
     _show(found, format, output)
 
 
@@ -50,7 +49,7 @@ def similar(  # noqa: PLR0913  # a person's choices
     """Show the images most like one image."""
     from tasks.query import similar as ask  # noqa: PLC0415
 
-    _show(ask(_workspace(workspace), image, k, pool=pool, embeddings=embeddings), format, output)
+    _show(ask(workspace_of(workspace), image, k, pool=pool, embeddings=embeddings), format, output)
 
 
 @questions.command
@@ -68,7 +67,7 @@ def duplicates(  # a person's choices
     """Show images that are equal, or nearly."""
     from tasks.query import duplicates as ask  # noqa: PLC0415
 
-    place = _workspace(workspace)
+    place = workspace_of(workspace)
     _show(ask(place, threshold, pool=pool, embeddings=embeddings), format, output)
 
 
@@ -85,7 +84,7 @@ def outliers(  # a person's choices
     """Show the images least like the others of the class they were put in."""
     from tasks.query import outliers as ask  # noqa: PLC0415
 
-    _show(ask(_workspace(workspace), k, pool=pool, embeddings=embeddings), format, output)
+    _show(ask(workspace_of(workspace), k, pool=pool, embeddings=embeddings), format, output)
 
 
 @questions.command
@@ -100,7 +99,7 @@ def disagreements(  # a person's choices
     """Show the images on which the models disagree most surely."""
     from tasks.query import disagreements as ask  # noqa: PLC0415
 
-    _show(ask(_workspace(workspace), k, pool=pool), format, output)
+    _show(ask(workspace_of(workspace), k, pool=pool), format, output)
 
 
 @questions.command
@@ -112,14 +111,10 @@ def doctor(
     """Say what is installed, which devices and servers answer, what would be downloaded."""
     from tasks.doctor import diagnose, to_text  # noqa: PLC0415
 
-    found = diagnose(backbone, _workspace(workspace))
+    found = diagnose(backbone, workspace_of(workspace))
     sys.stdout.write(f"{to_text(found).rstrip()}\n")
     if bad := [check.name for check in found if check.ok is False]:
         raise InputError(f"not well: {', '.join(bad)}; the lines above say what to do")
-
-
-def _workspace(given: str | None) -> str:
-    return given or Settings().workspace
 
 
 def _show(table: Any, form: Format, output: str | None) -> None:

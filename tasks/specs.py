@@ -129,6 +129,56 @@ class CoftSpec(Spec):
     command: str = Field("", description="The command line, for the report.")
 
 
+class LearnerSpec(Spec):
+    """What a round of questions trains, from nothing each time (active paper, 3.2 and 4.1)."""
+
+    num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
+    epochs: int = Field(10, gt=0, description="Passes over the longer of both kinds of labels.")
+    min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
+    labeled_batch: int = Field(16, gt=0, description="Answers in a step.")
+    pseudo_batch: int = Field(64, gt=0, description="Pseudo-labels in a step.")
+    learning_rate: float = Field(0.03, gt=0, description="Of SGD, at the start of a cosine.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of SGD.")
+    dual_weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2.")
+    gradient_mode: Literal["paper", "full", "deft"] = Field(
+        "paper", description="What L2 may teach beside the negative prompts."
+    )
+    per_class: int = Field(16, gt=0, description="k, the surest pseudo-labels of each class.")
+    min_pseudo: int = Field(1600, ge=0, description="Raise k until a round trains on these.")
+    pseudo_labels: bool = Field(default=True, description="Train on pseudo-labels too.")
+
+
+class QuerySpec(Spec):
+    """Which images a round asks about."""
+
+    strategy: str = Field("paper", description="paper, random, entropy, badge, pcb, ...")
+    per_round: int = Field(100, gt=0, description="Images of one query.")
+    max_similarity: float = Field(
+        0.97, gt=0, description="Cosine above which two images count as one; 1 turns it off."
+    )
+
+
+class ActiveSpec(Spec):
+    """Rounds of questions about the images of a run."""
+
+    run: CoftSpec = Field(description="Pool, backbone, seed, and how the start is made.")
+    learner: LearnerSpec = LearnerSpec()
+    query: QuerySpec = QuerySpec()
+    start: Literal["phase1", "zero-shot"] = Field(
+        "phase1", description="Features of CoFT's first peer, or of CLIP as it is."
+    )
+
+
+class SimulationSpec(Spec):
+    """Rounds that a data set answers, for several strategies and seeds."""
+
+    active: ActiveSpec
+    strategies: tuple[str, ...] = ("paper", "random", "entropy", "badge", "pcb")
+    num_seeds: int = Field(3, gt=0)
+    rounds: int = Field(5, gt=0, description="Queries of a trial.")
+
+
 class Ref(Spec):
     """A finished stage: its folder in the workspace, and what its manifest says of it."""
 

@@ -1,0 +1,155 @@
+"""Rounds that a labelled data set answers itself: every strategy and seed, side by side on Ray."""
+
+from typing import Any
+
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from clipcore.active.strategies import UnknownStrategy, find_strategy
+from clipcore.seeding import derive_seed
+from tasks import shards
+from tasks.active.oracle import Oracle
+from tasks.active.start import StartRef, read_beginning, read_labelled
+from tasks.active.trial import Images, Method, run_trial
+from tasks.cluster import run_tasks
+from tasks.progress import progress, say
+from tasks.specs import BackboneRef, InputError, PoolRef, Ref, SimulationSpec
+from tasks.stage import Outcome, once, step
+from tasks.towers import load_backbone
+
+KIND = "simulations"
+RESULTS = "results.json"
+LABELS_ONLY = "labels only"
+PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+PROBE_HOLDOUT = 0.1
+
+
+class SimulationRef(Ref):
+    """`results.json`: for each line of the plot, what each round of each seed measured."""
+
+
+def check_simulation(spec: SimulationSpec) -> None:
+    """Refuse, before any work, what cannot be simulated.
+
+    Raises:
+        InputError: a strategy is unknown, or the data set is not asked for its labels.
+    """
+    if spec.active.run.pool.labels is None:
+        raise InputError(
+            "A simulation answers its own questions: expected --labels folders, column or a file, "
+            "got none."
+        )
+    for name in spec.strategies:
+        try:
+            find_strategy(name)
+        except UnknownStrategy as error:
+            raise InputError(f"--strategies: {error.args[0]}.") from error
+
+
+@step("simulate rounds")
+def simulate_rounds(
+    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec
+) -> SimulationRef:
+    """Run every trial that is not finished, and the probe with all labels, and gather the results.
+
+    Beside the strategies there is one line of random queries without pseudo-labels, so that what
+    the choice of images gives and what the pseudo-labels give can be told apart.
+    """
+    active, runtime = spec.active, spec.active.run.runtime
+    made_from = (start.features.digest, start.zero_shot.digest, start.peer and start.peer.digest)
+    digest = shards.fingerprint(
+        KIND,
+        made_from,
+        active.learner,
+        active.query,
+        spec.strategies,
+        spec.num_seeds,
+        spec.rounds,
+        active.run.seed,
+    )
+    folder = shards.join(runtime.workspace, KIND, digest)
+
+    def compute() -> Outcome:
+        methods = _methods(spec)
+        jobs = [
+            (shards.join(folder, f"{name.replace(':', '-')}-{method.seed}.json"), name, method)
+            for name, method in methods
+        ]
+        missing = [job for job in jobs if not shards.exists(job[0])]
+        items = [
+            (start, pool, backbone.name, method, spec.rounds, uri) for uri, _, method in missing
+        ]
+        with progress("Simulate", len(items) + 1, unit="trials") as advance:
+            probe = shards.join(folder, "probe.json")
+            work: list[tuple[Any, tuple[Any, ...]]] = [(_trial, item) for item in items]
+            if not shards.exists(probe):
+                work.insert(0, (_probe, (start, pool, active.run.seed, probe)))
+            for _ in run_tasks(_call, work, runtime=runtime):
+                advance(1)
+        found: dict[str, Any] = {"probe": shards.read_json(probe), "lines": {}}
+        for uri, name, method in jobs:
+            line = found["lines"].setdefault(name, {})
+            line[str(method.seed)] = shards.read_json(uri)
+        shards.write_json(shards.join(folder, RESULTS), found)
+        return Outcome(parts=())
+
+    manifest, resumed = once(folder, kind=KIND, digest=digest, label="Simulate", compute=compute)
+    say(f"Simulation: {shards.join(folder, RESULTS)}")
+    return SimulationRef(uri=folder, digest=digest, seconds=manifest.seconds, resumed=resumed)
+
+
+def _methods(spec: SimulationSpec) -> list[tuple[str, Method]]:
+    """Return (line of the plot, method) for every trial, the seeds of a line side by side."""
+    active = spec.active
+    random = active.query.model_copy(update={"strategy": "random"})
+    plain = active.learner.model_copy(update={"pseudo_labels": False})
+    lines = [
+        (name, active.learner, active.query.model_copy(update={"strategy": name}))
+        for name in spec.strategies
+    ]
+    lines.append((f"random {LABELS_ONLY}", plain, random))
+    seeds = range(active.run.seed, active.run.seed + spec.num_seeds)
+    return [
+        (name, Method(learner=learner, query=query, seed=seed))
+        for seed in seeds
+        for name, learner, query in lines
+    ]
+
+
+def _call(function: Any, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)  # one trial a core; sums do not depend on the number of threads
+    function(*arguments)
+
+
+def _trial(
+    start: StartRef, pool: PoolRef, backbone: str, method: Method, rounds: int, uri: str
+) -> None:
+    images, oracle = read_labelled(start.features, pool)
+    loaded = load_backbone(backbone)
+    rows = run_trial(images, oracle, read_beginning(start), loaded, method, rounds=rounds)
+    shards.write_json(uri, rows)
+
+
+def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> None:
+    """Fit a linear classifier to all labels of the pool: what the features can give at most.
+
+    Its strength of regularisation is chosen on a tenth of the pool.
+    """
+    images, oracle = read_labelled(start.features, pool)
+    shards.write_json(uri, {"accuracy": _fully_labelled(images, oracle, seed)})
+
+
+def _fully_labelled(images: Images, oracle: Oracle, seed: int) -> float:
+    x = images.features.numpy()
+    y = oracle.answer(range(len(x))).numpy()
+    draws = torch.Generator().manual_seed(derive_seed(seed, "probe"))
+    order = torch.randperm(len(x), generator=draws).numpy()
+    held_out, rest = order[: int(PROBE_HOLDOUT * len(x))], order[int(PROBE_HOLDOUT * len(x)) :]
+
+    def fit(rows: Any, strength: float) -> Any:
+        return LogisticRegression(C=strength, max_iter=200).fit(x[rows], y[rows])
+
+    scores = {c: fit(rest, c).score(x[held_out], y[held_out]) for c in PROBE_STRENGTHS}
+    best = max(scores, key=lambda strength: scores[strength])
+    score: float = fit(order, best).score(images.test_features.numpy(), images.test_labels.numpy())
+    return float(score)

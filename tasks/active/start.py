@@ -1,0 +1,77 @@
+"""What rounds start from: features of every image, and a classifier for the first pseudo-labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from tasks import shards
+from tasks.active.oracle import Oracle
+from tasks.active.trial import Beginning, Images
+from tasks.label.zero_shot import read_zero_shot
+from tasks.specs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Spec
+from tasks.stage import part_uris
+from tasks.towers import read_class_embeddings
+from tasks.vectors import read_features
+
+
+class StartRef(Spec):
+    """Features of a pool, and who names its first pseudo-labels: a peer, or else zero-shot."""
+
+    features: EmbeddingsRef
+    zero_shot: LabelsRef
+    peer: PeerRef | None = None
+
+
+def read_beginning(start: StartRef) -> Beginning:
+    """Return the classifier over the features of the start."""
+    if start.peer is None:
+        return Beginning(*read_zero_shot(start.zero_shot.uri))
+    positive, _, scale = read_class_embeddings(start.peer.uri)
+    return Beginning(positive, scale)
+
+
+def read_labelled(features: EmbeddingsRef, pool: PoolRef) -> tuple[Images, Oracle]:
+    """Return a labelled data set as features in the order of the ids, its pool behind an oracle.
+
+    Holds all features in memory: a simulation is for data sets that fit.
+    """
+    tables = list(_labelled_parts(features, pool))
+    ids = np.concatenate([table["image_id"].to_numpy() for table, _ in tables])
+    order = torch.from_numpy(np.argsort(ids, kind="stable"))
+    vectors = torch.cat([vectors for _, vectors in tables])[order]
+    splits, numbers = (_column(tables, name)[order.numpy()] for name in ("split", "label"))
+    labels = torch.from_numpy(numbers.astype(np.int64))
+    known = torch.from_numpy(splits == "pool")
+    images = Images(
+        features=vectors[known],
+        test_features=vectors[~known],
+        test_labels=labels[~known],
+        classes=pool.classes,
+    )
+    return images, Oracle(labels[known])
+
+
+def _labelled_parts(features: EmbeddingsRef, pool: PoolRef) -> Iterator[tuple[pa.Table, Tensor]]:
+    """Yield (image_id, split, class number) and the features of the images that have a label."""
+    classes = pa.array(pool.classes, pa.string())
+    columns = ["image_id", "split", "label", "duplicate_of"]
+    parts = shards.iter_tables(pool.uri, columns)
+    for uri, table in zip(part_uris(features.uri), parts, strict=True):
+        ids, vectors = read_features(uri)
+        rows = pc.index_in(
+            ids, table.filter(table["duplicate_of"].is_null())["image_id"].combine_chunks()
+        )
+        known = table.filter(table["duplicate_of"].is_null()).take(rows)
+        numbers = pc.index_in(known["label"], classes)
+        keep = numbers.is_valid()
+        found = pa.table({"image_id": ids, "split": known["split"], "label": numbers}).filter(keep)
+        yield found, vectors[torch.from_numpy(keep.to_numpy().copy())]
+
+
+def _column(tables: list[tuple[pa.Table, Tensor]], name: str) -> Any:
+    return np.concatenate([table[name].to_numpy() for table, _ in tables])

@@ -1,0 +1,211 @@
+"""One simulated course of questions: a strategy, a seed, and a data set that answers."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipcore import cleaning, metrics
+from clipcore.active.candidates import Candidates
+from clipcore.active.learner import Learner
+from clipcore.active.query import query
+from clipcore.active.stopping import Change, change, outlook
+from clipcore.active.strategies import find_strategy
+from clipcore.active.uncertainty import entropy_of, margin_of
+from clipcore.backbone import Backbone
+from clipcore.seeding import generator
+from tasks.active.learn import Known, Scores, most_believed, new_learner, score, train
+from tasks.active.oracle import Oracle
+from tasks.specs import LearnerSpec, QuerySpec
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set as features; the order is that of the image ids.
+
+    Attributes:
+        features: Of the pool, which is asked about and trained on; an oracle has its labels.
+        test_features: Of the images that only measure.
+        test_labels: Their labels.
+        classes: Names.
+    """
+
+    features: Tensor
+    test_features: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The classifier that names the first pseudo-labels: class embeddings and a logit scale."""
+
+    embeddings: Tensor
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared: how a round learns, what it asks, and the seed of both."""
+
+    learner: LearnerSpec
+    query: QuerySpec
+    seed: int
+
+
+@dataclass
+class Course:
+    """What is known when a round begins."""
+
+    asked: list[int]
+    answers: Tensor
+    believed: Tensor
+    pseudo_labels: Tensor
+    last: Scores | None = None
+    changes: list[Change] = field(default_factory=list)
+
+
+def run_trial(
+    images: Images,
+    oracle: Oracle,
+    beginning: Beginning,
+    backbone: Backbone,
+    method: Method,
+    *,
+    rounds: int,
+) -> list[Row]:
+    """Return what every round measured, from no answers to `rounds` queries of them.
+
+    A round trains a fresh learner on all answers and on the pseudo-labels that the round before
+    mined, scores the pool, and asks (active paper, 3.3). Round 0 has no answers.
+    """
+    course = _begin(images, beginning, method.learner)
+    rows: list[Row] = []
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        model = _train(images, backbone, course, method)
+        pool, test = score(model, images.features), score(model, images.test_features)
+        if course.last is not None:
+            last = course.last
+            moved = change(last.predicted, pool.predicted, last.p_clean, pool.p_clean)
+            course.changes.append(moved)
+        row = _measure(images, oracle, test, course)
+        if number < rounds:
+            _ask(pool, oracle, course, method, number=number)
+        course.last = pool
+        rows.append({"round": number, **row, "seconds": time.perf_counter() - started})
+    if oracle.num_read != len(course.asked):
+        raise AssertionError(
+            f"{oracle.num_read} labels were read, {len(course.asked)} were asked for"
+        )
+    return rows
+
+
+def _begin(images: Images, beginning: Beginning, spec: LearnerSpec) -> Course:
+    """Return a course without answers: the start's surest images of each class are believed."""
+    logits = beginning.logit_scale * images.features @ beginning.embeddings.T
+    confidence, labels = logits.softmax(dim=1).max(dim=1)
+    free = torch.ones(len(labels), dtype=torch.bool)
+    positions = _believe(confidence, labels, free, spec, num_classes=len(images.classes))
+    return Course([], torch.zeros(0, dtype=torch.long), positions, labels[positions])
+
+
+def _train(images: Images, backbone: Backbone, course: Course, method: Method) -> Learner:
+    """Return a fresh learner that was trained on what is known."""
+    spec = method.learner
+    dim = images.features.shape[1]
+    model = new_learner(backbone, images.classes, spec, dim=dim, seed=method.seed)
+    use = spec.pseudo_labels or not course.asked
+    believed = course.believed if use else course.believed[:0]
+    known = Known(
+        answered=images.features[course.asked],
+        answers=course.answers,
+        believed=images.features[believed],
+        pseudo_labels=course.pseudo_labels[: len(believed)],
+    )
+    train(model, known, spec, seed=method.seed)
+    return model
+
+
+def _ask(pool: Scores, oracle: Oracle, course: Course, method: Method, *, number: int) -> None:
+    """Choose the next query, have it answered, and mine what the next round believes."""
+    free = torch.ones(len(pool.gap), dtype=torch.bool)
+    free[course.asked] = False
+    left = torch.nonzero(free).flatten()
+    candidates = Candidates(
+        features=pool.features[left],
+        probabilities=pool.probabilities[left],
+        gap=pool.gap[left],
+        labeled_features=pool.features[course.asked],
+        labels=course.answers,
+    )
+    spec = method.query
+    draws = generator(method.seed, "active", "query", number)
+    chosen = query(
+        find_strategy(spec.strategy),
+        candidates,
+        spec.per_round,
+        draws,
+        max_similarity=spec.max_similarity,
+    )
+    asked: list[int] = left[chosen].tolist()
+    course.asked += asked
+    course.answers = torch.cat([course.answers, oracle.answer(asked)])
+    free[asked] = False
+    predicted, classes = pool.predicted, pool.probabilities.shape[1]
+    course.believed = _believe(pool.gap, predicted, free, method.learner, num_classes=classes)
+    course.pseudo_labels = predicted[course.believed]
+
+
+def _believe(
+    confidence: Tensor, labels: Tensor, free: Tensor, spec: LearnerSpec, *, num_classes: int
+) -> Tensor:
+    """Return the positions of the surest images of each class, the answered left out."""
+    per_class = cleaning.resolve_per_class(
+        spec.per_class, num_classes=num_classes, minimum_total=spec.min_pseudo
+    )
+    return most_believed(confidence, labels, free, num_classes=num_classes, per_class=per_class)
+
+
+def _measure(images: Images, oracle: Oracle, test: Scores, course: Course) -> Row:
+    """Return the test accuracy, how well each score finds wrong predictions, and what was known."""
+    num_classes = len(images.classes)
+    confusion = metrics.confusion_matrix(
+        images.test_labels, test.predicted, num_classes=num_classes
+    )
+    right = test.predicted == images.test_labels
+    expected = outlook(course.changes)
+    return {
+        "num_labels": len(course.asked),
+        "accuracy": metrics.accuracy(confusion),
+        "mean_recall": float(metrics.recall_per_class(confusion).nanmean()),
+        "pseudo_precision": oracle.share_right(course.believed, course.pseudo_labels),
+        "answers_per_class": torch.bincount(course.answers, minlength=num_classes).tolist(),
+        "detectors": {name: _detector(sure, right) for name, sure in _certainties(test).items()},
+        "churn": course.changes[-1].churn if course.changes else None,
+        "outlook": vars(expected) if expected else None,
+    }
+
+
+def _certainties(scores: Scores) -> Mapping[str, Tensor]:
+    """Return four ways to say how sure a prediction is, each from 0 to 1."""
+    p = scores.probabilities
+    most = torch.log(torch.tensor(float(p.shape[1])))
+    return {
+        "p_clean": scores.p_clean,
+        "max probability": p.amax(dim=1),
+        "margin": -margin_of(p),
+        "entropy": 1 - entropy_of(p) / most,
+    }
+
+
+def _detector(sure: Tensor, right: Tensor) -> dict[str, float]:
+    return {
+        "auroc": metrics.auroc(sure, right),
+        "calibration_error": metrics.calibration_error(sure, right),
+    }
