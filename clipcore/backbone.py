@@ -82,10 +82,9 @@ class VisualTower(nn.Module):
     """An image encoder that takes uint8 pixels: scales, normalises and encodes them on its device.
 
     `network` is open_clip's tower. An adapter that brings parameters of its own hooks into it and
-    stands at `adapter`, so that the tower's state is everything that the features depend on.
+    stands among `adapters`, so that the tower's state is everything that the features depend on.
     """
 
-    adapter: nn.Module | None
     mean: Tensor
     inverse_std: Tensor
 
@@ -95,7 +94,7 @@ class VisualTower(nn.Module):
         self.preprocess = preprocess
         self.kind = kind
         self.dim = dim
-        self.adapter = None
+        self.adapters = nn.ModuleList()
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         self.register_buffer("mean", (mean * 255).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("inverse_std", (1 / (std * 255)).view(1, 3, 1, 1), persistent=False)

@@ -82,7 +82,7 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
     classes: Sequence[str],
     config: Mapping[str, Any],
     preprocess: Preprocess,
-    adapter: Mapping[str, Any] | None = None,
+    attached: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any],
 ) -> None:
     """Write a classifier; `model.json` comes last, so its existence means that all is there.
@@ -93,7 +93,7 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
         classes: Names in the order of the heads' rows.
         config: open_clip's model configuration of the visual tower.
         preprocess: How pixels are prepared.
-        adapter: Arguments of `adapters.attach` for an adapter that is part of the towers.
+        attached: Arguments of `adapters.attach` for each adapter of the towers, innermost first.
         facts: Where it comes from (backbone, digests, evidence); any JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
         "classes": list(classes),
         "config": dict(config),
         "preprocess": asdict(preprocess),
-        "adapter": None if adapter is None else dict(adapter),
+        "adapters": [dict(arguments) for arguments in attached],
         "members": names,
         "facts": dict(facts),
     }
@@ -157,8 +157,8 @@ def _read_member(path: Path, description: Mapping[str, Any]) -> Network:
         **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
     )
     visual = build_visual(description["config"], preprocess)
-    if description["adapter"]:
-        adapters.attach(visual, generator=torch.Generator(), **description["adapter"])
+    for arguments in description["adapters"]:
+        adapters.attach(visual, generator=torch.Generator(), **arguments)
     network = Network(visual, num_classes=len(description["classes"]), dim=visual.dim)
     network.load_state_dict(load_file(path))
     network.visual.network.to(memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ from tasks.specs import (
     RuntimeSpec,
 )
 from tasks.stage import Outcome, once, step
-from tasks.towers import WEIGHTS, adapter_arguments, load_backbone
+from tasks.towers import WEIGHTS, attached_adapters, load_backbone
 
 KIND = "models"
 
@@ -56,8 +56,8 @@ def combine(
             "alpha": best.alpha,
             "candidates": [vars(candidate) for candidate in candidates],
         }
-        adapter = adapter_arguments(spec.phase1, backbone.kind, start=phase2.start)
-        _save(folder, members, pool, load_backbone(backbone.name), facts, adapter)
+        attached = attached_adapters(spec.phase1, backbone.kind, start=phase2.start)
+        _save(folder, members, pool, load_backbone(backbone.name), facts, attached)
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -75,7 +75,7 @@ def zero_shot_model(
         loaded = load_backbone(backbone.name)
         state = new_network(loaded.visual, embeddings, scale).state_dict()
         facts = {"method": "zero-shot"}
-        _save(folder, [state], pool, loaded, facts, None)
+        _save(folder, [state], pool, loaded, facts, ())
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -118,7 +118,7 @@ def _save(  # what a classifier is made of
     pool: PoolRef,
     backbone: Backbone,
     facts: Mapping[str, Any],
-    adapter: Mapping[str, Any] | None,
+    attached: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write a classifier to any URI; `model.json` is sent last."""
     with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
@@ -128,7 +128,7 @@ def _save(  # what a classifier is made of
             classes=pool.classes,
             config=backbone.config,
             preprocess=backbone.visual.preprocess,
-            adapter=adapter,
+            attached=attached,
             facts={**facts, "backbone": backbone.name, "pool": pool.digest},
         )
         for path in sorted(Path(temporary).iterdir(), reverse=True):  # safetensors, then JSON

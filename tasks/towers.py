@@ -6,7 +6,7 @@ import torch
 
 from clipcore import adapters, backbone, checkpoint
 from clipcore.adapters import Adapter
-from clipcore.backbone import Backbone, MissingWeights, UnsupportedBackbone, VisualTower
+from clipcore.backbone import Backbone, Kind, MissingWeights, UnsupportedBackbone, VisualTower
 from clipcore.coft.phase1 import Peer
 from clipcore.coft.phase2 import Network, new_network
 from clipcore.prompts import ContextTooLong, DualPrompts
@@ -101,15 +101,12 @@ def start_network(name: str, peer: str, spec: Phase2Spec, *, device: str) -> Net
     return new_network(loaded.visual, positive.to(device), scale)
 
 
-def adapter_arguments(spec: Phase1Spec, kind: str, *, start: str) -> dict[str, Any] | None:
-    """Return how a served tower gets the adapter that its weights belong to; None for none."""
-    name = "bottleneck" if spec.adapter == "auto" and kind == "timm" else spec.adapter
+def attached_adapters(spec: Phase1Spec, kind: Kind, *, start: str) -> list[dict[str, Any]]:
+    """Return the arguments of `adapters.attach` for what a served tower has on it."""
+    name = adapters.resolve(kind, spec.adapter)
     if start != "phase1" or name == "lora":  # LoRA is merged into the weights
-        return None
-    return {
-        "name": "vpt" if name == "auto" else name,
-        "num_visual_prompts": spec.num_visual_prompts,
-    }
+        return []
+    return [{"name": name, "num_visual_prompts": spec.num_visual_prompts}]
 
 
 def _attach_learned(tower: VisualTower, weights: str) -> Adapter:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
-from clipcore.backbone import UnsupportedBackbone, VisualTower
+from clipcore.backbone import Kind, UnsupportedBackbone, VisualTower
 
 AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
 
@@ -38,15 +38,15 @@ class Adapter(Protocol):
         """Take the adapter off; the tower is as it was before `attach`."""
 
 
-def resolve(tower: VisualTower, name: AdapterName) -> AdapterName:
-    """Return the adapter that fits the tower: `auto` is vpt on a ViT, bottleneck on timm towers.
+def resolve(kind: Kind, name: AdapterName) -> AdapterName:
+    """Return the adapter for a kind of tower: `auto` is vpt on a ViT, bottleneck on timm towers.
 
     Raises:
         UnsupportedBackbone: visual prompts or LoRA were asked for on a timm tower.
     """
     if name == "auto":
-        return "bottleneck" if tower.kind == "timm" else "vpt"
-    if name in ("vpt", "lora") and tower.kind == "timm":
+        return "bottleneck" if kind == "timm" else "vpt"
+    if name in ("vpt", "lora") and kind == "timm":
         raise UnsupportedBackbone(
             f"Adapter {name!r} needs open_clip's ViT; this image tower comes from timm. "
             "Use the adapter 'bottleneck' or 'auto'."
@@ -63,7 +63,7 @@ def attach(
     lora_rank: int = 8,
 ) -> Adapter:
     """Attach the adapter that `resolve` names."""
-    resolved = resolve(tower, name)
+    resolved = resolve(tower.kind, name)
     if resolved == "bottleneck":
         return Bottleneck.attach(tower, generator=generator)
     if resolved == "lora":

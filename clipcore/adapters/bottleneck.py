@@ -47,7 +47,7 @@ class Bottleneck(nn.Module):
             lambda _, __, output: adapter._correct(output)
         )
         adapter._tower.append(tower)
-        tower.adapter = adapter
+        tower.adapters.append(adapter)
         return adapter
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002  # torch's signature
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
     def detach(self) -> None:
         """Take the bottleneck off and give the norms their own values back."""
         self._hook.remove()
-        self._tower.pop().adapter = None
+        self._tower.pop().adapters.pop(-1)  # the last one on is the first one off
         with torch.no_grad():
             for name, parameter in self._norms.items():
                 parameter.copy_(self._originals[name])

@@ -41,7 +41,7 @@ class VisualPrompts(nn.Module):
         prompts.to(network.conv1.weight.device)
         prompts._tower.append(tower)
         prompts._hook(blocks)
-        tower.adapter = prompts
+        tower.adapters.append(prompts)
         return prompts
 
     def tensors(self) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class VisualPrompts(nn.Module):
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._tower.pop().adapter = None
+        self._tower.pop().adapters.pop(-1)  # the last one on is the first one off
 
     def _hook(self, blocks: nn.ModuleList) -> None:
         for index, block in enumerate(blocks):

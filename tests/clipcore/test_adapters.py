@@ -66,7 +66,7 @@ def test_detached_leaves_the_tower_bit_for_bit_as_it_was(
     assert same(tower.state_dict(), state)
     assert torch.equal(features(tower), before)
     assert learning(tower) == learned == set()
-    assert tower.adapter is None
+    assert len(tower.adapters) == 0
 
 
 @every_pair
@@ -146,8 +146,8 @@ def test_statistics_of_norms_do_not_change(kind: str, name: AdapterName, fresh: 
 
 
 def test_auto_is_prompts_on_a_vit_and_a_bottleneck_elsewhere(vit: Backbone, timm: Backbone) -> None:
-    assert adapters.resolve(vit.visual, "auto") == "vpt"
-    assert adapters.resolve(timm.visual, "auto") == "bottleneck"
+    assert adapters.resolve("vit", "auto") == "vpt"
+    assert adapters.resolve("timm", "auto") == "bottleneck"
     assert isinstance(attach(vit.visual, "auto"), VisualPrompts)
     assert isinstance(attach(timm.visual, "auto"), Bottleneck)
     assert isinstance(attach(copy.deepcopy(timm.visual), "bottleneck"), Bottleneck)
@@ -266,7 +266,7 @@ def test_scale_and_shift_of_every_norm_learn_and_nothing_else_of_the_tower(
     Bottleneck.attach(tower, generator=draws())
     norms = {name for name, module in tower.named_modules() if isinstance(module, norm)}
     expected = {f"{name}.{part}" for name in norms for part in ("weight", "bias")}
-    assert learning(tower) == expected | {"adapter.down", "adapter.up"}
+    assert learning(tower) == expected | {"adapters.0.down", "adapters.0.up"}
     assert len(norms) > 4
 
 
@@ -297,3 +297,20 @@ def test_detached_norms_learn_again_if_they_did_before(vit: Backbone) -> None:
     adapter = Bottleneck.attach(tower, generator=draws())
     adapter.detach()
     assert learning(tower) == before
+
+
+def test_a_second_adapter_stands_on_the_first_and_comes_off_alone(timm: Backbone) -> None:
+    tower = timm.visual
+    first = attach(tower, "bottleneck")
+    disturb(first)
+    before = features(tower)
+    second = attach(tower, "bottleneck", seed=1)
+    torch.testing.assert_close(features(tower), before, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        for parameter in (second.down, second.up):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws(2)))
+    correction = F.relu(before @ second.down.T) @ second.up.T
+    torch.testing.assert_close(features(tower), F.normalize(before + correction))
+    assert len(tower.adapters) == 2
+    second.detach()
+    assert torch.equal(features(tower), before)

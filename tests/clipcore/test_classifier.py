@@ -65,8 +65,8 @@ def save(folder: Path, clip: Backbone, members: list[Network], **options: Any) -
 
 def saved(folder: Path, fresh: Fresh, kind: str, name: AdapterName | None) -> list[Network]:
     members = [network(fresh(kind), name, seed) for seed in (1, 2)]
-    adapter = None if name in (None, "lora") else {"name": name, "num_visual_prompts": 3}
-    save(folder, fresh(kind), members, adapter=adapter)
+    attached = [] if name in (None, "lora") else [{"name": name, "num_visual_prompts": 3}]
+    save(folder, fresh(kind), members, attached=attached)
     return members
 
 
@@ -226,7 +226,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut member": (lambda f: cut(f / "member-1.safetensors"), "Copy the whole folder"),
     "empty member": (lambda f: (f / "member-1.safetensors").write_bytes(b""), "Copy the whole"),
     "more classes": (lambda f: rewrite(f, classes=[*CLASSES, "x"]), "size mismatch"),
-    "another adapter": (lambda f: rewrite(f, adapter={"name": "vpt"}), "adapter.tokens"),
+    "another adapter": (lambda f: rewrite(f, adapters=[{"name": "vpt"}]), "adapters.0.tokens"),
 }
 
 
