@@ -1,8 +1,10 @@
 """The commands of `coft active`: rounds of questions to a person, or to a labelled data set."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
+from rich.console import Console
 
 from flows.options import (
     Backbone,
@@ -26,6 +28,7 @@ from tasks.specs import (
     Phase1Spec,
     PoolSpec,
     QuerySpec,
+    RoundsSpec,
     SimulationSpec,
 )
 
@@ -35,6 +38,113 @@ Start = Annotated[
     Literal["phase1", "zero-shot"],
     Parameter(help="Features of CoFT's first peer, or of CLIP as it is."),
 ]
+
+
+Name = Annotated[str | None, Parameter(help="Of the rounds; needed if there are several.")]
+
+
+@active.command(name="start")
+def start_rounds(  # noqa: PLR0913  # a person's choices
+    *,
+    images: Images,
+    budget: Annotated[int, Parameter(help="Labels that you can afford in all.")],
+    per_round: Annotated[int, Parameter(help="Images of one query.")] = 100,
+    name: Annotated[str | None, Parameter(help="Of the rounds; by default that of images.")] = None,
+    classes: Classes = None,
+    test: Test = None,
+    labels: Labels = None,
+    backbone: Backbone = "embedded",
+    strategy: Annotated[str, Parameter(help="paper, random, entropy, badge, pcb, ...")] = "paper",
+    start: Start = "phase1",
+    seed: int = 0,
+    flip: Flip = True,
+    register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
+    workspace: Workspace = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
+    max_similarity: Annotated[
+        float, Parameter(help="Cosine above which two images count as one; 1 turns it off.")
+    ] = QuerySpec().max_similarity,
+    learner: Annotated[LearnerSpec, Parameter(group="Learner")] = LearnerSpec(),
+    label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec(),
+    phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec(),
+) -> None:
+    """Write down what the rounds are about; `coft active next` then asks the first question."""
+    from tasks.active.session import start_rounds as write_down  # noqa: PLC0415
+    from tasks.labels import check_input  # noqa: PLC0415
+    from tasks.towers import check_backbone  # noqa: PLC0415
+
+    pool = PoolSpec(images=images, **given(classes=classes, test=test, labels=labels))
+    check_input(pool)
+    check_backbone(backbone)
+    run = CoftSpec(
+        pool=pool,
+        backbone=BackboneSpec(name=backbone),
+        label=label,
+        phase1=phase1,
+        seed=seed,
+        flip=flip,
+        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
+        register_as=register,
+        command=command_line(),
+    )
+    query = QuerySpec(strategy=strategy, per_round=per_round, max_similarity=max_similarity)
+    rounds = write_down(
+        RoundsSpec(
+            name=name or Path(images.rstrip("/")).stem,
+            budget=budget,
+            active=ActiveSpec(run=run, learner=learner, query=query, start=start),
+        )
+    )
+    _print(f"Rounds {rounds.spec.name}: {rounds.folder}\nNext: coft active next")
+
+
+@active.command(name="next")
+def next_round(*, name: Name = None, workspace: Workspace = None) -> None:
+    """Train on all answers so far, and write the next query."""
+    from flows.active_rounds import active_round  # noqa: PLC0415
+
+    place, which = _which(workspace, name)
+    active_round(place, which)
+    _tell(place, which)
+
+
+@active.command
+def answer(
+    file: Annotated[str, Parameter(help="Label Studio JSON or JSON-MIN, CSV or Parquet.")],
+    *,
+    name: Name = None,
+    workspace: Workspace = None,
+) -> None:
+    """Take a file of answers: some or all, in any order, also twice."""
+    from flows.active_rounds import answer_rounds  # noqa: PLC0415
+
+    for line in answer_rounds(*_which(workspace, name), file):
+        _print(line)
+
+
+@active.command
+def status(*, name: Name = None, workspace: Workspace = None) -> None:
+    """Show every round, and what to do next."""
+    _tell(*_which(workspace, name))
+
+
+@active.command(name="run")
+def run_rounds(
+    *,
+    oracle: Annotated[
+        str, Parameter(help="Who answers: 'column' for the pool's own labels, or a file of them.")
+    ],
+    name: Name = None,
+    workspace: Workspace = None,
+) -> None:
+    """Go through all rounds with an oracle that answers every query."""
+    from flows.active_rounds import active_rounds  # noqa: PLC0415
+
+    place, which = _which(workspace, name)
+    active_rounds(place, which, oracle=oracle)
+    _tell(place, which)
 
 
 @active.command
@@ -86,3 +196,23 @@ def simulate(  # noqa: PLR0913  # a person's choices
     if summary is not None:
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(found.model_dump_json(indent=1))
+
+
+def _which(workspace: str | None, name: str | None) -> tuple[str, str]:
+    """Return the workspace and the name of the rounds that are meant."""
+    from tasks.active.session import only_name  # noqa: PLC0415
+
+    place = runtime_spec(workspace).workspace
+    return place, name or only_name(place)
+
+
+def _tell(workspace: str, name: str) -> None:
+    """Say how far the rounds are and what to do next."""
+    from tasks.active.session import describe_rounds, open_rounds  # noqa: PLC0415
+
+    for line in describe_rounds(open_rounds(workspace, name)):
+        _print(line)
+
+
+def _print(text: str) -> None:
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)

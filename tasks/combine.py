@@ -57,7 +57,7 @@ def combine(
             "candidates": [vars(candidate) for candidate in candidates],
         }
         attached = attached_adapters(spec.phase1, backbone.kind, start=phase2.start)
-        _save(folder, members, pool, load_backbone(backbone.name), facts, attached)
+        save_model(folder, members, pool, load_backbone(backbone.name), facts, attached)
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -75,7 +75,7 @@ def zero_shot_model(
         loaded = load_backbone(backbone.name)
         state = new_network(loaded.visual, embeddings, scale).state_dict()
         facts = {"method": "zero-shot"}
-        _save(folder, [state], pool, loaded, facts, ())
+        save_model(folder, [state], pool, loaded, facts, ())
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -112,7 +112,7 @@ def _read(folder: str, name: str) -> dict[str, Tensor]:
         return checkpoint.read(str(path))[0]
 
 
-def _save(  # what a classifier is made of
+def save_model(  # what a classifier is made of
     folder: str,
     members: Sequence[Mapping[str, Tensor]],
     pool: PoolRef,
@@ -120,7 +120,7 @@ def _save(  # what a classifier is made of
     facts: Mapping[str, Any],
     attached: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a classifier to any URI; `model.json` is sent last."""
+    """Write a classifier of networks' states to any URI; `model.json` is sent last."""
     with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
         save_classifier(
             Path(temporary),

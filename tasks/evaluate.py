@@ -100,9 +100,9 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
         phase1 = _phase1_predictions(stages.peers, stages.features) if stages.peers else None
         found = {
             "transductive": split == "pool",
-            "zero_shot": _tally(pool, _labels_of(zero_shot.uri, "confidence"), split),
-            "phase1": phase1 and _tally(pool, phase1, split),
-            "adapted": _tally(pool, _labels_of(adapted.uri, "score"), split),
+            "zero_shot": tally(pool, labels_of(zero_shot.uri, "confidence"), split),
+            "phase1": phase1 and tally(pool, phase1, split),
+            "adapted": tally(pool, labels_of(adapted.uri, "score"), split),
             "kept_label_precision": {
                 labels.source: _kept_precision(pool, labels) for labels in judged
             },
@@ -136,7 +136,8 @@ Predicted = Iterator[tuple[Any, Any, Tensor]]
 """For each part of the pool: ids, predicted class names, confidence."""
 
 
-def _labels_of(folder: str, confidence: str) -> Predicted:
+def labels_of(folder: str, confidence: str) -> Predicted:
+    """Yield what a finished stage says of each image; `confidence` names the column."""
     for table in shards.iter_tables(folder, ["image_id", "label", confidence]):
         yield (
             table["image_id"],
@@ -158,8 +159,8 @@ def _phase1_predictions(peers: Sequence[PeerRef], features: Sequence[EmbeddingsR
         yield ids, labels, confidence
 
 
-def _tally(pool: PoolRef, predicted: Predicted, split: str) -> dict[str, Any] | None:
-    """Add up predictions of one split over all parts."""
+def tally(pool: PoolRef, predicted: Predicted, split: str) -> dict[str, Any] | None:
+    """Return the metrics of predictions for one split, added up over all parts; None unlabelled."""
     if not pool.labeled:
         return None
     classes = pa.array(pool.classes, pa.string())

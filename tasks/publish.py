@@ -21,6 +21,7 @@ from tasks.specs import (
     PredictionsRef,
     Ref,
     RunSummary,
+    Spec,
     Stages,
 )
 from tasks.stage import step
@@ -38,16 +39,32 @@ EXPERIMENT = "coft"
 
 
 @contextmanager
-def tracked(spec: CoftSpec, pool: PoolRef, backbone: BackboneRef) -> Iterator[Run]:
-    """Open the MLflow run of this flow for the block, or go on with the one that was killed."""
+def tracked(
+    spec: CoftSpec,
+    pool: PoolRef,
+    backbone: BackboneRef,
+    *,
+    name: str | None = None,
+    more: Spec | None = None,
+) -> Iterator[Run]:
+    """Open the MLflow run of this flow for the block, or go on with the one that was killed.
+
+    Args:
+        spec: What was asked for.
+        pool: The images.
+        backbone: The pretrained CLIP.
+        name: What people call the run; by default the method and the images.
+        more: What a flow was asked for beside `spec`; another value, another run.
+    """
     inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
-    digest = shards.fingerprint("run", pool.digest, backbone, inputs)
+    digest = shards.fingerprint("run", pool.digest, backbone, inputs, name, more)
+    added = {} if more is None else more.model_dump()
     run = start_run(
         tracking_for(spec.runtime.workspace),
         experiment=EXPERIMENT,
-        name=f"{spec.method}-{Path(spec.pool.images).stem or 'images'}",
+        name=name or f"{spec.method}-{Path(spec.pool.images).stem or 'images'}",
         digest=digest,
-        params=spec.model_dump(exclude={"command"}),
+        params={**spec.model_dump(exclude={"command"}), **added},
     )
     try:
         yield run

@@ -170,6 +170,17 @@ class ActiveSpec(Spec):
     )
 
 
+class RoundsSpec(Spec):
+    """Rounds that a person answers; kept under a name in the workspace."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    budget: int = Field(gt=0, description="Images that may be asked about in all.")
+    active: ActiveSpec
+    max_candidates: int = Field(
+        50_000, gt=0, description="Images that a strategy looks at; of more it sees a sample."
+    )
+
+
 class SimulationSpec(Spec):
     """Rounds that a data set answers, for several strategies and seeds."""
 

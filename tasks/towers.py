@@ -77,7 +77,7 @@ def load_visual(name: str, weights: str | None, *, device: str) -> VisualTower:
     """Return the backbone's visual tower, with the adapter of a Phase I peer's folder on it."""
     tower = load_backbone(name, device=device).visual
     if weights is not None:
-        _attach_learned(tower, weights)
+        attach_learned(tower, weights)
     return tower.eval()
 
 
@@ -96,7 +96,7 @@ def start_network(name: str, peer: str, spec: Phase2Spec, *, device: str) -> Net
     """
     loaded = load_backbone(name, device=device)
     if spec.start == "phase1":
-        _attach_learned(loaded.visual, peer).merge()
+        attach_learned(loaded.visual, peer).merge()
     positive, _, scale = read_class_embeddings(peer)
     return new_network(loaded.visual, positive.to(device), scale)
 
@@ -109,7 +109,8 @@ def attached_adapters(spec: Phase1Spec, kind: Kind, *, start: str) -> list[dict[
     return [{"name": name, "num_visual_prompts": spec.num_visual_prompts}]
 
 
-def _attach_learned(tower: VisualTower, weights: str) -> Adapter:
+def attach_learned(tower: VisualTower, weights: str) -> Adapter:
+    """Put the adapter of a Phase I peer's folder on a tower."""
     with shards.local_copy(shards.join(weights, WEIGHTS)) as path:
         tensors, header = checkpoint.read(str(path))
     spec = Phase1Spec.model_validate(header["spec"])

@@ -23,6 +23,9 @@ STRATEGIES: Mapping[str, Strategy] = {
     "cec": calibrated_entropy,
 }
 
+RANKINGS = ("paper", "paper-global", "entropy", "margin", "confidence")
+"""Strategies that rank images one by one: the best of a pool are the best of its parts' best."""
+
 
 class UnknownStrategy(KeyError):
     """A name that stands for no strategy."""
@@ -43,3 +46,8 @@ def find_strategy(name: str) -> Strategy:
             f"or {PCB}:NAME for one of them with its classes balanced"
         )
     return STRATEGIES[name]
+
+
+def is_ranking(name: str) -> bool:
+    """Say whether a strategy, or the one that it balances, ranks images one by one."""
+    return name.removeprefix(f"{PCB}:") in RANKINGS

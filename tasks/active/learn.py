@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipcore.active.learner import CachedFeatures, Learner, mixed_batches, train_learner
+from clipcore.active.learner import (
+    CachedFeatures,
+    ImageSide,
+    Learner,
+    mixed_batches,
+    train_learner,
+)
 from clipcore.backbone import Backbone
 from clipcore.cleaning import label_gap, top_k_per_class
 from clipcore.fit import Schedule, TrainingSet, resolve_epochs
@@ -113,14 +119,21 @@ def train(learner: Learner, known: Known, spec: LearnerSpec, *, seed: int) -> No
         pass
 
 
-@torch.inference_mode()
 def score(learner: Learner, features: Tensor) -> Scores:
-    """Return what the learner says of each image, whatever images stand beside it."""
+    """Return what a learner says of images by the features of the start."""
     positive, negative = learner.class_embeddings()
-    seen = learner.images.encode(features)
-    probabilities = scaled_similarity(seen, positive, learner.logit_scale).softmax(dim=1)
+    return score_features(learner.images, positive, negative, learner.logit_scale, features)
+
+
+@torch.inference_mode()
+def score_features(
+    images: ImageSide, positive: Tensor, negative: Tensor, logit_scale: float, features: Tensor
+) -> Scores:
+    """Return what class embeddings of both signs say of images, seen through an image side."""
+    seen = images.encode(features)
+    probabilities = scaled_similarity(seen, positive, logit_scale).softmax(dim=1)
     gap = label_gap(seen, positive, negative, probabilities.argmax(dim=1))
-    return Scores(seen, probabilities, gap, torch.sigmoid(learner.logit_scale * gap))
+    return Scores(seen, probabilities, gap, torch.sigmoid(logit_scale * gap))
 
 
 def most_believed(

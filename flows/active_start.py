@@ -1,0 +1,24 @@
+"""What rounds of questions start from, the same for a person and for a simulation."""
+
+from tasks.active.start import StartRef
+from tasks.adapt import adapt_peers
+from tasks.embed import embed_pool
+from tasks.label import label_zero_shot, most_confident
+from tasks.specs import ActiveSpec, BackboneRef, PoolRef
+from tasks.tracking import Run
+
+
+def find_start(spec: ActiveSpec, pool: PoolRef, backbone: BackboneRef, run: Run) -> StartRef:
+    """Return features of the pool and who names the first pseudo-labels.
+
+    By default these are the first peer of CoFT's Phase I, which `coft adapt` in the same workspace
+    has trained already; with `start="zero-shot"` CLIP as it is, as in the paper.
+    """
+    images = embed_pool(pool, backbone, spec.run)
+    zero_shot = label_zero_shot(images, pool, backbone, spec.run)
+    if spec.start == "zero-shot":
+        return StartRef(features=images, zero_shot=zero_shot)
+    confident = most_confident(zero_shot, images, pool, spec.run)
+    peer = adapt_peers(confident, pool, backbone, spec.run, run)[0]
+    features = embed_pool(pool, backbone, spec.run, peer=peer)
+    return StartRef(features=features, zero_shot=zero_shot, peer=peer)

@@ -1,0 +1,243 @@
+"""Choose what a round asks, and put the question in every form that a person may want."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from clipcore.active.candidates import Candidates
+from clipcore.active.query import query
+from clipcore.active.strategies import find_strategy, is_ranking
+from clipcore.seeding import generator
+from tasks import shards
+from tasks.active.session import (
+    LABEL_STUDIO,
+    QUERY_FILE,
+    SHEET,
+    AnswersRef,
+    Rounds,
+    num_answered,
+)
+from tasks.active.start import StartRef
+from tasks.active.train import LearnerRef, ScoresRef, read_learner
+from tasks.answers import QUERY, write_contact_sheet, write_tasks
+from tasks.cluster import run_tasks
+from tasks.label.parts import only_pool
+from tasks.progress import say
+from tasks.specs import PoolRef, PoolSpec
+from tasks.stage import part_uris, step
+from tasks.vectors import read_features
+
+WHY = {
+    "paper": "least likely to be right among the images taken for {label}",
+    "paper-global": "least likely to be right among the images taken for {label}",
+    "random": "drawn at random",
+    "entropy": "the model finds several classes likely",
+    "margin": "two classes are almost equally likely",
+    "confidence": "no class is likely",
+    "coreset": "unlike everything that was answered or asked",
+    "badge": "would change the model much, in a way that others do not",
+    "typical": "typical of a group of images without an answer",
+    "cec": "stands for a group of doubtful images",
+}
+
+
+@dataclass(frozen=True)
+class AskJob:
+    """What choosing a query is told."""
+
+    rounds: Rounds
+    answers: AnswersRef
+    learner: LearnerRef
+    scores: ScoresRef
+    start: StartRef
+    pool: PoolRef
+    budget: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images that can be asked about, or were answered, with what is known of each."""
+
+    ids: list[str]
+    features: Tensor
+    probabilities: Tensor
+    gap: Tensor
+
+    def take(self, positions: list[int]) -> "Rows":
+        """Return some of the rows, in this order."""
+        where = torch.tensor(positions, dtype=torch.long)
+        return Rows(
+            [self.ids[position] for position in positions],
+            self.features[where],
+            self.probabilities[where],
+            self.gap[where],
+        )
+
+
+@step("ask")
+def ask(  # what a question depends on
+    rounds: Rounds,
+    answers: AnswersRef,
+    learner: LearnerRef,
+    scores: ScoresRef,
+    start: StartRef,
+    pool: PoolRef,
+) -> int:
+    """Write the query of this round, a contact sheet and Label Studio tasks; return its size.
+
+    An image is asked about once: what was answered, skipped or called none of the classes is not
+    asked again. What was asked and has no answer, or answers that contradict each other, may be.
+    """
+    folder = rounds.round_folder(rounds.number)
+    uri = shards.join(folder, QUERY_FILE)
+    spec = rounds.spec
+    budget = min(spec.active.query.per_round, spec.budget - num_answered(answers))
+    if not shards.exists(uri):
+        job = AskJob(rounds, answers, learner, scores, start, pool, budget)
+        list(run_tasks(_write_query, [(job, uri)], runtime=spec.active.run.runtime))
+    asked = shards.count_rows(uri)
+    if asked:
+        say(f"Round {rounds.number} asks about {asked} images: {shards.join(folder, SHEET)}")
+    return asked
+
+
+def _write_query(job: AskJob, uri: str) -> None:
+    """Choose in a worker; the table comes last, so that its existence proves the sheets."""
+    torch.set_num_threads(1)
+    chosen = _choose(job) if job.budget > 0 else []
+    table = _table(job, chosen)
+    folder = job.rounds.round_folder(job.rounds.number)
+    limits = job.rounds.spec.active.run.pool
+    if chosen:
+        _write_sheets(table, folder, job, limits)
+    shards.write_table(uri, table)
+
+
+def _write_sheets(table: pa.Table, folder: str, job: AskJob, limits: PoolSpec) -> None:
+    classes, name = job.pool.classes, f"{job.rounds.spec.name}-round-{job.rounds.number}"
+    sheet = shards.join(folder, SHEET)
+    write_contact_sheet(sheet, table, classes=classes, max_pixels=limits.max_pixels)
+    write_tasks(
+        shards.join(folder, LABEL_STUDIO),
+        table,
+        classes=classes,
+        model=name,
+        max_pixels=limits.max_pixels,
+    )
+
+
+def _choose(job: AskJob) -> list[str]:
+    """Return the ids that the strategy asks about, in its order."""
+    spec = job.rounds.spec
+    answers = shards.read_table(job.answers.uri, ["image_id", "kind", "label"]).to_pylist()
+    labels = {row["image_id"]: row["label"] for row in answers if row["kind"] == "label"}
+    pool = _best(job, {row["image_id"] for row in answers if row["kind"] != "conflict"})
+    known = _answered(job, labels)
+    candidates = Candidates(
+        features=pool.features,
+        probabilities=pool.probabilities,
+        gap=pool.gap,
+        labeled_features=known.features,
+        labels=torch.tensor([job.pool.classes.index(labels[image]) for image in known.ids]).long(),
+    )
+    draws = generator(spec.active.run.seed, "active", "query", job.rounds.number)
+    asking = spec.active.query
+    chosen = query(
+        find_strategy(asking.strategy),
+        candidates,
+        job.budget,
+        draws,
+        max_similarity=asking.max_similarity,
+    )
+    return [pool.ids[position] for position in chosen.tolist()]
+
+
+def _best(job: AskJob, closed: set[str]) -> Rows:
+    """Return the candidates in order of id, at most `max_candidates` of them.
+
+    Of a larger pool a ranking strategy sees the images that it would rank first; another one sees
+    those with the lowest ids, which are hashes of the content, so a fair sample.
+    """
+    most = job.rounds.spec.max_candidates
+    strategy = job.rounds.spec.active.query.strategy
+    found: Rows | None = None
+    for part in _parts(job):
+        keep = [row for row, image in enumerate(part.ids) if image not in closed]
+        found = _joined(found, part.take(keep))
+        if len(found.ids) > most:
+            best = _ranked(found, strategy, most) if is_ranking(strategy) else range(most)
+            found = found.take(sorted(best))
+    if found is None:
+        raise AssertionError("a pool without parts")
+    return found
+
+
+def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
+    """Return the positions that a ranking strategy would take first."""
+    none = rows.features[:0]
+    candidates = Candidates(
+        rows.features, rows.probabilities, rows.gap, none, torch.zeros(0, dtype=torch.long)
+    )
+    ranking = find_strategy(strategy.removeprefix("pcb:"))
+    positions: list[int] = ranking(candidates, most, torch.Generator()).tolist()
+    return positions
+
+
+def _joined(one: Rows | None, two: Rows) -> Rows:
+    """Return both, in order of id."""
+    if one is not None:
+        two = Rows(
+            one.ids + two.ids,
+            torch.cat([one.features, two.features]),
+            torch.cat([one.probabilities, two.probabilities]),
+            torch.cat([one.gap, two.gap]),
+        )
+    return two.take(sorted(range(len(two.ids)), key=lambda row: two.ids[row]))
+
+
+def _answered(job: AskJob, labels: dict[str, str]) -> Rows:
+    """Return the images that have a label, in order of id."""
+    found: Rows | None = None
+    for part in _parts(job):
+        keep = [row for row, image in enumerate(part.ids) if image in labels]
+        found = _joined(found, part.take(keep))
+    if found is None:
+        raise AssertionError("a pool without parts")
+    return found
+
+
+def _parts(job: AskJob) -> Iterator[Rows]:
+    """Yield the images of the pool split, shard by shard, as the learner sees them."""
+    model = read_learner(job.learner.uri)
+    for number, uri in enumerate(part_uris(job.start.features.uri)):
+        ids, features = read_features(uri)
+        rows = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
+        keep = only_pool(rows, job.pool.uri, number)["row"].to_pylist()
+        scores = model.score(features[torch.tensor(keep, dtype=torch.long)])
+        yield Rows(
+            [ids[row].as_py() for row in keep], scores.features, scores.probabilities, scores.gap
+        )
+
+
+def _table(job: AskJob, chosen: list[str]) -> pa.Table:
+    """Return the query as a table, in the order in which to ask."""
+    wanted = pa.array(chosen, pa.string())
+    rows: dict[str, dict[str, object]] = {image: {} for image in chosen}
+    for table in shards.iter_tables(job.scores.uri, ["image_id", "label", "confidence", "gap"]):
+        for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
+            rows[row["image_id"]].update(row)
+    for table in shards.iter_tables(job.pool.uri, ["image_id", "uri", "duplicate_of"]):
+        first = table.filter(table["duplicate_of"].is_null())
+        for row in first.filter(pc.is_in(first["image_id"], wanted)).to_pylist():
+            rows[row["image_id"]]["uri"] = row["uri"]
+    strategy = job.rounds.spec.active.query.strategy
+    why = WHY.get(strategy, f"chosen by {strategy}")
+    for position, image in enumerate(chosen):
+        row = rows[image]
+        row["reason"] = why.format(label=row["label"])
+        row["position"], row["round"] = position, job.rounds.number
+    return pa.Table.from_pylist([rows[image] for image in chosen], schema=QUERY)

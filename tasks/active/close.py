@@ -1,0 +1,169 @@
+"""End a round: measure it, register its model, and write down that it is done."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+import torch
+from pydantic import JsonValue
+
+from clipcore import adapters
+from clipcore.active.stopping import Change, change, outlook
+from clipcore.coft.phase2 import new_network
+from tasks import shards
+from tasks.active.session import STATE, AnswersRef, Outlook, Rounds, RoundState, describe
+from tasks.active.start import StartRef
+from tasks.active.train import SCORES, LearnerRef, ScoresRef, read_learner
+from tasks.combine import save_model
+from tasks.evaluate import labels_of, tally
+from tasks.label.parts import class_numbers
+from tasks.progress import say
+from tasks.specs import BackboneRef, ModelRef, PoolRef
+from tasks.stage import Outcome, once, step
+from tasks.towers import attach_learned, attached_adapters, load_backbone
+from tasks.tracking import Run, log_metrics, register_model
+
+MODEL = "model"
+
+
+@step("model of round")
+def round_model(
+    rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+) -> ModelRef:
+    """Write the round's learner as a classifier: the tower, its adapters, a head of its prompts."""
+    folder = shards.join(rounds.round_folder(rounds.number), MODEL)
+    facts: dict[str, JsonValue] = {
+        "method": "active",
+        "round": rounds.number,
+        "labels": learner.num_labels,
+    }
+
+    def write() -> Outcome:
+        loaded = load_backbone(backbone.name)
+        attached = []
+        if start.peer is not None:
+            attach_learned(loaded.visual, start.peer.uri).merge()
+            attached = attached_adapters(
+                rounds.spec.active.run.phase1, backbone.kind, start="phase1"
+            )
+        model = read_learner(learner.uri)
+        adapter = adapters.attach(loaded.visual, "bottleneck", generator=torch.Generator())
+        adapter.restore({**adapter.tensors(), **model.correction})
+        attached.append({"name": "bottleneck"})
+        scale = float(model.tensors["logit_scale"])
+        state = new_network(loaded.visual, model.tensors["positive"], scale).state_dict()
+        save_model(folder, [state], pool, loaded, facts, attached)
+        return Outcome(parts=(), facts=facts)
+
+    manifest, resumed = once(
+        folder, kind="models", digest=learner.digest, label="Model", compute=write
+    )
+    return ModelRef(
+        uri=folder, digest=learner.digest, resumed=resumed, seconds=manifest.seconds, facts=facts
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a round made."""
+
+    answers: AnswersRef
+    learner: LearnerRef
+    scores: ScoresRef
+    model: ModelRef
+    query_size: int
+
+
+@step("close round")
+def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run: Run) -> RoundState:
+    """Measure what labels allow, register the model with the round's evidence, and end the round.
+
+    Nothing of the round changes after its `state.json` is written.
+    """
+    split = "test" if pool.num_test else "pool"
+    adapted = tally(pool, labels_of(made.scores.uri, "confidence"), split)
+    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
+    moved = _moved(rounds, made.scores, pool)
+    changes = [*_changes(rounds), *([moved] if moved else [])]
+    expected = outlook(changes)
+    state = RoundState(
+        number=rounds.number,
+        num_labels=made.learner.num_labels,
+        num_asked=rounds.num_asked + made.query_size,
+        query_size=made.query_size,
+        accuracy=adapted and adapted["accuracy"],
+        zero_shot_accuracy=before and before["accuracy"],
+        answers_per_class=_coverage(made.answers, pool.classes),
+        churn=moved and moved.churn,
+        surer=moved and moved.surer,
+        outlook=expected and Outlook(**vars(expected)),
+        seconds=made.learner.seconds + made.scores.seconds + made.model.seconds,
+    )
+    state = _registered(rounds, state, made.model, run)
+    shards.write_json(
+        shards.join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json")
+    )
+    say(describe(state))
+    return state
+
+
+def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) -> RoundState:
+    """Register the round's model with what is known of the round."""
+    measured = {
+        "labels": state.num_labels,
+        "accuracy": state.accuracy,
+        "zero_shot_accuracy": state.zero_shot_accuracy,
+        "churn": state.churn,
+    }
+    log_metrics(run, {f"active/{key}": value for key, value in measured.items()}, step=state.number)
+    name = rounds.spec.active.run.register_as or rounds.spec.name
+    missing = [label for label, count in state.answers_per_class.items() if not count]
+    healthy = _not_worse(rounds, state)
+    verdict = "Healthy." if healthy else "Less accurate than the round before."
+    evidence = {
+        "round": state.number,
+        **measured,
+        "empty_classes": len(missing),
+        "verdict": verdict,
+    }
+    found = register_model(run, model.uri, name=name, healthy=healthy, evidence=evidence)
+    return state.model_copy(update={"model_uri": found.uri, "model_version": found.version})
+
+
+def _not_worse(rounds: Rounds, state: RoundState) -> bool:
+    """Say whether nothing speaks against the model, where accuracy is known."""
+    earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
+    return state.accuracy is None or not earlier or state.accuracy >= earlier[-1]
+
+
+def _coverage(answers: AnswersRef, classes: tuple[str, ...]) -> dict[str, int]:
+    """Return how many answers each class has."""
+    table = shards.read_table(answers.uri, ["kind", "label"])
+    labels = table.filter(pc.equal(table["kind"], "label"))["label"].to_pylist()
+    return {name: labels.count(name) for name in classes}
+
+
+def _changes(rounds: Rounds) -> list[Change]:
+    return [
+        Change(churn=state.churn, surer=state.surer)
+        for state in rounds.states
+        if state.churn is not None and state.surer is not None
+    ]
+
+
+def _moved(rounds: Rounds, scores: ScoresRef, pool: PoolRef) -> Change | None:
+    """Return how the predictions differ from the round before; None in the first round."""
+    if not rounds.number:
+        return None
+    last = shards.join(rounds.round_folder(rounds.number - 1), SCORES)
+    before, after = (list(_predicted(uri, pool)) for uri in (last, scores.uri))
+    labels_before, sure_before = (torch.cat(column) for column in zip(*before, strict=True))
+    labels_after, sure_after = (torch.cat(column) for column in zip(*after, strict=True))
+    return change(labels_before, labels_after, sure_before, sure_after)
+
+
+def _predicted(folder: str, pool: PoolRef) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (class numbers, clean probabilities) shard by shard: twelve bytes an image."""
+    for table in shards.iter_tables(folder, ["label", "p_clean"]):
+        sure = torch.from_numpy(table["p_clean"].to_numpy().copy())
+        yield class_numbers(pool.classes, table["label"]), sure

@@ -1,0 +1,69 @@
+"""Answers come in: from a person's file, or by script from labels that are known."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from tasks import shards
+from tasks.active.session import Rounds, asked_ids, read_query
+from tasks.answers import ImportReport, import_answers, read_answers
+from tasks.answers.matching import match
+from tasks.specs import InputError, PoolRef
+from tasks.stage import step
+
+COLUMN = "column"
+
+
+@step("answer")
+def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
+    """Add a file of answers to the rounds; the same file again adds nothing.
+
+    Raises:
+        InputError: the file cannot be read as answers.
+    """
+    tables = shards.iter_tables(pool.uri, ["image_id", "uri", "split"])
+    askable = (table.filter(pc.equal(table["split"], "pool")) for table in tables)
+    return import_answers(
+        rounds.folder, uri, classes=pool.classes, pool=askable, queried=asked_ids(rounds)
+    )
+
+
+@step("answer by script")
+def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport:
+    """Answer the last query, and nothing else, from a file of labels or from the pool's own.
+
+    Raises:
+        InputError: the oracle knows none of the images.
+    """
+    asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
+    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    if not len(known):
+        raise InputError(
+            f"--oracle {oracle}: expected labels of the {len(asked)} images that were asked about, "
+            "found none of them."
+        )
+    with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
+        path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
+        pacsv.write_csv(known, path)
+        return take_answers.fn(rounds, str(path), pool)
+
+
+def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
+    tables = shards.iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
+    found = []
+    for table in tables:
+        wanted = pc.and_(pc.is_in(table["image_id"], asked), table["duplicate_of"].is_null())
+        found.append(table.filter(pc.and_(wanted, table["label"].is_valid())))
+    return pa.concat_tables(found).select(["image_id", "label"])
+
+
+def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
+    """Return the labels that a file has for the images asked, by id or by URI."""
+    images = shards.iter_tables(pool.uri, ["image_id", "uri"])
+    table = match(read_answers(uri, pool.classes), pool.classes, images)
+    usable = pc.and_(pc.equal(table["problem"], ""), pc.equal(table["kind"], "label"))
+    mine = table.filter(pc.and_(usable, pc.is_in(table["image_id"], asked)))
+    return mine.select(["image_id", "label"])

@@ -1,0 +1,239 @@
+"""Rounds as files: one folder a round, never changed once its `state.json` is there."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from tasks import shards
+from tasks.answers import merge
+from tasks.specs import InputError, Ref, RoundsSpec, Spec
+
+KIND = "rounds"
+SESSION = "session.json"
+STATE = "state.json"
+QUERY_FILE = "query.parquet"
+ANSWERS_FILE = "answers.parquet"
+SHEET = "contact-sheet.html"
+LABEL_STUDIO = "label-studio"
+
+
+class Outlook(Spec):
+    """What one more round may bring, as shares of the images; see `clipcore.active.stopping`."""
+
+    most: float
+    expected: float
+    worth_it: bool
+
+
+class RoundState(Spec):
+    """What a finished round says of itself; its `state.json`."""
+
+    number: int = Field(ge=0)
+    num_labels: int = Field(ge=0, description="Answers that the round was trained on.")
+    num_asked: int = Field(ge=0, description="Images asked about so far, this query included.")
+    query_size: int = Field(ge=0)
+    accuracy: float | None = None
+    zero_shot_accuracy: float | None = None
+    answers_per_class: dict[str, int] = Field(default_factory=dict)
+    churn: float | None = Field(None, description="Share of predictions that changed.")
+    surer: float | None = Field(None, description="Rise of the clean probability where they did.")
+    outlook: Outlook | None = None
+    model_uri: str | None = None
+    model_version: str | None = None
+    seconds: float = 0.0
+
+
+class AnswersRef(Ref):
+    """`answers.parquet` of a round: (image_id, kind, label, ...), what people decided so far."""
+
+
+class Rounds(Spec):
+    """A course of questions, and how far it is."""
+
+    spec: RoundsSpec
+    folder: str
+    states: tuple[RoundState, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Return the number of the next round."""
+        return len(self.states)
+
+    @property
+    def num_asked(self) -> int:
+        """Return how many images were asked about so far."""
+        return self.states[-1].num_asked if self.states else 0
+
+    @property
+    def finished(self) -> bool:
+        """Say whether the last round asked nothing: the budget is spent, or the pool."""
+        return bool(self.states) and self.states[-1].query_size == 0
+
+    def round_folder(self, number: int) -> str:
+        """Return where a round's files are."""
+        return shards.join(self.folder, f"round-{number:02d}")
+
+
+def rounds_folder(workspace: str, name: str) -> str:
+    """Return where a course of questions is kept."""
+    return shards.join(workspace, KIND, name)
+
+
+def start_rounds(spec: RoundsSpec) -> Rounds:
+    """Write down what was asked for, under its name; the same again changes nothing.
+
+    Raises:
+        InputError: the name is taken by rounds with other settings.
+    """
+    folder = rounds_folder(spec.active.run.runtime.workspace, spec.name)
+    uri = shards.join(folder, SESSION)
+    if shards.exists(uri):
+        known = RoundsSpec.model_validate(shards.read_json(uri))
+        if differing := _differing(known, spec):
+            raise InputError(
+                f"Rounds named {spec.name!r} exist with other settings ({', '.join(differing)}). "
+                f"Go on with `coft active next --name {spec.name}`, or give the new ones another "
+                "--name."
+            )
+        return open_rounds(spec.active.run.runtime.workspace, spec.name)
+    shards.write_json(uri, spec.model_dump(mode="json"))
+    return Rounds(spec=spec, folder=folder)
+
+
+def open_rounds(workspace: str, name: str) -> Rounds:
+    """Return rounds as far as they are.
+
+    Raises:
+        InputError: there are none of that name.
+    """
+    folder = rounds_folder(workspace, name)
+    uri = shards.join(folder, SESSION)
+    if not shards.exists(uri):
+        raise InputError(
+            f"No rounds named {name!r} in {shards.redact(workspace)}. Start them with "
+            "`coft active start --images ... --budget N --per-round B`."
+        )
+    spec = RoundsSpec.model_validate(shards.read_json(uri))
+    states: list[RoundState] = []
+    while shards.exists(state := shards.join(folder, f"round-{len(states):02d}", STATE)):
+        states.append(RoundState.model_validate(shards.read_json(state)))
+    return Rounds(spec=spec, folder=folder, states=tuple(states))
+
+
+def num_answered(answers: AnswersRef) -> int:
+    """Return how much of the budget is spent: labels and "none of these", no skips or conflicts."""
+    kinds = shards.read_table(answers.uri, ["kind"])["kind"].to_pylist()
+    return sum(kind in ("label", "none") for kind in kinds)
+
+
+def read_query(rounds: Rounds, number: int) -> pa.Table:
+    """Return what a finished round asked."""
+    return shards.read_table(shards.join(rounds.round_folder(number), QUERY_FILE))
+
+
+def asked_ids(rounds: Rounds) -> set[str]:
+    """Return the ids of all images that were asked about."""
+    asked = [read_query(rounds, state.number)["image_id"].to_pylist() for state in rounds.states]
+    return {image for ids in asked for image in ids}
+
+
+def only_name(workspace: str) -> str:
+    """Return the name of the rounds in a workspace that has one course of them.
+
+    Raises:
+        InputError: there is none, or a name has to say which.
+    """
+    found = sorted(shards.names_in(shards.join(workspace, KIND)))
+    if len(found) == 1:
+        return found[0]
+    where = shards.redact(workspace)
+    if found:
+        raise InputError(f"There are several rounds in {where}; say --name {' or '.join(found)}.")
+    raise InputError(
+        f"There are no rounds in {where}. Start some with `coft active start --images ... "
+        "--budget N --per-round B`, or name the --workspace that has them."
+    )
+
+
+def unanswered(rounds: Rounds) -> int:
+    """Return how many images of the last query have no answer yet; a conflict is none."""
+    if not rounds.states or rounds.finished:
+        return 0
+    decided = merge(rounds.folder)
+    known = decided.filter(pc.not_equal(decided["kind"], "conflict"))["image_id"].to_pylist()
+    last = read_query(rounds, rounds.number - 1)["image_id"].to_pylist()
+    return len(set(last) - set(known))
+
+
+def fix_answers(rounds: Rounds) -> AnswersRef:
+    """Return what the next round knows, fixed in its folder at its first attempt.
+
+    A round that was killed is repeated with the answers that it had; later ones are for the next.
+
+    Raises:
+        InputError: nothing of the last query is answered, so the round would repeat the last one.
+    """
+    uri = shards.join(rounds.round_folder(rounds.number), ANSWERS_FILE)
+    if not shards.exists(uri):
+        last = rounds.states[-1].query_size if rounds.states else 0
+        if last and unanswered(rounds) == last:
+            raise InputError(
+                f"None of the {last} images of round {rounds.number - 1} is answered. Give answers "
+                f"with `coft active answer FILE --name {rounds.spec.name}`; some are enough."
+            )
+        shards.write_table(uri, merge(rounds.folder))
+    return AnswersRef(uri=uri, digest=shards.content_hash(uri)[:16], rows=shards.count_rows(uri))
+
+
+def describe_rounds(rounds: Rounds) -> list[str]:
+    """Return how far rounds are, in lines for a person."""
+    lines = [describe(state) for state in rounds.states]
+    name = rounds.spec.name
+    if rounds.finished:
+        return [*lines, "Finished: the budget is spent, or nothing is left to ask."]
+    if not rounds.states:
+        return [*lines, "Next: coft active next (trains without answers, asks the first question)"]
+    folder = rounds.round_folder(rounds.number - 1)
+    missing = unanswered(rounds)
+    lines.append(f"Query: {rounds.states[-1].query_size} images, {missing} without an answer")
+    lines.append(f"  by hand:      {shards.join(folder, SHEET)}")
+    lines.append(f"  Label Studio: {shards.join(folder, LABEL_STUDIO)}")
+    if missing == rounds.states[-1].query_size:
+        return [*lines, f"Next: coft active answer FILE --name {name}"]
+    return [*lines, f"Next: coft active next --name {name}"]
+
+
+def describe(state: RoundState) -> str:
+    """Return what a round says of itself, in a line for a person."""
+    parts = [f"round {state.number}", f"{state.num_labels} answers"]
+    if state.accuracy is not None:
+        parts.append(f"accuracy {state.accuracy:.3f}")
+    if state.churn is not None:
+        parts.append(f"{state.churn:.1%} of the predictions changed")
+    if state.outlook is not None:
+        worth = "worth it" if state.outlook.worth_it else "hardly worth it"
+        parts.append(f"one more round may change {state.outlook.most:.1%} ({worth})")
+    parts.append(str(state.model_uri))
+    return ", ".join(parts)
+
+
+def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:
+    """Return the settings, by dotted name, in which two specs differ; where they run is none."""
+    left, right = (_flat(spec.model_dump(mode="json")) for spec in (one, two))
+    ignored = ("active.run.runtime.", "active.run.command")
+    return sorted(
+        name
+        for name in left.keys() | right.keys()
+        if left.get(name) != right.get(name) and not name.startswith(ignored)
+    )
+
+
+def _flat(value: object, name: str = "") -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {name: value}
+    found: dict[str, object] = {}
+    for key, inner in value.items():
+        found.update(_flat(inner, f"{name}.{key}" if name else str(key)))
+    return found
