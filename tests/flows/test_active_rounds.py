@@ -1,0 +1,182 @@
+"""Rounds with a person and rounds by script, on drawn images and a tiny CLIP."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows import cli
+from flows.active_rounds import active_round, active_rounds, answer_rounds
+from flows.simulate import simulate
+from tasks import shards
+from tasks.active.session import open_rounds, read_query, start_rounds
+from tasks.specs import (
+    ActiveSpec,
+    BackboneSpec,
+    CoftSpec,
+    InputError,
+    LabelSpec,
+    LearnerSpec,
+    Phase1Spec,
+    PoolSpec,
+    QuerySpec,
+    RoundsSpec,
+    RuntimeSpec,
+    SimulationSpec,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
+    pytest.mark.usefixtures("prefect_session", "ray_session"),
+]
+
+NAME = "colours"
+PER_ROUND = 6
+
+
+def _active(images: Path, workspace: Path, clip: Path, **changes: object) -> ActiveSpec:
+    run = CoftSpec(
+        pool=PoolSpec(images=str(images), labels="column", rows_per_shard=16),
+        backbone=BackboneSpec(name=f"local-dir:{clip}"),
+        label=LabelSpec(per_class=4, min_confident=0),
+        phase1=Phase1Spec(epochs=2, min_steps=0, batch_size=8, num_visual_prompts=2),
+        runtime=RuntimeSpec(workspace=str(workspace)),
+    )
+    learner = LearnerSpec(epochs=2, min_steps=4, per_class=4, min_pseudo=0, learning_rate=0.1)
+    query = QuerySpec(per_round=PER_ROUND, max_similarity=1.0)
+    values = {"run": run, "learner": learner, "query": query, "start": "zero-shot", **changes}
+    return ActiveSpec.model_validate(values)
+
+
+@pytest.fixture
+def place(images: Path, workspace: Path, tiny_clip: Path) -> str:
+    """Start rounds with a budget of ten labels, and return their workspace."""
+    active = _active(images, workspace, tiny_clip)
+    start_rounds(RoundsSpec(name=NAME, budget=10, active=active))
+    return str(workspace)
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def _truth(workspace: str) -> dict[str, str]:
+    (folder,) = (Path(workspace) / "pool").iterdir()
+    tables = shards.iter_tables(str(folder), ["image_id", "label"])
+    return {row["image_id"]: row["label"] for table in tables for row in table.to_pylist()}
+
+
+def _write(path: Path, rows: dict[str, str]) -> str:
+    lines = ["image_id,label", *(f"{image},{label}" for image, label in rows.items())]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_the_first_round_asks_in_every_form(place: str) -> None:
+    first = active_round(place, NAME)
+    assert (first.number, first.num_labels, first.query_size) == (0, 0, PER_ROUND)
+    assert first.accuracy is not None
+    rounds = open_rounds(place, NAME)
+    query = read_query(rounds, 0)
+    asked = query["image_id"].to_pylist()
+    assert len(set(asked)) == PER_ROUND
+    assert set(query["round"].to_pylist()) == {0}
+    folder = Path(rounds.round_folder(0))
+    assert (folder / "contact-sheet.html").stat().st_size > 1000
+    tasks = json.loads((folder / "label-studio" / "tasks-0001.json").read_text())
+    assert [task["data"]["image_id"] for task in tasks] == asked
+    with pytest.raises(InputError, match="None of the 6 images"):
+        active_round(place, NAME)
+
+
+def test_a_person_answers_round_by_round(
+    place: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    active_round(place, NAME)
+    rounds, truth = open_rounds(place, NAME), _truth(place)
+    asked = read_query(rounds, 0)["image_id"].to_pylist()
+    before = _times(Path(rounds.round_folder(0)))
+    some = {image: truth[image] for image in asked[:3]} | {asked[3]: "skip"}
+    answer_rounds(place, NAME, _write(tmp_path / "some.csv", some))
+    again = answer_rounds(place, NAME, _write(tmp_path / "again.csv", some))
+    assert any("before" in line for line in again)
+
+    second = active_round(place, NAME)
+    assert (second.number, second.num_labels, second.query_size) == (1, 3, PER_ROUND)
+    assert second.churn is not None
+    assert second.model_version == "2"
+    later = read_query(open_rounds(place, NAME), 1)["image_id"].to_pylist()
+    assert not set(later) & set(asked[:4]), "answered or skipped images are not asked again"
+
+    answer_rounds(place, NAME, _write(tmp_path / "rest.csv", {i: truth[i] for i in later}))
+    third = active_round(place, NAME)
+    assert (third.num_labels, third.query_size) == (9, 1), "one label of the budget is left"
+    assert before == _times(Path(rounds.round_folder(0))), "a round never changes"
+
+    assert cli.run(["active", "status", "--workspace", place]) == 0
+    said = capsys.readouterr().out
+    assert "round 2, 9 answers" in said
+    assert "coft active answer" in said
+
+
+def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twice(
+    place: str,
+) -> None:
+    last = active_rounds(place, NAME, oracle="column")
+    assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
+    rounds = open_rounds(place, NAME)
+    assert rounds.finished
+    asked = [i for n in (0, 1) for i in read_query(rounds, n)["image_id"].to_pylist()]
+    assert len(asked) == len(set(asked)) == 10
+    before = _times(Path(rounds.folder))
+    assert active_rounds(place, NAME, oracle="column") == last
+    assert before == _times(Path(rounds.folder))
+
+
+def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str, tmp_path: Path) -> None:
+    whole = active_round(place, NAME)
+    folder = Path(open_rounds(place, NAME).round_folder(0))
+    query = pq.read_table(folder / "query.parquet")
+    for name in ("state.json", "query.parquet", "scores/manifest.json"):
+        (folder / name).unlink()
+    again = active_round(place, NAME)
+    assert again.model_copy(update={"seconds": whole.seconds}) == whole
+    assert pq.read_table(folder / "query.parquet").equals(query)
+
+
+def test_other_settings_under_the_same_name_are_refused(
+    place: str, images: Path, workspace: Path, tiny_clip: Path
+) -> None:
+    active = _active(images, workspace, tiny_clip)
+    same = start_rounds(RoundsSpec(name=NAME, budget=10, active=active))
+    assert same.number == 0
+    with pytest.raises(InputError, match="budget"):
+        start_rounds(RoundsSpec(name=NAME, budget=11, active=active))
+
+
+def test_simulated_rounds_read_as_many_labels_as_they_ask_for(
+    images: Path, workspace: Path, tiny_clip: Path
+) -> None:
+    active = _active(images, workspace, tiny_clip, start="phase1")
+    spec = SimulationSpec(active=active, strategies=("paper", "pcb"), num_seeds=2, rounds=2)
+    found = simulate(spec)
+    results = json.loads((Path(found.uri) / "results.json").read_text())
+    assert set(results["lines"]) == {"paper", "pcb", "random labels only"}
+    for line in results["lines"].values():
+        assert set(line) == {"0", "1"}
+        for rows in line.values():
+            assert [row["num_labels"] for row in rows] == [0, PER_ROUND, 2 * PER_ROUND]
+            assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert simulate(spec).resumed
+
+
+def test_a_simulation_needs_labels_and_known_strategies(
+    images: Path, workspace: Path, tiny_clip: Path
+) -> None:
+    active = _active(images, workspace, tiny_clip)
+    with pytest.raises(InputError, match=r"'best' is unknown.*badge"):
+        simulate(SimulationSpec(active=active, strategies=("best",)))
