@@ -161,6 +161,9 @@ def simulate(  # noqa: PLR0913  # a person's choices
     seeds: Annotated[int, Parameter(help="Trials of each strategy.")] = 3,
     rounds: Annotated[int, Parameter(help="Queries of a trial.")] = 5,
     start: Start = "phase1",
+    with_coft: Annotated[
+        bool, Parameter(help="Run CoFT without labels too, and draw its accuracy.", negative="")
+    ] = False,
     seed: int = 0,
     flip: Flip = True,
     workspace: Workspace = None,
@@ -175,6 +178,7 @@ def simulate(  # noqa: PLR0913  # a person's choices
 ) -> None:
     """Let a labelled data set answer: accuracy against labels, for every strategy and seed."""
     from flows.simulate import simulate as simulate_flow  # noqa: PLC0415
+    from tasks.active.simulate import read_findings  # noqa: PLC0415
 
     run = CoftSpec(
         pool=PoolSpec(images=images, labels=labels, **given(classes=classes, test=test)),
@@ -191,8 +195,11 @@ def simulate(  # noqa: PLR0913  # a person's choices
         strategies=tuple(strategies.split(",")),
         num_seeds=seeds,
         rounds=rounds,
+        with_coft=with_coft,
     )
     found = simulate_flow(spec)
+    for line in read_findings(found):
+        _print(line)
     if summary is not None:
         summary.parent.mkdir(parents=True, exist_ok=True)
         summary.write_text(found.model_dump_json(indent=1))

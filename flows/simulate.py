@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.active_start import find_start
+from flows.coft import coft
 from tasks.active.simulate import SimulationRef, check_simulation, simulate_rounds
 from tasks.embed import find_backbone
 from tasks.pool import open_pool
@@ -22,4 +23,5 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     pool = open_pool(run_spec.pool, run_spec.runtime)
     with tracked(run_spec, pool, backbone, name="simulate", more=spec) as run:
         start = find_start(spec.active, pool, backbone, run)
-        return simulate_rounds(start, pool, backbone, spec)
+        accuracy = coft(run_spec).accuracy if spec.with_coft else None
+        return simulate_rounds(start, pool, backbone, spec, run, coft_accuracy=accuracy)

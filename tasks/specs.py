@@ -188,6 +188,9 @@ class SimulationSpec(Spec):
     strategies: tuple[str, ...] = ("paper", "random", "entropy", "badge", "pcb")
     num_seeds: int = Field(3, gt=0)
     rounds: int = Field(5, gt=0, description="Queries of a trial.")
+    with_coft: bool = Field(
+        default=False, description="Run CoFT without labels too, and draw its accuracy."
+    )
 
 
 class Ref(Spec):

@@ -1,5 +1,6 @@
 """Rounds that a labelled data set answers itself: every strategy and seed, side by side on Ray."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,17 +9,21 @@ from sklearn.linear_model import LogisticRegression
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from clipcore.seeding import derive_seed
 from tasks import shards
+from tasks.active import findings
 from tasks.active.oracle import Oracle
 from tasks.active.start import StartRef, read_beginning, read_labelled
 from tasks.active.trial import Images, Method, run_trial
 from tasks.cluster import run_tasks
-from tasks.progress import progress, say
-from tasks.specs import BackboneRef, InputError, PoolRef, Ref, SimulationSpec
+from tasks.evaluate import labels_of, tally
+from tasks.progress import progress
+from tasks.specs import BackboneRef, CoftSpec, InputError, PoolRef, Ref, SimulationSpec
 from tasks.stage import Outcome, once, step
 from tasks.towers import load_backbone
+from tasks.tracking import Run, log_file, log_metrics
 
 KIND = "simulations"
 RESULTS = "results.json"
+PAGE = "findings.html"
 LABELS_ONLY = "labels only"
 PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 PROBE_HOLDOUT = 0.1
@@ -48,7 +53,13 @@ def check_simulation(spec: SimulationSpec) -> None:
 
 @step("simulate rounds")
 def simulate_rounds(
-    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec
+    start: StartRef,
+    pool: PoolRef,
+    backbone: BackboneRef,
+    spec: SimulationSpec,
+    run: Run,
+    *,
+    coft_accuracy: float | None = None,
 ) -> SimulationRef:
     """Run every trial that is not finished, and the probe with all labels, and gather the results.
 
@@ -60,6 +71,7 @@ def simulate_rounds(
     digest = shards.fingerprint(
         KIND,
         made_from,
+        coft_accuracy,
         active.learner,
         active.query,
         spec.strategies,
@@ -86,7 +98,14 @@ def simulate_rounds(
                 work.insert(0, (_probe, (start, pool, active.run.seed, probe)))
             for _ in run_tasks(_call, work, runtime=runtime):
                 advance(1)
-        found: dict[str, Any] = {"probe": shards.read_json(probe), "lines": {}}
+        split = "test" if pool.num_test else "pool"
+        before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
+        levels = {
+            "zero-shot": before and before["accuracy"],
+            "CoFT without labels": coft_accuracy,
+            "all labels, linear": shards.read_json(probe)["accuracy"],
+        }
+        found: dict[str, Any] = {"levels": levels, "lines": {}}
         for uri, name, method in jobs:
             line = found["lines"].setdefault(name, {})
             line[str(method.seed)] = shards.read_json(uri)
@@ -94,8 +113,25 @@ def simulate_rounds(
         return Outcome(parts=())
 
     manifest, resumed = once(folder, kind=KIND, digest=digest, label="Simulate", compute=compute)
-    say(f"Simulation: {shards.join(folder, RESULTS)}")
+    _publish(folder, active.run, run)
     return SimulationRef(uri=folder, digest=digest, seconds=manifest.seconds, resumed=resumed)
+
+
+def read_findings(simulation: SimulationRef) -> list[str]:
+    """Return what a simulation found, in lines for a person."""
+    summary = findings.summarize(shards.read_json(shards.join(simulation.uri, RESULTS)))
+    return [*findings.lines(summary), f"report: {shards.join(simulation.uri, PAGE)}"]
+
+
+def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
+    """Write the page of the findings, and record them."""
+    summary = findings.summarize(shards.read_json(shards.join(folder, RESULTS)))
+    title = f"Which images to ask about: {Path(spec.pool.images).stem}"
+    text = findings.page(summary, title=title, command=spec.command)
+    shards.write_bytes(shards.join(folder, PAGE), text.encode())
+    log_metrics(run, findings.metrics(summary))
+    for name in (RESULTS, PAGE):
+        log_file(run, shards.join(folder, name), folder="simulation")
 
 
 def _methods(spec: SimulationSpec) -> list[tuple[str, Method]]:

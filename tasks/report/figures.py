@@ -75,6 +75,35 @@ def curve(series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = 
         return _svg(figure)
 
 
+def learning_curves(
+    series: Mapping[str, Sequence[tuple[float, float, float]]], levels: Mapping[str, float]
+) -> str:
+    """Draw accuracy against labels, one line for each strategy with its spread, as SVG.
+
+    Args:
+        series: Points (labels, mean accuracy, standard deviation) by name.
+        levels: Accuracies that do not depend on labels, drawn across.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.add_subplot()
+        for index, (name, points) in enumerate(series.items()):
+            x, mean, spread = (np.asarray(column) for column in zip(*points, strict=True))
+            style: dict[str, Any] = {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)]}
+            marker = CLASS_MARKERS[index % len(CLASS_MARKERS)]
+            axes.plot(x, mean, marker=marker, markersize=5, linewidth=1.8, label=name, **style)
+            axes.fill_between(x, mean - spread, mean + spread, alpha=0.12, linewidth=0, **style)
+        for dashes, (name, level) in zip(PEER_DASHES[1:], levels.items(), strict=False):
+            label = f"{name} {level:.1%}"
+            axes.axhline(level, color=_QUIET, linestyle=dashes, linewidth=1.2, label=label)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set_xlabel("labels")
+        axes.set_ylabel("accuracy")
+        _legend(figure, axes)
+        return _svg(figure)
+
+
 def _peer_style(index: int) -> dict[str, Any]:
     index %= len(PEER_COLOURS)
     return {

@@ -1,0 +1,141 @@
+"""What a simulation found: means over seeds, a figure, a page, and lines for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tasks.report import figures
+
+TEMPLATE = "findings.html.j2"
+STYLE = Path(figures.__file__).with_name("report.css")
+Results = Mapping[str, Any]
+
+
+def summarize(results: Results) -> dict[str, Any]:
+    """Return, for each line, means and spreads over seeds, and what the detectors are worth.
+
+    The spread is the standard deviation over seeds; the area is that under accuracy against labels,
+    as a mean accuracy.
+    """
+    lines = {name: _line(trials) for name, trials in results["lines"].items()}
+    labels = [row["num_labels"] for row in _any_trial(results)]
+    return {
+        "labels": labels,
+        "levels": {name: value for name, value in results["levels"].items() if value is not None},
+        "lines": lines,
+        "detectors": _detectors(results),
+        "num_seeds": len(next(iter(results["lines"].values()))),
+    }
+
+
+def table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Return a table of texts, its head first: a strategy in a row, a number of labels a column."""
+    head = ["strategy", *(f"{count:,} labels" for count in summary["labels"]), "area"]
+    rows = [
+        [
+            name,
+            *(
+                f"{mean:.3f} ± {spread:.3f}"
+                for mean, spread in zip(line["mean"], line["spread"], strict=True)
+            ),
+            f"{line['area']:.4f}",
+        ]
+        for name, line in summary["lines"].items()
+    ]
+    return [head, *rows]
+
+
+def lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the findings as lines of text for a terminal."""
+    rows = table(summary)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    found = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    levels = (f"{name} {value:.3f}" for name, value in summary["levels"].items())
+    found.append("without these labels: " + ", ".join(levels))
+    worth = (
+        f"{name} {values['auroc']:.3f} (calibration error {values['calibration_error']:.3f})"
+        for name, values in summary["detectors"].items()
+    )
+    found.append("finding wrong predictions, area under ROC: " + ", ".join(worth))
+    return found
+
+
+def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the findings as numbers by name, for the tracker."""
+    found = {f"simulation/{name}": value for name, value in summary["levels"].items()}
+    for name, line in summary["lines"].items():
+        found[f"simulation/{name}/area"] = line["area"]
+        for count, mean in zip(summary["labels"], line["mean"], strict=True):
+            found[f"simulation/{name}/accuracy at {count}"] = mean
+    return found
+
+
+def page(summary: Mapping[str, Any], *, title: str, command: str) -> str:
+    """Return the findings as one HTML file that needs nothing else."""
+    series = {
+        name: list(zip(summary["labels"], line["mean"], line["spread"], strict=True))
+        for name, line in summary["lines"].items()
+    }
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    head, *rows = table(summary)
+    return environment.get_template(TEMPLATE).render(
+        style=STYLE.read_text(encoding="utf-8"),
+        title=title,
+        command=command,
+        summary=summary,
+        figure=figures.learning_curves(series, summary["levels"]),
+        head=head,
+        rows=rows,
+    )
+
+
+def _line(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    accuracy = np.array([[row["accuracy"] for row in rows] for rows in trials.values()])
+    labels = [row["num_labels"] for row in next(iter(trials.values()))]
+    mean = accuracy.mean(axis=0)
+    span = labels[-1] - labels[0]
+    return {
+        "mean": mean.tolist(),
+        "spread": accuracy.std(axis=0).tolist(),
+        "area": float(np.trapezoid(mean, labels) / span) if span else float(mean[0]),
+        "empty_classes": _mean_empty(trials),
+    }
+
+
+def _mean_empty(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float]:
+    """Return, for each round, how many classes had no answer, as a mean over seeds."""
+    empty = [[row["answers_per_class"].count(0) for row in rows] for rows in trials.values()]
+    means: list[float] = np.mean(empty, axis=0).tolist()
+    return means
+
+
+def _detectors(results: Results) -> dict[str, dict[str, float]]:
+    """Return what each certainty is worth, as a mean over all lines with answers, and all seeds."""
+    rows = [
+        row["detectors"]
+        for trials in results["lines"].values()
+        for trial in trials.values()
+        for row in trial
+    ]
+    return {
+        name: {key: float(np.nanmean([row[name][key] for row in rows])) for key in rows[0][name]}
+        for name in rows[0]
+    }
+
+
+def _any_trial(results: Results) -> Sequence[Mapping[str, Any]]:
+    trials = next(iter(results["lines"].values()))
+    rows: Sequence[Mapping[str, Any]] = next(iter(trials.values()))
+    return rows
