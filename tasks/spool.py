@@ -2,10 +2,10 @@
 
 import os
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,14 +22,15 @@ class Spool:
     """A training set that is fetched once and then read at random, epoch after epoch.
 
     A bucket or a Parquet file would be read again and again for that. Here each image is found by
-    its offset in one file, which goes when the spool does; memory holds two numbers an image.
+    its offset in one file without a name, whose space is free again when the process ends, however
+    it ends; memory holds two numbers an image.
     """
 
     def __init__(self, preprocess: Preprocess, *, max_pixels: int) -> None:
         self._preprocess = preprocess
         self._max_pixels = max_pixels
-        self._folder = tempfile.TemporaryDirectory(prefix="coft-spool-")
-        self._path = Path(self._folder.name) / "images"
+        self._file = tempfile.TemporaryFile(prefix="coft-spool-")  # noqa: SIM115  # lives with self
+        weakref.finalize(self, self._file.close)
         self._spans = np.zeros((0, 2), np.int64)
 
     def fill(self, uris: Sequence[str]) -> None:
@@ -39,17 +40,17 @@ class Spool:
             OSError: one cannot be read any more, although it could when the pool was embedded.
         """
         self._spans = np.zeros((len(uris), 2), np.int64)
-        with self._path.open("wb") as file:
-            for index, data in read_images(uris):
-                if isinstance(data, OSError):
-                    raise data
-                self._spans[index] = file.tell(), len(data)
-                file.write(data)
+        for index, data in read_images(uris):
+            if isinstance(data, OSError):
+                raise data
+            self._spans[index] = self._file.tell(), len(data)
+            self._file.write(data)
+        self._file.flush()
 
     def load_pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield uint8 pixels of shape (batch, size, size, 3) for each batch of positions."""
-        with self._path.open("rb") as file, ThreadPoolExecutor(THREADS) as decoders:
-            descriptor = file.fileno()
+        descriptor = self._file.fileno()
+        with ThreadPoolExecutor(THREADS) as decoders:
 
             def pixels(position: int) -> np.ndarray:
                 start, length = (int(value) for value in self._spans[position])
