@@ -39,7 +39,7 @@ def test_images_come_back_by_position_in_any_order(uris: list[str]) -> None:
 
 def test_an_image_that_is_gone_is_an_error(uris: list[str]) -> None:
     Path(uris[2]).unlink()
-    with pytest.raises(OSError, match="2.png"):
+    with pytest.raises(OSError, match=r"2\.png"):
         Spool(PREPROCESS, max_pixels=10_000).fill(uris)
 
 
