@@ -1,5 +1,6 @@
 """The commands of `coft active`: rounds of questions to a person, or to a labelled data set."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,7 @@ from tasks.specs import (
     PoolSpec,
     QuerySpec,
     RoundsSpec,
+    RuntimeSpec,
     SimulationSpec,
 )
 
@@ -92,22 +94,35 @@ def start_rounds(  # noqa: PLR0913  # a person's choices
     query = QuerySpec(strategy=strategy, per_round=per_round, max_similarity=max_similarity)
     rounds = write_down(
         RoundsSpec(
-            name=name or Path(images.rstrip("/")).stem,
+            name=name or _legal_name(images),
             budget=budget,
             active=ActiveSpec(run=run, learner=learner, query=query, start=start),
         )
     )
-    _print(f"Rounds {rounds.spec.name}: {rounds.folder}\nNext: coft active next")
+    _print(f"Rounds {rounds.spec.name}: {rounds.folder}")
+    _tell(run.runtime, rounds.spec.name)
 
 
 @active.command(name="next")
-def next_round(*, name: Name = None, workspace: Workspace = None) -> None:
-    """Train on all answers so far, and write the next query."""
-    from flows.active_rounds import active_round  # noqa: PLC0415
+def next_round(
+    *,
+    name: Name = None,
+    workspace: Workspace = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
+) -> None:
+    """Train on all answers so far, and write the next query.
 
-    place, which = _which(workspace, name)
-    active_round(place, which)
-    _tell(place, which)
+    Some answers are enough. What was asked and is not answered is given up; it may be asked again.
+    """
+    from flows.active_rounds import active_round  # noqa: PLC0415
+    from tasks.active.session import only_name  # noqa: PLC0415
+
+    runtime = runtime_spec(workspace, ray_address, num_actors, num_gpus)
+    which = name or only_name(runtime.workspace)
+    active_round(runtime, which)
+    _tell(runtime, which)
 
 
 @active.command
@@ -119,15 +134,22 @@ def answer(
 ) -> None:
     """Take a file of answers: some or all, in any order, also twice."""
     from flows.active_rounds import answer_rounds  # noqa: PLC0415
+    from tasks.active.session import only_name  # noqa: PLC0415
 
-    for line in answer_rounds(*_which(workspace, name), file):
+    runtime = runtime_spec(workspace)
+    which = name or only_name(runtime.workspace)
+    for line in answer_rounds(runtime, which, file):
         _print(line)
+    _tell(runtime, which)
 
 
 @active.command
 def status(*, name: Name = None, workspace: Workspace = None) -> None:
     """Show every round, and what to do next."""
-    _tell(*_which(workspace, name))
+    from tasks.active.session import only_name  # noqa: PLC0415
+
+    runtime = runtime_spec(workspace)
+    _tell(runtime, name or only_name(runtime.workspace))
 
 
 @active.command(name="run")
@@ -138,13 +160,18 @@ def run_rounds(
     ],
     name: Name = None,
     workspace: Workspace = None,
+    ray_address: str | None = None,
+    num_actors: int | None = None,
+    num_gpus: float | None = None,
 ) -> None:
     """Go through all rounds with an oracle that answers every query."""
     from flows.active_rounds import active_rounds  # noqa: PLC0415
+    from tasks.active.session import only_name  # noqa: PLC0415
 
-    place, which = _which(workspace, name)
-    active_rounds(place, which, oracle=oracle)
-    _tell(place, which)
+    runtime = runtime_spec(workspace, ray_address, num_actors, num_gpus)
+    which = name or only_name(runtime.workspace)
+    active_rounds(runtime, which, oracle=oracle)
+    _tell(runtime, which)
 
 
 @active.command
@@ -192,7 +219,7 @@ def simulate(  # noqa: PLR0913  # a person's choices
     )
     spec = SimulationSpec(
         active=ActiveSpec(run=run, learner=learner, query=query, start=start),
-        strategies=tuple(strategies.split(",")),
+        strategies=tuple(name.strip() for name in strategies.split(",")),
         num_seeds=seeds,
         rounds=rounds,
         with_coft=with_coft,
@@ -205,20 +232,18 @@ def simulate(  # noqa: PLR0913  # a person's choices
         summary.write_text(found.model_dump_json(indent=1))
 
 
-def _which(workspace: str | None, name: str | None) -> tuple[str, str]:
-    """Return the workspace and the name of the rounds that are meant."""
-    from tasks.active.session import only_name  # noqa: PLC0415
-
-    place = runtime_spec(workspace).workspace
-    return place, name or only_name(place)
-
-
-def _tell(workspace: str, name: str) -> None:
+def _tell(runtime: RuntimeSpec, name: str) -> None:
     """Say how far the rounds are and what to do next."""
     from tasks.active.session import describe_rounds, open_rounds  # noqa: PLC0415
 
-    for line in describe_rounds(open_rounds(workspace, name)):
+    for line in describe_rounds(open_rounds(runtime, name)):
         _print(line)
+
+
+def _legal_name(images: str) -> str:
+    """Return a name for rounds from where the images are."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(images.rstrip("/")).stem).strip("-._")
+    return name or "rounds"
 
 
 def _print(text: str) -> None:

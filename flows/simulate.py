@@ -4,7 +4,12 @@ from prefect import flow
 
 from flows.active_start import find_start
 from flows.coft import coft
-from tasks.active.simulate import SimulationRef, check_simulation, simulate_rounds
+from tasks.active.simulate import (
+    SimulationRef,
+    check_measurable,
+    check_simulation,
+    simulate_rounds,
+)
 from tasks.embed import find_backbone
 from tasks.pool import open_pool
 from tasks.publish import tracked
@@ -21,6 +26,7 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     run_spec = spec.active.run
     backbone = find_backbone(run_spec.backbone)
     pool = open_pool(run_spec.pool, run_spec.runtime)
+    check_measurable(pool)
     with tracked(run_spec, pool, backbone, name="simulate", more=spec) as run:
         start = find_start(spec.active, pool, backbone, run)
         accuracy = coft(run_spec).accuracy if spec.with_coft else None

@@ -1,7 +1,7 @@
 """Compare predictions with labels that nothing was trained on, before and after adaptation."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,24 +159,31 @@ def _phase1_predictions(peers: Sequence[PeerRef], features: Sequence[EmbeddingsR
         yield ids, labels, confidence
 
 
-def tally(pool: PoolRef, predicted: Predicted, split: str) -> dict[str, Any] | None:
-    """Return the metrics of predictions for one split, added up over all parts; None unlabelled."""
+def tally(
+    pool: PoolRef, predicted: Predicted, split: str, *, without: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Return the metrics of predictions for one split, added up over all parts; None unlabelled.
+
+    Images whose id is in `without` are left out.
+    """
     if not pool.labeled:
         return None
     classes = pa.array(pool.classes, pa.string())
-    tally = Tally.empty(len(pool.classes))
+    left_out = pa.array(sorted(without), pa.string())
+    total = Tally.empty(len(pool.classes))
     columns = ["image_id", "split", "label", "duplicate_of"]
     images = shards.iter_tables(pool.uri, columns)
     for (ids, names, confidence), table in zip(predicted, images, strict=True):
         wanted = table.filter(
             pc.and_(pc.equal(table["split"], split), pc.is_null(table["duplicate_of"]))
         )
+        wanted = wanted.filter(pc.invert(pc.is_in(wanted["image_id"], left_out)))
         rows = pc.index_in(ids, wanted["image_id"].combine_chunks())
         truth = pc.index_in(wanted["label"], classes).take(rows).fill_null(-1)
         labels = torch.from_numpy(truth.to_numpy().astype(np.int64))
         numbers = names if isinstance(names, Tensor) else _class_numbers(names, classes)
-        tally.add(labels, numbers, confidence)
-    return tally.summary(pool.classes)
+        total.add(labels, numbers, confidence)
+    return total.summary(pool.classes)
 
 
 def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:

@@ -55,8 +55,16 @@ def once(
 
     `compute` writes the parts; the manifest comes last. What it raises leaves no manifest, so the
     next run goes on from the parts that exist.
+
+    Raises:
+        ShardMismatch: the folder holds a stage that was made from something else.
     """
     if manifest := shards.read_manifest(folder):
+        if manifest.digest != digest:
+            raise shards.ShardMismatch(
+                f"{shards.redact(folder)}: expected a stage made from {digest}, found one made "
+                f"from {manifest.digest}. Use another workspace or name, or remove that folder."
+            )
         say(f"{label}: finished before")
         return manifest, True
     started = time.monotonic()

@@ -61,9 +61,9 @@ def balanced(base: Strategy) -> Strategy:
     """Make a strategy even out the classes of what it asks about (PCB).
 
     The base strategy names a tenth of the pool, or twice the budget if that is more. From these,
-    each pick is of the class, as predicted, that has fewest labels so far. A class without
-    candidates is set aside; in the public code it stays the rarest for ever, and all later picks
-    are random.
+    each pick is the first one of the class, as predicted, that has fewest labels so far; the public
+    code draws one of that class. A class without candidates is set aside; in the public code it
+    stays the rarest for ever, and all later picks are random.
 
     Reference: https://arxiv.org/abs/2311.11178, algorithm 1.
     """

@@ -169,7 +169,7 @@ def train_learner(  # noqa: PLR0913  # each is one choice of the paper
         schedule: Epochs, seed.
         batches: How the two are mixed; see `mixed_batches`.
         epochs: Which epochs of the schedule to run now.
-        dual_weight: $\lambda$; 0 leaves the negative prompts alone (CoOp, VPT).
+        dual_weight: $\lambda$; with 0 nothing but weight decay moves the negative prompts.
         gradient_mode: What $L_2$ may teach; see `losses.dual_logits`.
     """
     num_classes, scale = len(learner.prompts.names), learner.logit_scale

@@ -18,9 +18,11 @@ def query(
 ) -> Int[Tensor, " chosen"]:
     """Return min(budget, samples) distinct positions of candidates, near-duplicates last.
 
-    What the strategy names is taken in its order, except for an image whose cosine with an earlier
-    one of this query, or with an answered one, is above `max_similarity`; in its place the strategy
-    is asked again among the rest. Only when nothing else is left do near-duplicates fill up.
+    Two images whose looks have a cosine above `max_similarity` are twins. A twin of an answered
+    image is set aside. The strategy then chooses; of twins among what it chose the first one stays,
+    the others and all their like are set aside, and the strategy chooses anew, whole, so that its
+    quotas and its spread hold for the query as it ends up. Only when nothing else is left do twins
+    fill up.
 
     Args:
         strategy: What chooses.
@@ -34,47 +36,54 @@ def query(
         return torch.zeros(0, dtype=torch.long)
     if max_similarity >= 1:
         return strategy(candidates, budget, draws)
-    settled = _like_any(candidates.features, candidates.labeled_features, max_similarity)
-    chosen: list[int] = []
-    while len(chosen) < budget and not bool(settled.all()):
-        left = torch.nonzero(~settled).flatten()
-        named = left[strategy(candidates.only(left), budget - len(chosen), draws)].tolist()
-        fresh = _without_twins(candidates.features, named, max_similarity)
-        settled[named] = True
-        settled |= _like_any(candidates.features, candidates.features[fresh], max_similarity)
-        chosen += fresh
+    looks = candidates.looks
+    aside = _like_any(looks, candidates.labeled_looks, max_similarity)
+    chosen = torch.zeros(0, dtype=torch.long)
+    while not bool(aside.all()):
+        left = torch.nonzero(~aside).flatten()
+        chosen = left[strategy(candidates.only(left), min(budget, len(left)), draws)]
+        single = _without_twins(looks, chosen, max_similarity)
+        if len(single) == len(chosen):
+            break
+        like = _like_any(looks, looks[single], max_similarity)
+        like[single] = False
+        aside |= like
     return _fill_up(strategy, candidates, chosen, budget, draws)
 
 
 def _fill_up(
-    strategy: Strategy, candidates: Candidates, chosen: list[int], budget: int, draws: Generator
-) -> Int[Tensor, " chosen"]:
-    """Add near-duplicates, in the strategy's order, until the budget is met."""
-    taken = torch.tensor(chosen, dtype=torch.long)
+    strategy: Strategy,
+    candidates: Candidates,
+    chosen: Int[Tensor, " chosen"],
+    budget: int,
+    draws: Generator,
+) -> Int[Tensor, " query"]:
+    """Add twins, in the strategy's order, until the budget is met."""
     missing = budget - len(chosen)
     if not missing:
-        return taken
+        return chosen
     rest = torch.ones(len(candidates), dtype=torch.bool)
-    rest[taken] = False
+    rest[chosen] = False
     others = torch.nonzero(rest).flatten()
-    return torch.cat([taken, others[strategy(candidates.only(others), missing, draws)]])
+    return torch.cat([chosen, others[strategy(candidates.only(others), missing, draws)]])
 
 
 def _without_twins(
-    features: Float[Tensor, "samples dim"], named: list[int], max_similarity: float
-) -> list[int]:
-    """Return the named positions without those that are too like an earlier one."""
+    looks: Float[Tensor, "samples look"], chosen: Int[Tensor, " chosen"], max_similarity: float
+) -> Int[Tensor, " kept"]:
+    """Return what was chosen without those that are too like an earlier one."""
+    similar = looks[chosen] @ looks[chosen].T > max_similarity
     kept: list[int] = []
-    for position in named:
-        if not kept or float((features[kept] @ features[position]).max()) <= max_similarity:
-            kept.append(position)
-    return kept
+    for row in range(len(chosen)):
+        if not bool(similar[row, kept].any()):
+            kept.append(row)
+    return chosen[kept]
 
 
 def _like_any(
-    features: Float[Tensor, "samples dim"],
-    others: Float[Tensor, "others dim"],
+    looks: Float[Tensor, "samples look"],
+    others: Float[Tensor, "others look"],
     max_similarity: float,
 ) -> Bool[Tensor, " samples"]:
     """Say which samples are too like one of the others."""
-    return nearest_similarity(features, others) > max_similarity
+    return nearest_similarity(looks, others) > max_similarity

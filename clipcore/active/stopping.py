@@ -26,9 +26,10 @@ class Outlook:
     """What one more round may bring.
 
     Attributes:
-        most: Share of the images that it may put in another class: a bound on any gain.
-        expected: The share of these that it is expected to put right, by the clean probability.
-        worth_it: Whether the bound is above what the person called too little.
+        most: Estimated share of the images that it will put in another class. Were it so, accuracy
+            could not rise by more.
+        expected: The rise in accuracy if the clean probability is right about these.
+        worth_it: Whether `most` reaches the smallest gain that is worth a round.
     """
 
     most: float

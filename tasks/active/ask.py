@@ -66,6 +66,7 @@ class Rows:
     features: Tensor
     probabilities: Tensor
     gap: Tensor
+    looks: Tensor
 
     def take(self, positions: list[int]) -> "Rows":
         """Return some of the rows, in this order."""
@@ -75,6 +76,7 @@ class Rows:
             self.features[where],
             self.probabilities[where],
             self.gap[where],
+            self.looks[where],
         )
 
 
@@ -143,6 +145,8 @@ def _choose(job: AskJob) -> list[str]:
         gap=pool.gap,
         labeled_features=known.features,
         labels=torch.tensor([job.pool.classes.index(labels[image]) for image in known.ids]).long(),
+        looks=pool.looks,
+        labeled_looks=known.looks,
     )
     draws = generator(spec.active.run.seed, "active", "query", job.rounds.number)
     asking = spec.active.query
@@ -178,9 +182,14 @@ def _best(job: AskJob, closed: set[str]) -> Rows:
 
 def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
     """Return the positions that a ranking strategy would take first."""
-    none = rows.features[:0]
     candidates = Candidates(
-        rows.features, rows.probabilities, rows.gap, none, torch.zeros(0, dtype=torch.long)
+        features=rows.features,
+        probabilities=rows.probabilities,
+        gap=rows.gap,
+        labeled_features=rows.features[:0],
+        labels=torch.zeros(0, dtype=torch.long),
+        looks=rows.looks,
+        labeled_looks=rows.looks[:0],
     )
     ranking = find_strategy(strategy.removeprefix("pcb:"))
     positions: list[int] = ranking(candidates, most, torch.Generator()).tolist()
@@ -195,6 +204,7 @@ def _joined(one: Rows | None, two: Rows) -> Rows:
             torch.cat([one.features, two.features]),
             torch.cat([one.probabilities, two.probabilities]),
             torch.cat([one.gap, two.gap]),
+            torch.cat([one.looks, two.looks]),
         )
     return two.take(sorted(range(len(two.ids)), key=lambda row: two.ids[row]))
 
@@ -217,10 +227,10 @@ def _parts(job: AskJob) -> Iterator[Rows]:
         ids, features = read_features(uri)
         rows = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
         keep = only_pool(rows, job.pool.uri, number)["row"].to_pylist()
-        scores = model.score(features[torch.tensor(keep, dtype=torch.long)])
-        yield Rows(
-            [ids[row].as_py() for row in keep], scores.features, scores.probabilities, scores.gap
-        )
+        looks = features[torch.tensor(keep, dtype=torch.long)]
+        scores = model.score(looks)
+        names = [ids[row].as_py() for row in keep]
+        yield Rows(names, scores.features, scores.probabilities, scores.gap, looks)
 
 
 def _table(job: AskJob, chosen: list[str]) -> pa.Table:

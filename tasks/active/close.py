@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.compute as pc
 import torch
@@ -9,9 +10,19 @@ from pydantic import JsonValue
 
 from clipcore import adapters
 from clipcore.active.stopping import Change, change, outlook
+from clipcore.coft.health import MAX_DRIFT, class_drift
 from clipcore.coft.phase2 import new_network
 from tasks import shards
-from tasks.active.session import STATE, AnswersRef, Outlook, Rounds, RoundState, describe
+from tasks.active.session import (
+    STATE,
+    AnswersRef,
+    Outlook,
+    Rounds,
+    RoundState,
+    asked_ids,
+    describe,
+    read_query,
+)
 from tasks.active.start import StartRef
 from tasks.active.train import SCORES, LearnerRef, ScoresRef, read_learner
 from tasks.combine import save_model
@@ -80,25 +91,25 @@ def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run:
 
     Nothing of the round changes after its `state.json` is written.
     """
-    split = "test" if pool.num_test else "pool"
-    adapted = tally(pool, labels_of(made.scores.uri, "confidence"), split)
-    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
+    measured = _measured(made, pool, start)
     moved = _moved(rounds, made.scores, pool)
     changes = [*_changes(rounds), *([moved] if moved else [])]
     expected = outlook(changes)
     state = RoundState(
         number=rounds.number,
         num_labels=made.learner.num_labels,
-        num_asked=rounds.num_asked + made.query_size,
+        num_asked=len(
+            asked_ids(rounds) | set(read_query(rounds, rounds.number)["image_id"].to_pylist())
+        ),
         query_size=made.query_size,
-        accuracy=adapted and adapted["accuracy"],
-        zero_shot_accuracy=before and before["accuracy"],
+        **measured,
         answers_per_class=_coverage(made.answers, pool.classes),
         churn=moved and moved.churn,
         surer=moved and moved.surer,
         outlook=expected and Outlook(**vars(expected)),
         seconds=made.learner.seconds + made.scores.seconds + made.model.seconds,
     )
+    state = _judged(rounds, state, made, pool, start)
     state = _registered(rounds, state, made.model, run)
     shards.write_json(
         shards.join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json")
@@ -116,24 +127,57 @@ def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) ->
         "churn": state.churn,
     }
     log_metrics(run, {f"active/{key}": value for key, value in measured.items()}, step=state.number)
-    name = rounds.spec.active.run.register_as or rounds.spec.name
-    missing = [label for label, count in state.answers_per_class.items() if not count]
-    healthy = _not_worse(rounds, state)
-    verdict = "Healthy." if healthy else "Less accurate than the round before."
+    name = rounds.spec.active.run.register_as or f"{rounds.spec.name}-active"
+    empty = [label for label, count in state.answers_per_class.items() if not count]
     evidence = {
         "round": state.number,
         **measured,
-        "empty_classes": len(missing),
-        "verdict": verdict,
+        "classes_without_answer": len(empty),
+        "verdict": state.verdict,
     }
-    found = register_model(run, model.uri, name=name, healthy=healthy, evidence=evidence)
+    found = register_model(run, model.uri, name=name, healthy=state.healthy, evidence=evidence)
     return state.model_copy(update={"model_uri": found.uri, "model_version": found.version})
 
 
-def _not_worse(rounds: Rounds, state: RoundState) -> bool:
-    """Say whether nothing speaks against the model, where accuracy is known."""
+def _measured(made: Made, pool: PoolRef, start: StartRef) -> dict[str, Any]:
+    """Return the accuracies on the test split, or else on pool images that have no answer."""
+    split = "test" if pool.num_test else "pool"
+    answered = shards.read_table(made.answers.uri, ["image_id"])["image_id"].to_pylist()
+    after = tally(pool, labels_of(made.scores.uri, "confidence"), split, without=answered)
+    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
+    return {
+        "accuracy": after and after["accuracy"],
+        "zero_shot_accuracy": before and before["accuracy"],
+        "transductive": split == "pool" and after is not None,
+    }
+
+
+def _judged(
+    rounds: Rounds, state: RoundState, made: Made, pool: PoolRef, start: StartRef
+) -> RoundState:
+    """Say whether the round's model may become a candidate, by labels where they are known."""
+    counts = [_counts(uri, pool) for uri in (start.zero_shot.uri, made.scores.uri)]
+    drift, lost = class_drift(*counts)
+    objections = []
+    if lost:
+        objections.append(f"{lost} classes are hardly ever predicted any more")
+    if drift > MAX_DRIFT:
+        objections.append(f"the class shares moved by {drift:.0%} from zero-shot")
     earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
-    return state.accuracy is None or not earlier or state.accuracy >= earlier[-1]
+    best = max([*earlier, state.zero_shot_accuracy or 0.0])
+    if state.accuracy is not None and state.accuracy < best:
+        objections.append(f"accuracy {state.accuracy:.3f} is below the {best:.3f} reached before")
+    verdict = f"Not a candidate: {'; '.join(objections)}." if objections else "Healthy."
+    return state.model_copy(update={"healthy": not objections, "verdict": verdict})
+
+
+def _counts(folder: str, pool: PoolRef) -> torch.Tensor:
+    """Return how many images are put in each class."""
+    counts = torch.zeros(len(pool.classes), dtype=torch.long)
+    for table in shards.iter_tables(folder, ["label"]):
+        numbers = class_numbers(pool.classes, table["label"])
+        counts += torch.bincount(numbers, minlength=len(pool.classes))
+    return counts
 
 
 def _coverage(answers: AnswersRef, classes: tuple[str, ...]) -> dict[str, int]:

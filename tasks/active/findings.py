@@ -58,10 +58,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     levels = (f"{name} {value:.3f}" for name, value in summary["levels"].items())
     found.append("without these labels: " + ", ".join(levels))
-    worth = (
-        f"{name} {values['auroc']:.3f} (calibration error {values['calibration_error']:.3f})"
-        for name, values in summary["detectors"].items()
-    )
+    worth = (f"{name} {values['auroc']:.3f}" for name, values in summary["detectors"].items())
     found.append("finding wrong predictions, area under ROC: " + ", ".join(worth))
     return found
 
@@ -108,7 +105,7 @@ def _line(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     span = labels[-1] - labels[0]
     return {
         "mean": mean.tolist(),
-        "spread": accuracy.std(axis=0).tolist(),
+        "spread": accuracy.std(axis=0, ddof=min(1, len(accuracy) - 1)).tolist(),
         "area": float(np.trapezoid(mean, labels) / span) if span else float(mean[0]),
         "empty_classes": _mean_empty(trials),
     }
@@ -121,7 +118,7 @@ def _mean_empty(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float
     return means
 
 
-def _detectors(results: Results) -> dict[str, dict[str, float]]:
+def _detectors(results: Results) -> dict[str, dict[str, float | None]]:
     """Return what each certainty is worth, as a mean over all lines with answers, and all seeds."""
     rows = [
         row["detectors"]
@@ -130,9 +127,15 @@ def _detectors(results: Results) -> dict[str, dict[str, float]]:
         for row in trial
     ]
     return {
-        name: {key: float(np.nanmean([row[name][key] for row in rows])) for key in rows[0][name]}
+        name: {key: _mean([row[name][key] for row in rows]) for key in rows[0][name]}
         for name in rows[0]
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what was measured."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(known)) if known else None
 
 
 def _any_trial(results: Results) -> Sequence[Mapping[str, Any]]:

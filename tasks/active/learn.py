@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore.active.learner import (
@@ -20,6 +21,8 @@ from clipcore.losses import scaled_similarity
 from clipcore.prompts import ContextTooLong, DualPrompts
 from clipcore.seeding import generator
 from tasks.specs import InputError, LearnerSpec
+
+BLOCK = 1024  # images that are scored at once
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,28 @@ def score(learner: Learner, features: Tensor) -> Scores:
 def score_features(
     images: ImageSide, positive: Tensor, negative: Tensor, logit_scale: float, features: Tensor
 ) -> Scores:
-    """Return what class embeddings of both signs say of images, seen through an image side."""
-    seen = images.encode(features)
+    """Return what class embeddings of both signs say of images, seen through an image side.
+
+    Features go in blocks of one size, the last one filled up, so that an image has the same scores
+    to the last bit whichever images stand beside it: kernels depend on the shape.
+    """
+    blocks = [
+        _score_block(images, positive, negative, logit_scale, part)
+        for part in features.split(BLOCK)
+    ]
+    return Scores(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+
+
+def _score_block(
+    images: ImageSide, positive: Tensor, negative: Tensor, logit_scale: float, features: Tensor
+) -> tuple[Tensor, ...]:
+    """Return features, probabilities, gap and clean probability of at most a block of images."""
+    count = len(features)
+    seen = images.encode(F.pad(features, (0, 0, 0, BLOCK - count)))
     probabilities = scaled_similarity(seen, positive, logit_scale).softmax(dim=1)
     gap = label_gap(seen, positive, negative, probabilities.argmax(dim=1))
-    return Scores(seen, probabilities, gap, torch.sigmoid(logit_scale * gap))
+    found = (seen, probabilities, gap, torch.sigmoid(logit_scale * gap))
+    return tuple(values[:count] for values in found)
 
 
 def most_believed(

@@ -11,6 +11,7 @@ from tasks import shards
 from tasks.active.session import Rounds, asked_ids, read_query
 from tasks.answers import ImportReport, import_answers, read_answers
 from tasks.answers.matching import match
+from tasks.answers.schema import SKIP
 from tasks.specs import InputError, PoolRef
 from tasks.stage import step
 
@@ -21,11 +22,16 @@ COLUMN = "column"
 def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     """Add a file of answers to the rounds; the same file again adds nothing.
 
+    An answer about an image of the test split, or about a copy of one, is kept and not used.
+
     Raises:
         InputError: the file cannot be read as answers.
     """
-    tables = shards.iter_tables(pool.uri, ["image_id", "uri", "split"])
-    askable = (table.filter(pc.equal(table["split"], "pool")) for table in tables)
+    tables = shards.iter_tables(pool.uri, ["image_id", "uri", "split", "duplicate_of"])
+    askable = (
+        table.filter(pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null()))
+        for table in tables
+    )
     return import_answers(
         rounds.folder, uri, classes=pool.classes, pool=askable, queried=asked_ids(rounds)
     )
@@ -34,6 +40,8 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
 @step("answer by script")
 def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport:
     """Answer the last query, and nothing else, from a file of labels or from the pool's own.
+
+    What the oracle does not know it skips, so that it is not asked again.
 
     Raises:
         InputError: the oracle knows none of the images.
@@ -45,6 +53,9 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
             f"--oracle {oracle}: expected labels of the {len(asked)} images that were asked about, "
             "found none of them."
         )
+    unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
+    skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
+    known = pa.concat_tables([known, skipped])
     with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
         path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
         pacsv.write_csv(known, path)
@@ -64,6 +75,6 @@ def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
     """Return the labels that a file has for the images asked, by id or by URI."""
     images = shards.iter_tables(pool.uri, ["image_id", "uri"])
     table = match(read_answers(uri, pool.classes), pool.classes, images)
-    usable = pc.and_(pc.equal(table["problem"], ""), pc.equal(table["kind"], "label"))
+    usable = pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label"))
     mine = table.filter(pc.and_(usable, pc.is_in(table["image_id"], asked)))
     return mine.select(["image_id", "label"])

@@ -6,12 +6,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from clipcore.active.strategies import UnknownStrategy, find_strategy
 from tasks import shards
 from tasks.answers import merge
-from tasks.specs import InputError, Ref, RoundsSpec, Spec
+from tasks.specs import InputError, PoolRef, Ref, RoundsSpec, RuntimeSpec, Spec
+from tasks.tracking import check_name
 
 KIND = "rounds"
 SESSION = "session.json"
+PIN = "pin.json"
 STATE = "state.json"
 QUERY_FILE = "query.parquet"
 ANSWERS_FILE = "answers.parquet"
@@ -36,6 +39,9 @@ class RoundState(Spec):
     query_size: int = Field(ge=0)
     accuracy: float | None = None
     zero_shot_accuracy: float | None = None
+    transductive: bool = Field(default=False, description="Measured on unanswered pool images.")
+    healthy: bool = True
+    verdict: str = ""
     answers_per_class: dict[str, int] = Field(default_factory=dict)
     churn: float | None = Field(None, description="Share of predictions that changed.")
     surer: float | None = Field(None, description="Rise of the clean probability where they did.")
@@ -62,11 +68,6 @@ class Rounds(Spec):
         return len(self.states)
 
     @property
-    def num_asked(self) -> int:
-        """Return how many images were asked about so far."""
-        return self.states[-1].num_asked if self.states else 0
-
-    @property
     def finished(self) -> bool:
         """Say whether the last round asked nothing: the budget is spent, or the pool."""
         return bool(self.states) and self.states[-1].query_size == 0
@@ -84,38 +85,72 @@ def rounds_folder(workspace: str, name: str) -> str:
 def start_rounds(spec: RoundsSpec) -> Rounds:
     """Write down what was asked for, under its name; the same again changes nothing.
 
+    Where the rounds run is not written down: the next command may come from elsewhere.
+
     Raises:
-        InputError: the name is taken by rounds with other settings.
+        InputError: the name is taken by rounds with other settings, or one of them is wrong.
     """
-    folder = rounds_folder(spec.active.run.runtime.workspace, spec.name)
+    _check(spec)
+    runtime = spec.active.run.runtime
+    spec = _settled(spec)
+    folder = rounds_folder(runtime.workspace, spec.name)
     uri = shards.join(folder, SESSION)
     if shards.exists(uri):
-        known = RoundsSpec.model_validate(shards.read_json(uri))
+        known = _with_runtime(RoundsSpec.model_validate(shards.read_json(uri)), runtime)
         if differing := _differing(known, spec):
             raise InputError(
                 f"Rounds named {spec.name!r} exist with other settings ({', '.join(differing)}). "
                 f"Go on with `coft active next --name {spec.name}`, or give the new ones another "
                 "--name."
             )
-        return open_rounds(spec.active.run.runtime.workspace, spec.name)
-    shards.write_json(uri, spec.model_dump(mode="json"))
+        return open_rounds(runtime, spec.name)
+    nowhere = _with_runtime(spec, RuntimeSpec(workspace="memory://"))
+    shards.write_json(uri, nowhere.model_dump(mode="json"))
     return Rounds(spec=spec, folder=folder)
 
 
-def open_rounds(workspace: str, name: str) -> Rounds:
-    """Return rounds as far as they are.
+def _check(spec: RoundsSpec) -> None:
+    """Refuse a strategy or a registry name that a later step would stumble over."""
+    try:
+        find_strategy(spec.active.query.strategy)
+    except UnknownStrategy as error:
+        raise InputError(f"--strategy: {error.args[0]}.") from error
+    if spec.active.run.register_as is not None:
+        check_name(spec.active.run.register_as)
+
+
+def _settled(spec: RoundsSpec) -> RoundsSpec:
+    """Return the spec with absolute paths: the next command may be typed in another folder."""
+    pool = spec.active.run.pool
+    given = {name: getattr(pool, name) for name in ("images", "test", "classes", "labels")}
+    paths = {
+        name: shards.absolute(value)
+        for name, value in given.items()
+        if value is not None and (name in ("images", "test") or shards.exists(value))
+    }
+    run = spec.active.run.model_copy(update={"pool": pool.model_copy(update=paths)})
+    return spec.model_copy(update={"active": spec.active.model_copy(update={"run": run})})
+
+
+def _with_runtime(spec: RoundsSpec, runtime: RuntimeSpec) -> RoundsSpec:
+    run = spec.active.run.model_copy(update={"runtime": runtime})
+    return spec.model_copy(update={"active": spec.active.model_copy(update={"run": run})})
+
+
+def open_rounds(runtime: RuntimeSpec, name: str) -> Rounds:
+    """Return rounds as far as they are, to go on where and how wide `runtime` says.
 
     Raises:
         InputError: there are none of that name.
     """
-    folder = rounds_folder(workspace, name)
+    folder = rounds_folder(runtime.workspace, name)
     uri = shards.join(folder, SESSION)
     if not shards.exists(uri):
         raise InputError(
-            f"No rounds named {name!r} in {shards.redact(workspace)}. Start them with "
+            f"No rounds named {name!r} in {shards.redact(runtime.workspace)}. Start them with "
             "`coft active start --images ... --budget N --per-round B`."
         )
-    spec = RoundsSpec.model_validate(shards.read_json(uri))
+    spec = _with_runtime(RoundsSpec.model_validate(shards.read_json(uri)), runtime)
     states: list[RoundState] = []
     while shards.exists(state := shards.join(folder, f"round-{len(states):02d}", STATE)):
         states.append(RoundState.model_validate(shards.read_json(state)))
@@ -167,6 +202,33 @@ def unanswered(rounds: Rounds) -> int:
     return len(set(last) - set(known))
 
 
+def has_news(rounds: Rounds) -> bool:
+    """Say whether answers came in, or changed, since the last round was trained."""
+    if not rounds.states:
+        return True
+    last = shards.join(rounds.round_folder(rounds.number - 1), ANSWERS_FILE)
+    return not merge(rounds.folder).equals(shards.read_table(last))
+
+
+def pin(rounds: Rounds, pool: PoolRef, made_from: str) -> None:
+    """Hold the rounds to the images, classes and features that their first round saw.
+
+    Raises:
+        InputError: they are others now, so that scores of one round would not fit the next.
+    """
+    uri = shards.join(rounds.folder, PIN)
+    now = {"pool": pool.digest, "classes": list(pool.classes), "start": made_from}
+    if not shards.exists(uri):
+        shards.write_json(uri, now)
+        return
+    if changed := [name for name, value in shards.read_json(uri).items() if value != now[name]]:
+        raise InputError(
+            f"The {' and '.join(changed)} of the rounds {rounds.spec.name!r} changed since they "
+            "began: images were added, removed or moved, or the class list is another one. Put "
+            "them back, or start rounds with another --name; answers can be given to both."
+        )
+
+
 def fix_answers(rounds: Rounds) -> AnswersRef:
     """Return what the next round knows, fixed in its folder at its first attempt.
 
@@ -192,9 +254,12 @@ def describe_rounds(rounds: Rounds) -> list[str]:
     lines = [describe(state) for state in rounds.states]
     name = rounds.spec.name
     if rounds.finished:
-        return [*lines, "Finished: the budget is spent, or nothing is left to ask."]
+        more = (
+            " New answers came since: coft active next trains on them." if has_news(rounds) else ""
+        )
+        return [*lines, f"Finished: the budget is spent, or nothing is left to ask.{more}"]
     if not rounds.states:
-        return [*lines, "Next: coft active next (trains without answers, asks the first question)"]
+        return [*lines, f"Next, the first question: coft active next --name {name}"]
     folder = rounds.round_folder(rounds.number - 1)
     missing = unanswered(rounds)
     lines.append(f"Query: {rounds.states[-1].query_size} images, {missing} without an answer")
@@ -209,7 +274,8 @@ def describe(state: RoundState) -> str:
     """Return what a round says of itself, in a line for a person."""
     parts = [f"round {state.number}", f"{state.num_labels} answers"]
     if state.accuracy is not None:
-        parts.append(f"accuracy {state.accuracy:.3f}")
+        where = " on unanswered images" if state.transductive else ""
+        parts.append(f"accuracy {state.accuracy:.3f}{where}")
     if state.churn is not None:
         parts.append(f"{state.churn:.1%} of the predictions changed")
     if state.outlook is not None:

@@ -25,7 +25,7 @@ KIND = "simulations"
 RESULTS = "results.json"
 PAGE = "findings.html"
 LABELS_ONLY = "labels only"
-PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PROBE_HOLDOUT = 0.1
 
 
@@ -51,6 +51,20 @@ def check_simulation(spec: SimulationSpec) -> None:
             raise InputError(f"--strategies: {error.args[0]}.") from error
 
 
+def check_measurable(pool: PoolRef) -> None:
+    """Refuse a data set that cannot tell how good a round is.
+
+    Raises:
+        InputError: there is no test split, or nothing has a label.
+    """
+    if not pool.labeled or not pool.num_test:
+        raise InputError(
+            "A simulation measures on images that it never asks about: expected labels and a test "
+            f"split, got {pool.num_test} test images. Name some with --test, or mark rows of a "
+            "Parquet file with split = test."
+        )
+
+
 @step("simulate rounds")
 def simulate_rounds(
     start: StartRef,
@@ -67,32 +81,28 @@ def simulate_rounds(
     the choice of images gives and what the pseudo-labels give can be told apart.
     """
     active, runtime = spec.active, spec.active.run.runtime
-    made_from = (start.features.digest, start.zero_shot.digest, start.peer and start.peer.digest)
     digest = shards.fingerprint(
         KIND,
-        made_from,
+        start.digest,
         coft_accuracy,
-        active.learner,
-        active.query,
         spec.strategies,
         spec.num_seeds,
         spec.rounds,
+        active.learner,
+        active.query,
         active.run.seed,
     )
     folder = shards.join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
-        methods = _methods(spec)
-        jobs = [
-            (shards.join(folder, f"{name.replace(':', '-')}-{method.seed}.json"), name, method)
-            for name, method in methods
-        ]
-        missing = [job for job in jobs if not shards.exists(job[0])]
+        jobs = [(_trial_uri(start, spec, method), name, method) for name, method in _methods(spec)]
         items = [
-            (start, pool, backbone.name, method, spec.rounds, uri) for uri, _, method in missing
+            (start, pool, backbone.name, method, spec.rounds, uri)
+            for uri, _, method in jobs
+            if not shards.exists(uri)
         ]
+        probe = shards.join(runtime.workspace, KIND, "trials", f"probe-{start.digest}.json")
         with progress("Simulate", len(items) + 1, unit="trials") as advance:
-            probe = shards.join(folder, "probe.json")
             work: list[tuple[Any, tuple[Any, ...]]] = [(_trial, item) for item in items]
             if not shards.exists(probe):
                 work.insert(0, (_probe, (start, pool, active.run.seed, probe)))
@@ -132,6 +142,14 @@ def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
     log_metrics(run, findings.metrics(summary))
     for name in (RESULTS, PAGE):
         log_file(run, shards.join(folder, name), folder="simulation")
+
+
+def _trial_uri(start: StartRef, spec: SimulationSpec, method: Method) -> str:
+    """Return where a trial's rows go: more seeds or strategies leave finished trials finished."""
+    made_from = (method.learner, method.query, method.seed, spec.rounds)
+    digest = shards.fingerprint("trial", start.digest, *made_from)
+    workspace = spec.active.run.runtime.workspace
+    return shards.join(workspace, KIND, "trials", f"{digest}.json")
 
 
 def _methods(spec: SimulationSpec) -> list[tuple[str, Method]]:
@@ -183,7 +201,7 @@ def _fully_labelled(images: Images, oracle: Oracle, seed: int) -> float:
     held_out, rest = order[: int(PROBE_HOLDOUT * len(x))], order[int(PROBE_HOLDOUT * len(x)) :]
 
     def fit(rows: Any, strength: float) -> Any:
-        return LogisticRegression(C=strength, max_iter=200).fit(x[rows], y[rows])
+        return LogisticRegression(C=strength, max_iter=1000).fit(x[rows], y[rows])
 
     scores = {c: fit(rest, c).score(x[held_out], y[held_out]) for c in PROBE_STRENGTHS}
     best = max(scores, key=lambda strength: scores[strength])

@@ -26,6 +26,12 @@ class StartRef(Spec):
     zero_shot: LabelsRef
     peer: PeerRef | None = None
 
+    @property
+    def digest(self) -> str:
+        """Return what changes with anything that the start is made from."""
+        made_from = (self.features.digest, self.zero_shot.digest, self.peer and self.peer.digest)
+        return shards.fingerprint("start", *made_from)
+
 
 def read_beginning(start: StartRef) -> Beginning:
     """Return the classifier over the features of the start."""

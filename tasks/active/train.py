@@ -151,7 +151,7 @@ def _train(job: RoundJob) -> dict[str, int]:
     closed = {row["image_id"] for row in answers if row["kind"] in ("label", "none")}
     believed = _believed(job, closed) if spec.learner.pseudo_labels or not labels else {}
     wanted = {**{image: job.pool.classes.index(k) for image, k in labels.items()}, **believed}
-    features, numbers, answered = _gather(job.start, wanted, set(labels))
+    features, numbers, answered = _gather(job, wanted, set(labels))
     learner = new_learner(
         load_backbone(job.backbone.name),
         job.pool.classes,
@@ -221,19 +221,25 @@ def _opinions(job: RoundJob) -> Any:
 
 
 def _gather(
-    start: StartRef, wanted: Mapping[str, int], answered: set[str]
+    job: RoundJob, wanted: Mapping[str, int], answered: set[str]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features, class numbers and whether answered, of the wanted images in order of id."""
+    """Return features, class numbers and whether answered, of the wanted images in order of id.
+
+    Images of the test split are never among them, whatever was answered about them.
+    """
     ids = pa.array(sorted(wanted), pa.string())
     found: dict[str, Tensor] = {}
-    for uri in part_uris(start.features.uri):
+    for number, uri in enumerate(part_uris(job.start.features.uri)):
         names, features = read_features(uri)
-        rows = torch.from_numpy(pc.is_in(names, ids).to_numpy(zero_copy_only=False).copy())
-        picked = torch.nonzero(rows).flatten().tolist()
-        found.update({names[row].as_py(): features[row] for row in picked})
+        rows = pa.table({"image_id": names, "row": pa.array(range(len(names)))})
+        rows = only_pool(rows.filter(pc.is_in(names, ids)), job.pool.uri, number)
+        for image, row in zip(rows["image_id"].to_pylist(), rows["row"].to_pylist(), strict=True):
+            found[image] = features[row]
     order = sorted(found)
-    features = torch.stack([found[image] for image in order])
-    numbers = torch.tensor([wanted[image] for image in order])
+    features = torch.zeros(0, job.start.features.dim)
+    if order:
+        features = torch.stack([found[image] for image in order])
+    numbers = torch.tensor([wanted[image] for image in order], dtype=torch.long)
     return features, numbers, torch.tensor([image in answered for image in order], dtype=torch.bool)
 
 

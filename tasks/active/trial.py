@@ -1,7 +1,6 @@
 """One simulated course of questions: a strategy, a seed, and a data set that answers."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +95,7 @@ def run_trial(
             course.changes.append(moved)
         row = _measure(images, oracle, test, course)
         if number < rounds:
-            _ask(pool, oracle, course, method, number=number)
+            _ask(images, pool, oracle, course, method, number=number)
         course.last = pool
         rows.append({"round": number, **row, "seconds": time.perf_counter() - started})
     if oracle.num_read != len(course.asked):
@@ -132,7 +131,15 @@ def _train(images: Images, backbone: Backbone, course: Course, method: Method) -
     return model
 
 
-def _ask(pool: Scores, oracle: Oracle, course: Course, method: Method, *, number: int) -> None:
+def _ask(
+    images: Images,
+    pool: Scores,
+    oracle: Oracle,
+    course: Course,
+    method: Method,
+    *,
+    number: int,
+) -> None:
     """Choose the next query, have it answered, and mine what the next round believes."""
     free = torch.ones(len(pool.gap), dtype=torch.bool)
     free[course.asked] = False
@@ -143,6 +150,8 @@ def _ask(pool: Scores, oracle: Oracle, course: Course, method: Method, *, number
         gap=pool.gap[left],
         labeled_features=pool.features[course.asked],
         labels=course.answers,
+        looks=images.features[left],
+        labeled_looks=images.features[course.asked],
     )
     spec = method.query
     draws = generator(method.seed, "active", "query", number)
@@ -186,26 +195,28 @@ def _measure(images: Images, oracle: Oracle, test: Scores, course: Course) -> Ro
         "mean_recall": float(metrics.recall_per_class(confusion).nanmean()),
         "pseudo_precision": oracle.share_right(course.believed, course.pseudo_labels),
         "answers_per_class": torch.bincount(course.answers, minlength=num_classes).tolist(),
-        "detectors": {name: _detector(sure, right) for name, sure in _certainties(test).items()},
+        "detectors": _detectors(test, right),
         "churn": course.changes[-1].churn if course.changes else None,
         "outlook": vars(expected) if expected else None,
     }
 
 
-def _certainties(scores: Scores) -> Mapping[str, Tensor]:
-    """Return four ways to say how sure a prediction is, each from 0 to 1."""
+def _detectors(scores: Scores, right: Tensor) -> dict[str, dict[str, float | None]]:
+    """Return how well four certainties tell right predictions from wrong ones.
+
+    The clean probability ranks by its gap, which does not saturate. Only the two that are
+    probabilities of being right have a calibration error.
+    """
     p = scores.probabilities
-    most = torch.log(torch.tensor(float(p.shape[1])))
+    best, clean = p.amax(dim=1), scores.p_clean
     return {
-        "p_clean": scores.p_clean,
-        "max probability": p.amax(dim=1),
-        "margin": -margin_of(p),
-        "entropy": 1 - entropy_of(p) / most,
+        "p_clean": _worth(scores.gap, right, clean),
+        "max probability": _worth(best, right, best),
+        "margin": _worth(-margin_of(p), right),
+        "entropy": _worth(-entropy_of(p), right),
     }
 
 
-def _detector(sure: Tensor, right: Tensor) -> dict[str, float]:
-    return {
-        "auroc": metrics.auroc(sure, right),
-        "calibration_error": metrics.calibration_error(sure, right),
-    }
+def _worth(sure: Tensor, right: Tensor, chance: Tensor | None = None) -> dict[str, float | None]:
+    error = None if chance is None else metrics.calibration_error(chance, right)
+    return {"auroc": metrics.auroc(sure, right), "calibration_error": error}

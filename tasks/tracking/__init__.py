@@ -24,7 +24,7 @@ from tasks.tracking.runs import (
     start_run,
 )
 from tasks.tracking.store import Tracking, check_reachable, tracking_for
-from tasks.tracking.versions import RegisteredModel, list_models
+from tasks.tracking.versions import RegisteredModel, check_name, list_models
 
 __all__ = [
     "RegisteredModel",
@@ -32,6 +32,7 @@ __all__ = [
     "RunStatus",
     "Tracking",
     "UnhealthyModel",
+    "check_name",
     "check_reachable",
     "download_bundle",
     "finish_run",

@@ -23,13 +23,21 @@ CLASSES, DIM = 4, 6
 
 def pool(samples: int = 40, labeled: int = 5, seed: int = 0) -> Candidates:
     logits = 3 * torch.randn(samples, CLASSES, generator=draws(seed))
-    return Candidates(
-        features=random_features(samples, DIM, seed + 1),
-        probabilities=logits.softmax(dim=1),
-        gap=torch.randn(samples, generator=draws(seed + 2)),
-        labeled_features=random_features(labeled, DIM, seed + 3),
-        labels=torch.randint(CLASSES, (labeled,), generator=draws(seed + 4)),
+    return known(
+        random_features(samples, DIM, seed + 1),
+        logits.softmax(dim=1),
+        torch.randn(samples, generator=draws(seed + 2)),
+        random_features(labeled, DIM, seed + 3),
+        torch.randint(CLASSES, (labeled,), generator=draws(seed + 4)),
     )
+
+
+def known(
+    features: Tensor, probabilities: Tensor, gap: Tensor, labeled_features: Tensor, labels: Tensor
+) -> Candidates:
+    """Return candidates that look as their features are."""
+    looks = {"looks": features, "labeled_looks": labeled_features}
+    return Candidates(features, probabilities, gap, labeled_features, labels, **looks)
 
 
 def copied(candidates: Candidates) -> dict[str, Tensor]:
@@ -94,7 +102,7 @@ def test_uncertainty_is_the_formula() -> None:
 @pytest.mark.parametrize("name", ["entropy", "margin", "confidence"])
 def test_two_classes_make_all_measures_agree(name: str) -> None:
     p = torch.rand(20, generator=draws())
-    both = Candidates(
+    both = known(
         random_features(20, DIM),
         torch.stack([p, 1 - p], 1),
         p,
@@ -150,12 +158,12 @@ def test_the_rarest_class_comes_first_and_an_exhausted_one_is_set_aside() -> Non
     predicted = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2])
     probabilities = torch.nn.functional.one_hot(predicted, CLASSES).float()
     labels = torch.tensor([0, 0, 0, 1, 1, 2])  # counts 3, 2, 1 and none of class 3
-    known = Candidates(
+    those = known(
         candidates.features, probabilities, candidates.gap, candidates.labeled_features, labels
     )
     in_order = balanced(lambda found, budget, _: torch.arange(len(found))[:budget])
     # class 3 has no candidate; 2 has one; then 1 until it has as many as 0, the lower number first
-    assert in_order(known, 6, draws()).tolist() == [7, 3, 0, 4, 1, 5]
+    assert in_order(those, 6, draws()).tolist() == [7, 3, 0, 4, 1, 5]
 
 
 # --- diversity ------------------------------------------------------------------------------------
@@ -180,18 +188,18 @@ def test_badge_is_seeding_over_the_whole_gradients() -> None:
 def test_k_center_takes_the_farthest_each_time() -> None:
     candidates = pool(25, 3)
     chosen = find_strategy("coreset")(candidates, 8, draws()).tolist()
-    known = [*candidates.labeled_features]
+    taken = [*candidates.labeled_features]
     for pick in chosen:
-        nearest = [max(float(f @ k) for k in known) for f in candidates.features]
+        nearest = [max(float(f @ k) for k in taken) for f in candidates.features]
         assert nearest[pick] == pytest.approx(min(nearest), abs=1e-6)
-        known.append(candidates.features[pick])
+        taken.append(candidates.features[pick])
 
 
 def test_typical_asks_in_each_blob_once_and_in_the_answered_one_last() -> None:
     centres = torch.eye(DIM)[:4]
     noise = 0.05 * torch.randn(48, DIM, generator=draws())
     features = torch.nn.functional.normalize(centres.repeat_interleave(12, 0) + noise)
-    candidates = Candidates(
+    candidates = known(
         features, pool(48).probabilities, pool(48).gap, centres[:1], torch.tensor([0])
     )
     chosen = find_strategy("typical")(candidates, 3, draws(2))
@@ -231,11 +239,21 @@ def test_near_duplicates_never_fill_a_query(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_twins_of_answered_images_come_last_but_still_come(name: str) -> None:
     few = pool(6, 0)
-    known = Candidates(
-        few.features, few.probabilities, few.gap, few.features[:2], torch.tensor([0, 1])
-    )
-    assert set(query(find_strategy(name), known, 4, draws()).tolist()) == {2, 3, 4, 5}
-    assert set(query(find_strategy(name), known, 6, draws()).tolist()) == set(range(6))
+    those = known(few.features, few.probabilities, few.gap, few.features[:2], torch.tensor([0, 1]))
+    assert set(query(find_strategy(name), those, 4, draws()).tolist()) == {2, 3, 4, 5}
+    assert set(query(find_strategy(name), those, 6, draws()).tolist()) == set(range(6))
+
+
+def test_quotas_hold_when_twins_are_set_aside() -> None:
+    looks = random_features(60, 32)
+    looks[1:7] = looks[0]  # the seven most doubtful of class 0 are one image
+    predicted = torch.arange(3).repeat_interleave(20)
+    doubt = -torch.arange(60.0)
+    probabilities = torch.nn.functional.one_hot(predicted, 3).float()
+    candidates = known(looks, probabilities, -doubt, looks[:0], predicted[:0])
+    chosen = query(find_strategy("paper"), candidates, 18, draws(), max_similarity=0.97)
+    assert torch.bincount(predicted[chosen]).tolist() == [6, 6, 6]
+    assert int((chosen < 7).sum()) == 1
 
 
 # --- when to stop ---------------------------------------------------------------------------------

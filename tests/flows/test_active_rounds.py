@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -60,14 +63,21 @@ def place(images: Path, workspace: Path, tiny_clip: Path) -> str:
     return str(workspace)
 
 
+def here(place: str) -> RuntimeSpec:
+    return RuntimeSpec(workspace=place)
+
+
 def _times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+def _images(workspace: str) -> pa.Table:
+    folder = min((Path(workspace) / "pool").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return pa.concat_tables(shards.iter_tables(str(folder), ["image_id", "uri", "label"]))
+
+
 def _truth(workspace: str) -> dict[str, str]:
-    (folder,) = (Path(workspace) / "pool").iterdir()
-    tables = shards.iter_tables(str(folder), ["image_id", "label"])
-    return {row["image_id"]: row["label"] for table in tables for row in table.to_pylist()}
+    return {row["image_id"]: row["label"] for row in _images(workspace).to_pylist()}
 
 
 def _write(path: Path, rows: dict[str, str]) -> str:
@@ -77,10 +87,10 @@ def _write(path: Path, rows: dict[str, str]) -> str:
 
 
 def test_the_first_round_asks_in_every_form(place: str) -> None:
-    first = active_round(place, NAME)
+    first = active_round(here(place), NAME)
     assert (first.number, first.num_labels, first.query_size) == (0, 0, PER_ROUND)
     assert first.accuracy is not None
-    rounds = open_rounds(place, NAME)
+    rounds = open_rounds(here(place), NAME)
     query = read_query(rounds, 0)
     asked = query["image_id"].to_pylist()
     assert len(set(asked)) == PER_ROUND
@@ -90,30 +100,30 @@ def test_the_first_round_asks_in_every_form(place: str) -> None:
     tasks = json.loads((folder / "label-studio" / "tasks-0001.json").read_text())
     assert [task["data"]["image_id"] for task in tasks] == asked
     with pytest.raises(InputError, match="None of the 6 images"):
-        active_round(place, NAME)
+        active_round(here(place), NAME)
 
 
 def test_a_person_answers_round_by_round(
     place: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    active_round(place, NAME)
-    rounds, truth = open_rounds(place, NAME), _truth(place)
+    active_round(here(place), NAME)
+    rounds, truth = open_rounds(here(place), NAME), _truth(place)
     asked = read_query(rounds, 0)["image_id"].to_pylist()
     before = _times(Path(rounds.round_folder(0)))
     some = {image: truth[image] for image in asked[:3]} | {asked[3]: "skip"}
-    answer_rounds(place, NAME, _write(tmp_path / "some.csv", some))
-    again = answer_rounds(place, NAME, _write(tmp_path / "again.csv", some))
+    answer_rounds(here(place), NAME, _write(tmp_path / "some.csv", some))
+    again = answer_rounds(here(place), NAME, _write(tmp_path / "again.csv", some))
     assert any("before" in line for line in again)
 
-    second = active_round(place, NAME)
+    second = active_round(here(place), NAME)
     assert (second.number, second.num_labels, second.query_size) == (1, 3, PER_ROUND)
     assert second.churn is not None
     assert second.model_version == "2"
-    later = read_query(open_rounds(place, NAME), 1)["image_id"].to_pylist()
+    later = read_query(open_rounds(here(place), NAME), 1)["image_id"].to_pylist()
     assert not set(later) & set(asked[:4]), "answered or skipped images are not asked again"
 
-    answer_rounds(place, NAME, _write(tmp_path / "rest.csv", {i: truth[i] for i in later}))
-    third = active_round(place, NAME)
+    answer_rounds(here(place), NAME, _write(tmp_path / "rest.csv", {i: truth[i] for i in later}))
+    third = active_round(here(place), NAME)
     assert (third.num_labels, third.query_size) == (9, 1), "one label of the budget is left"
     assert before == _times(Path(rounds.round_folder(0))), "a round never changes"
 
@@ -126,24 +136,77 @@ def test_a_person_answers_round_by_round(
 def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twice(
     place: str,
 ) -> None:
-    last = active_rounds(place, NAME, oracle="column")
+    last = active_rounds(here(place), NAME, oracle="column")
     assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
-    rounds = open_rounds(place, NAME)
+    rounds = open_rounds(here(place), NAME)
     assert rounds.finished
     asked = [i for n in (0, 1) for i in read_query(rounds, n)["image_id"].to_pylist()]
     assert len(asked) == len(set(asked)) == 10
     before = _times(Path(rounds.folder))
-    assert active_rounds(place, NAME, oracle="column") == last
+    assert active_rounds(here(place), NAME, oracle="column") == last
     assert before == _times(Path(rounds.folder))
 
 
+@pytest.mark.parametrize("key", ["image_id", "uri"])
+def test_a_file_answers_what_was_asked_and_nothing_else(
+    place: str, tmp_path: Path, key: str
+) -> None:
+    active_round(here(place), NAME)  # the query is open when the oracle comes
+    table = _images(place)
+    known = table.filter(pc.not_equal(table["label"], "blue")).select([key, "label"])
+    pacsv.write_csv(known, tmp_path / "oracle.csv")
+    last = active_rounds(here(place), NAME, oracle=str(tmp_path / "oracle.csv"))
+    assert last.query_size == 0
+    assert last.answers_per_class["blue"] == 0
+    rounds = open_rounds(here(place), NAME)
+    answers = shards.read_table(str(Path(rounds.round_folder(last.number)) / "answers.parquet"))
+    asked = [
+        i
+        for state in rounds.states
+        for i in read_query(rounds, state.number)["image_id"].to_pylist()
+    ]
+    assert sorted(answers["image_id"].to_pylist()) == sorted(asked)
+    kinds = dict(zip(answers["image_id"].to_pylist(), answers["kind"].to_pylist(), strict=True))
+    truth = _truth(place)
+    assert all((kind == "skip") == (truth[image] == "blue") for image, kind in kinds.items())
+
+
+def test_answers_about_test_images_are_not_trained_on(place: str, tmp_path: Path) -> None:
+    active_round(here(place), NAME)
+    table = _images(place)
+    everything = dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    lines = answer_rounds(here(place), NAME, _write(tmp_path / "all.csv", everything))
+    assert any("15" in line for line in lines), lines
+    state = active_round(here(place), NAME)
+    assert state.num_labels == 45
+    assert state.query_size == 0
+
+
+def test_other_images_under_running_rounds_are_refused(
+    place: str, images: Path, tmp_path: Path
+) -> None:
+    active_rounds(here(place), NAME)
+    table = pq.read_table(images)
+    pq.write_table(table.slice(3), images)
+    _answer_all(place, tmp_path)
+    with pytest.raises(InputError, match="changed since they began"):
+        active_round(here(place), NAME)
+
+
+def _answer_all(place: str, tmp_path: Path) -> None:
+    truth = _truth(place)
+    asked = read_query(open_rounds(here(place), NAME), 0)["image_id"].to_pylist()
+    path = _write(tmp_path / "answers.csv", {image: truth[image] for image in asked})
+    answer_rounds(here(place), NAME, path)
+
+
 def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str, tmp_path: Path) -> None:
-    whole = active_round(place, NAME)
-    folder = Path(open_rounds(place, NAME).round_folder(0))
+    whole = active_round(here(place), NAME)
+    folder = Path(open_rounds(here(place), NAME).round_folder(0))
     query = pq.read_table(folder / "query.parquet")
     for name in ("state.json", "query.parquet", "scores/manifest.json"):
         (folder / name).unlink()
-    again = active_round(place, NAME)
+    again = active_round(here(place), NAME)
     assert again.model_copy(update={"seconds": whole.seconds}) == whole
     assert pq.read_table(folder / "query.parquet").equals(query)
 
@@ -156,6 +219,9 @@ def test_other_settings_under_the_same_name_are_refused(
     assert same.number == 0
     with pytest.raises(InputError, match="budget"):
         start_rounds(RoundsSpec(name=NAME, budget=11, active=active))
+    wrong = active.model_copy(update={"query": QuerySpec(strategy="best")})
+    with pytest.raises(InputError, match="'best' is unknown"):
+        start_rounds(RoundsSpec(name="others", budget=11, active=wrong))
 
 
 def test_simulated_rounds_read_as_many_labels_as_they_ask_for(
