@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from clipcore.backbone import Backbone
 
 INITIAL_STD = 0.02  # CoOp's and DeFT's
-BYTES_PER_CHANNEL = 68  # that one transformer block keeps of each token in fp32: 34 in half of it
+BYTES_PER_CHANNEL = 76  # that one transformer block holds of each token at the peak, in fp32
 
 
 class ContextTooLong(ValueError):

@@ -43,10 +43,10 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     answers = fix_answers(rounds)
     backbone = find_backbone(spec.run.backbone)
     pool = open_pool(spec.run.pool, spec.run.runtime)
+    pin(rounds, pool, backbone)
     title = f"{name}-round-{rounds.number}"
     with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
         start = find_start(spec, pool, backbone, run)
-        pin(rounds, pool, start.digest)
         learner = train_round(rounds, answers, start, pool, backbone)
         scores = score_pool(rounds, learner, start, pool)
         model = round_model(rounds, learner, start, pool, backbone)

@@ -1,5 +1,6 @@
 """Rounds as files: one folder a round, never changed once its `state.json` is there."""
 
+import hashlib
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from pydantic import Field
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from tasks import shards
 from tasks.answers import merge
-from tasks.specs import InputError, PoolRef, Ref, RoundsSpec, RuntimeSpec, Spec
+from tasks.specs import BackboneRef, InputError, PoolRef, Ref, RoundsSpec, RuntimeSpec, Spec
 from tasks.tracking import check_name
 
 KIND = "rounds"
@@ -210,23 +211,38 @@ def has_news(rounds: Rounds) -> bool:
     return not merge(rounds.folder).equals(shards.read_table(last))
 
 
-def pin(rounds: Rounds, pool: PoolRef, made_from: str) -> None:
-    """Hold the rounds to the images, classes and features that their first round saw.
+def pin(rounds: Rounds, pool: PoolRef, backbone: BackboneRef) -> None:
+    """Hold the rounds to the images, classes and backbone that their first round saw.
+
+    The images count by their content and order: a copy of them on another machine is as good.
 
     Raises:
         InputError: they are others now, so that scores of one round would not fit the next.
     """
     uri = shards.join(rounds.folder, PIN)
-    now = {"pool": pool.digest, "classes": list(pool.classes), "start": made_from}
+    now = {
+        "images": _content(pool),
+        "classes": list(pool.classes),
+        "backbone": backbone.weights_sha256,
+    }
     if not shards.exists(uri):
         shards.write_json(uri, now)
         return
     if changed := [name for name, value in shards.read_json(uri).items() if value != now[name]]:
         raise InputError(
             f"The {' and '.join(changed)} of the rounds {rounds.spec.name!r} changed since they "
-            "began: images were added, removed or moved, or the class list is another one. Put "
-            "them back, or start rounds with another --name; answers can be given to both."
+            "began. Put them back, or start rounds with another --name; the answers so far can be "
+            "given to those too."
         )
+
+
+def _content(pool: PoolRef) -> str:
+    """Return a digest of the ids and splits of a pool, in order and by part."""
+    digest = hashlib.sha256()
+    for table in shards.iter_tables(pool.uri, ["image_id", "split"]):
+        for column in ("image_id", "split"):
+            digest.update("\n".join(table[column].to_pylist()).encode())
+    return digest.hexdigest()
 
 
 def fix_answers(rounds: Rounds) -> AnswersRef:

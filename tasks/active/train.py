@@ -62,7 +62,9 @@ def train_round(
     job = RoundJob(
         folder, answers, start, pool, backbone, rounds, last and shards.join(last, SCORES)
     )
-    digest = shards.fingerprint("learner", rounds.spec, answers.digest, start.features.digest)
+    elsewhere: Any = {"active": {"run": {"runtime", "command"}}}  # another place, the same round
+    settings = rounds.spec.model_dump(mode="json", exclude=elsewhere)
+    digest = shards.fingerprint("learner", settings, rounds.number, answers.digest)
 
     def compute() -> Outcome:
         say(f"Round {rounds.number}: training")

@@ -1,38 +1,13 @@
-"""Images that are drawn: three colours with much noise, as a Parquet file with labels."""
+"""What the tests of flows share."""
 
-import io
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
-PER_CLASS = 20
-
-
-def _drawn(colour: tuple[int, int, int], rng: np.random.Generator) -> bytes:
-    pixels = rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG")
-    return buffer.getvalue()
+from tests.flows.drawn import write_images
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Return twenty images of each colour, every fourth in the test split."""
-    rng = np.random.default_rng(0)
-    rows = [
-        {
-            "image": _drawn(colour, rng),
-            "label": name,
-            "split": "test" if number % 4 == 0 else "pool",
-        }
-        for number in range(PER_CLASS)
-        for name, colour in COLOURS.items()
-    ]
-    path = tmp_path / "images.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
+    """Return a Parquet file of images; see `write_images`."""
+    return write_images(tmp_path)

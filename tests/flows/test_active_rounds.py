@@ -1,6 +1,7 @@
 """Rounds with a person and rounds by script, on drawn images and a tiny CLIP."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,13 +29,13 @@ from tasks.specs import (
     RuntimeSpec,
     SimulationSpec,
 )
+from tests.flows.drawn import write_images
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
-    pytest.mark.usefixtures("prefect_session", "ray_session"),
 ]
 
 NAME = "colours"
@@ -55,12 +56,28 @@ def _active(images: Path, workspace: Path, clip: Path, **changes: object) -> Act
     return ActiveSpec.model_validate(values)
 
 
-@pytest.fixture
-def place(images: Path, workspace: Path, tiny_clip: Path) -> str:
-    """Start rounds with a budget of ten labels, and return their workspace."""
-    active = _active(images, workspace, tiny_clip)
+@pytest.fixture(scope="module")
+def begun(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_clip: Path,
+    prefect_session: str,
+    ray_session: str,
+) -> tuple[Path, Path]:
+    """Start rounds with a budget of ten labels, ask the first question; return (images, place)."""
+    folder = tmp_path_factory.mktemp("rounds")
+    images, place = write_images(folder), folder / "workspace"
+    active = _active(images, place, tiny_clip)
     start_rounds(RoundsSpec(name=NAME, budget=10, active=active))
-    return str(workspace)
+    active_round(here(str(place)), NAME)
+    return images, place
+
+
+@pytest.fixture
+def place(begun: tuple[Path, Path], tmp_path: Path) -> str:
+    """Return the workspace of rounds whose first question is open, moved to another place."""
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(begun[1], moved)
+    return str(moved)
 
 
 def here(place: str) -> RuntimeSpec:
@@ -87,7 +104,7 @@ def _write(path: Path, rows: dict[str, str]) -> str:
 
 
 def test_the_first_round_asks_in_every_form(place: str) -> None:
-    first = active_round(here(place), NAME)
+    first = open_rounds(here(place), NAME).states[0]
     assert (first.number, first.num_labels, first.query_size) == (0, 0, PER_ROUND)
     assert first.accuracy is not None
     rounds = open_rounds(here(place), NAME)
@@ -106,7 +123,6 @@ def test_the_first_round_asks_in_every_form(place: str) -> None:
 def test_a_person_answers_round_by_round(
     place: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    active_round(here(place), NAME)
     rounds, truth = open_rounds(here(place), NAME), _truth(place)
     asked = read_query(rounds, 0)["image_id"].to_pylist()
     before = _times(Path(rounds.round_folder(0)))
@@ -147,13 +163,9 @@ def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twi
     assert before == _times(Path(rounds.folder))
 
 
-@pytest.mark.parametrize("key", ["image_id", "uri"])
-def test_a_file_answers_what_was_asked_and_nothing_else(
-    place: str, tmp_path: Path, key: str
-) -> None:
-    active_round(here(place), NAME)  # the query is open when the oracle comes
+def test_a_file_answers_what_was_asked_and_nothing_else(place: str, tmp_path: Path) -> None:
     table = _images(place)
-    known = table.filter(pc.not_equal(table["label"], "blue")).select([key, "label"])
+    known = table.filter(pc.not_equal(table["label"], "blue")).select(["uri", "label"])
     pacsv.write_csv(known, tmp_path / "oracle.csv")
     last = active_rounds(here(place), NAME, oracle=str(tmp_path / "oracle.csv"))
     assert last.query_size == 0
@@ -172,7 +184,6 @@ def test_a_file_answers_what_was_asked_and_nothing_else(
 
 
 def test_answers_about_test_images_are_not_trained_on(place: str, tmp_path: Path) -> None:
-    active_round(here(place), NAME)
     table = _images(place)
     everything = dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
     lines = answer_rounds(here(place), NAME, _write(tmp_path / "all.csv", everything))
@@ -183,25 +194,22 @@ def test_answers_about_test_images_are_not_trained_on(place: str, tmp_path: Path
 
 
 def test_other_images_under_running_rounds_are_refused(
-    place: str, images: Path, tmp_path: Path
+    place: str, begun: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    active_rounds(here(place), NAME)
-    table = pq.read_table(images)
-    pq.write_table(table.slice(3), images)
-    _answer_all(place, tmp_path)
-    with pytest.raises(InputError, match="changed since they began"):
-        active_round(here(place), NAME)
-
-
-def _answer_all(place: str, tmp_path: Path) -> None:
-    truth = _truth(place)
+    images, truth = begun[0], _truth(place)
     asked = read_query(open_rounds(here(place), NAME), 0)["image_id"].to_pylist()
-    path = _write(tmp_path / "answers.csv", {image: truth[image] for image in asked})
-    answer_rounds(here(place), NAME, path)
+    answer_rounds(here(place), NAME, _write(tmp_path / "a.csv", {i: truth[i] for i in asked}))
+    whole = images.read_bytes()
+    pq.write_table(pq.read_table(images).slice(3), images)
+    try:
+        with pytest.raises(InputError, match="changed since they began"):
+            active_round(here(place), NAME)
+    finally:
+        images.write_bytes(whole)
 
 
-def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str, tmp_path: Path) -> None:
-    whole = active_round(here(place), NAME)
+def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str) -> None:
+    whole = open_rounds(here(place), NAME).states[0]
     folder = Path(open_rounds(here(place), NAME).round_folder(0))
     query = pq.read_table(folder / "query.parquet")
     for name in ("state.json", "query.parquet", "scores/manifest.json"):
@@ -212,11 +220,11 @@ def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str, tmp_path: 
 
 
 def test_other_settings_under_the_same_name_are_refused(
-    place: str, images: Path, workspace: Path, tiny_clip: Path
+    place: str, begun: tuple[Path, Path], tiny_clip: Path
 ) -> None:
-    active = _active(images, workspace, tiny_clip)
+    active = _active(begun[0], Path(place), tiny_clip)
     same = start_rounds(RoundsSpec(name=NAME, budget=10, active=active))
-    assert same.number == 0
+    assert same.number == 1
     with pytest.raises(InputError, match="budget"):
         start_rounds(RoundsSpec(name=NAME, budget=11, active=active))
     wrong = active.model_copy(update={"query": QuerySpec(strategy="best")})
@@ -225,9 +233,9 @@ def test_other_settings_under_the_same_name_are_refused(
 
 
 def test_simulated_rounds_read_as_many_labels_as_they_ask_for(
-    images: Path, workspace: Path, tiny_clip: Path
+    place: str, begun: tuple[Path, Path], tiny_clip: Path
 ) -> None:
-    active = _active(images, workspace, tiny_clip, start="phase1")
+    active = _active(begun[0], Path(place), tiny_clip, start="phase1")
     spec = SimulationSpec(active=active, strategies=("paper", "pcb"), num_seeds=2, rounds=2)
     found = simulate(spec)
     results = json.loads((Path(found.uri) / "results.json").read_text())
