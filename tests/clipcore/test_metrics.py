@@ -84,3 +84,15 @@ def test_calibration_error_at_its_bounds() -> None:
     assert metrics.calibration_error(sure, torch.zeros(10)) == 1
     half = torch.full((10,), 0.5)
     assert metrics.calibration_error(half, torch.arange(10) % 2) == pytest.approx(0, abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
+def test_auroc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> None:
+    confidence = torch.tensor([float(value) for value, _ in rows])
+    correct = torch.tensor([right for _, right in rows])
+    if bool(correct.all()) or not bool(correct.any()):
+        assert math.isnan(metrics.auroc(confidence, correct))
+        return
+    pairs = [(a, b) for a, right in rows if right for b, other in rows if not other]
+    expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+    assert metrics.auroc(confidence, correct) == pytest.approx(expected)
