@@ -1,6 +1,7 @@
 """Answers come in: from a person's file, or by script from labels that are known."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,11 +28,7 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    tables = shards.iter_tables(pool.uri, ["image_id", "uri", "split", "duplicate_of"])
-    askable = (
-        table.filter(pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null()))
-        for table in tables
-    )
+    askable = _askable(pool, ["image_id", "uri"])
     return import_answers(
         rounds.folder, uri, classes=pool.classes, pool=askable, queried=asked_ids(rounds)
     )
@@ -44,15 +41,16 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
     What the oracle does not know it skips, so that it is not asked again.
 
     Raises:
-        InputError: the oracle knows none of the images.
+        InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    known = _own_labels(pool) if oracle == COLUMN else _of_file(oracle, pool)
     if not len(known):
         raise InputError(
-            f"--oracle {oracle}: expected labels of the {len(asked)} images that were asked about, "
-            "found none of them."
+            f"--oracle {oracle}: expected labels of images of the pool, found none."
+            " Name a file of answers about these images, or column where they carry labels."
         )
+    known = known.filter(pc.is_in(known["image_id"], asked))
     unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
     known = pa.concat_tables([known, skipped])
@@ -62,19 +60,22 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         return take_answers.fn(rounds, str(path), pool)
 
 
-def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
-    tables = shards.iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
-    found = []
-    for table in tables:
-        wanted = pc.and_(pc.is_in(table["image_id"], asked), table["duplicate_of"].is_null())
-        found.append(table.filter(pc.and_(wanted, table["label"].is_valid())))
-    return pa.concat_tables(found).select(["image_id", "label"])
+def _own_labels(pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of the images that carry a label."""
+    table = pa.concat_tables(_askable(pool, ["image_id", "label"]))
+    return table.filter(table["label"].is_valid())
 
 
-def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
-    """Return the labels that a file has for the images asked, by id or by URI."""
-    images = shards.iter_tables(pool.uri, ["image_id", "uri"])
+def _of_file(uri: str, pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of the images that a file labels, by id or by URI."""
+    images = _askable(pool, ["image_id", "uri"])
     table = match(read_answers(uri, pool.classes), pool.classes, images)
     usable = pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label"))
-    mine = table.filter(pc.and_(usable, pc.is_in(table["image_id"], asked)))
-    return mine.select(["image_id", "label"])
+    return table.filter(usable).select(["image_id", "label"])
+
+
+def _askable(pool: PoolRef, columns: list[str]) -> Iterator[pa.Table]:
+    """Yield columns of the images that may be asked about: no test images, no copies."""
+    for table in shards.iter_tables(pool.uri, [*columns, "split", "duplicate_of"]):
+        keep = pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null())
+        yield table.filter(keep).select(columns)

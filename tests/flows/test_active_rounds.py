@@ -14,7 +14,9 @@ from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
 from flows.simulate import simulate
 from tasks import shards
-from tasks.active.session import open_rounds, read_query, start_rounds
+from tasks.active.reply import answer_by_script
+from tasks.active.session import open_rounds, read_query, start_rounds, unanswered
+from tasks.pool import open_pool
 from tasks.specs import (
     ActiveSpec,
     BackboneSpec,
@@ -23,6 +25,7 @@ from tasks.specs import (
     LabelSpec,
     LearnerSpec,
     Phase1Spec,
+    PoolRef,
     PoolSpec,
     QuerySpec,
     RoundsSpec,
@@ -91,6 +94,11 @@ def _times(folder: Path) -> dict[Path, int]:
 def _images(workspace: str) -> pa.Table:
     folder = min((Path(workspace) / "pool").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     return pa.concat_tables(shards.iter_tables(str(folder), ["image_id", "uri", "label"]))
+
+
+def _pool(workspace: str) -> PoolRef:
+    spec = open_rounds(here(workspace), NAME).spec.active.run
+    return open_pool(spec.pool, spec.runtime)
 
 
 def _truth(workspace: str) -> dict[str, str]:
@@ -181,6 +189,21 @@ def test_a_file_answers_what_was_asked_and_nothing_else(place: str, tmp_path: Pa
     kinds = dict(zip(answers["image_id"].to_pylist(), answers["kind"].to_pylist(), strict=True))
     truth = _truth(place)
     assert all((kind == "skip") == (truth[image] == "blue") for image, kind in kinds.items())
+
+
+def test_an_oracle_that_knows_none_of_those_asked_skips_them_and_one_of_others_is_refused(
+    place: str, tmp_path: Path
+) -> None:
+    rounds, truth, pool = open_rounds(here(place), NAME), _truth(place), _pool(place)
+    asked = read_query(rounds, 0)["image_id"].to_pylist()
+    strange = _write(tmp_path / "strange.csv", {"0" * 32: "red"})
+    with pytest.raises(InputError, match="expected labels of images of the pool"):
+        answer_by_script.fn(rounds, strange, pool)
+    images = pa.concat_tables(shards.iter_tables(pool.uri, ["image_id", "split"]))
+    others = images.filter(pc.equal(images["split"], "pool"))["image_id"].to_pylist()
+    other = next(image for image in others if image not in asked)
+    answer_by_script.fn(rounds, _write(tmp_path / "other.csv", {other: truth[other]}), pool)
+    assert unanswered(open_rounds(here(place), NAME)) == 0
 
 
 def test_answers_about_test_images_are_not_trained_on(place: str, tmp_path: Path) -> None:
