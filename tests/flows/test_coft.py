@@ -23,7 +23,7 @@ from tasks.specs import (
     RunSummary,
     RuntimeSpec,
 )
-from tests.flows.drawn import COLOURS, PER_CLASS
+from tests.flows.drawn import COLOURS, PER_CLASS, write_images
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,7 +38,7 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
         "pool": PoolSpec(images=str(images), labels="column", rows_per_shard=16),
         "backbone": BackboneSpec(name=f"local-dir:{clip}"),
         "label": LabelSpec(per_class=4, min_confident=0),
-        "phase1": Phase1Spec(epochs=3, min_steps=0, batch_size=8, num_visual_prompts=2),
+        "phase1": Phase1Spec(epochs=30, min_steps=0, batch_size=8, num_visual_prompts=2),
         "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
         "runtime": RuntimeSpec(workspace=str(workspace)),
         "register_as": "colours",
@@ -47,12 +47,23 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
     return CoftSpec.model_validate(values)
 
 
-@pytest.mark.usefixtures("prefect_session", "ray_session")
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_clip: Path,
+    prefect_session: str,
+    ray_session: str,
+) -> tuple[Path, Path, RunSummary]:
+    """Run once; return (images, workspace, summary)."""
+    folder = tmp_path_factory.mktemp("coft")
+    images, place = write_images(folder), folder / "workspace"
+    return images, place, coft(_spec(images, place, tiny_clip))
+
+
 def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
-    images: Path, workspace: Path, tiny_clip: Path
+    whole: tuple[Path, Path, RunSummary], tiny_clip: Path
 ) -> None:
-    spec = _spec(images, workspace, tiny_clip)
-    first = coft(spec)
+    images, workspace, first = whole
     assert first.num_images == 3 * PER_CLASS
     assert first.num_quarantined == 0
     assert first.accuracy is not None
@@ -62,7 +73,7 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
     _check_rows(workspace)
 
     before = _modified(workspace)
-    second = coft(spec)
+    second = coft(_spec(images, workspace, tiny_clip))
     assert _without_run(second) == _without_run(first)
     changed = {path for path, when in _modified(workspace).items() if before.get(path) != when}
     assert not [path for path in changed if path.suffix in {".parquet", ".safetensors"}]
@@ -75,33 +86,35 @@ def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip
     assert summary.verdict.startswith("Zero-shot")
 
 
-@pytest.mark.usefixtures("prefect_session")
-def test_a_killed_driver_goes_on_and_arrives_at_the_same(
-    images: Path, tmp_path: Path, tiny_clip: Path
+def test_a_command_that_is_killed_in_training_is_taken_up_and_arrives_at_the_same(
+    whole: tuple[Path, Path, RunSummary], tmp_path: Path, tiny_clip: Path
 ) -> None:
-    with _adapt(images, tmp_path / "whole", tiny_clip) as whole:
-        assert whole.wait(400) == 0
-    with _adapt(images, tmp_path / "killed", tiny_clip) as killed:
-        _wait_for(tmp_path / "killed", "peers/*/resume.safetensors", killed)
+    images, workspace, expected = whole
+    place = tmp_path / "killed"
+    with _adapt(images, place, tiny_clip) as killed:
+        _wait_for(place, "peers/*/resume.safetensors", killed)
         killed.kill()
-    with _adapt(images, tmp_path / "killed", tiny_clip) as again:
-        assert again.wait(400) == 0
-    one, two = (
-        RunSummary.model_validate_json((tmp_path / name / "summary.json").read_text())
-        for name in ("whole", "killed")
-    )
-    assert two.accuracy == one.accuracy
-    assert two.per_class == one.per_class
-    assert _ids(tmp_path / "killed") == _ids(tmp_path / "whole")
+    before = _modified(place)
+    found = coft(_spec(images, place, tiny_clip))
+    finished = {path: when for path, when in before.items() if path.suffix == ".parquet"}
+    assert len(finished) > 3
+    assert all(_modified(place)[path] == when for path, when in finished.items())
+    assert len(list((place / "peers").glob("*/history.json"))) == 4, "two of each phase"
+    assert found.accuracy == expected.accuracy
+    assert found.per_class == expected.per_class
+    assert _ids(place) == _ids(workspace)
+    assert _weights(place) == _weights(workspace)
 
 
 @contextmanager
 def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command as a person would; nothing of it outlives the block."""
+    """Run the command with the settings of `_spec`; nothing of it outlives the block."""
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
-    words += ["--backbone", f"local-dir:{clip}", "--summary", workspace / "summary.json"]
-    words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase2.epochs", "1"]
-    words += ["--rows-per-shard", "16"]
+    words += ["--backbone", f"local-dir:{clip}", "--rows-per-shard", "16"]
+    words += ["--label.per-class", "4", "--label.min-confident", "0"]
+    words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
+    words += ["--phase1.num-visual-prompts", "2", "--register", "colours"]
+    words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]
     code = "from flows.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])
     try:
@@ -123,6 +136,11 @@ def _ids(workspace: Path) -> list[str]:
     (folder,) = (workspace / "predictions").iterdir()
     tables = shards.iter_tables(str(folder), ["image_id"])
     return [image for table in tables for image in table["image_id"].to_pylist()]
+
+
+def _weights(workspace: Path) -> dict[str, bytes]:
+    files = (workspace / "models").glob("*/*.safetensors")
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
 
 
 def _check_rows(workspace: Path) -> None:
