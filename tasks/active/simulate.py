@@ -1,18 +1,20 @@
 """Rounds that a labelled data set answers itself: every strategy and seed, side by side on Ray."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from clipcore import checkpoint
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from clipcore.seeding import derive_seed
 from tasks import shards
 from tasks.active import findings
 from tasks.active.oracle import Oracle
 from tasks.active.start import StartRef, read_beginning, read_labelled
-from tasks.active.trial import Images, Method, run_trial
+from tasks.active.trial import Images, Method, Setting, run_trial, train_first
 from tasks.cluster import run_tasks
 from tasks.evaluate import labels_of, tally
 from tasks.progress import progress
@@ -27,6 +29,22 @@ PAGE = "findings.html"
 LABELS_ONLY = "labels only"
 PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PROBE_HOLDOUT = 0.1
+
+
+Work = tuple[Any, tuple[Any, ...]]  # a function, and what it is called with
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What a trial is told: what it is played on and how, where it begins, where its rows go."""
+
+    start: StartRef
+    pool: PoolRef
+    backbone: str
+    method: Method
+    rounds: int
+    first_uri: str
+    uri: str
 
 
 class SimulationRef(Ref):
@@ -95,19 +113,19 @@ def simulate_rounds(
     folder = shards.join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
-        jobs = [(_trial_uri(start, spec, method), name, method) for name, method in _methods(spec)]
-        items = [
-            (start, pool, backbone.name, method, spec.rounds, uri)
-            for uri, _, method in jobs
-            if not shards.exists(uri)
-        ]
         probe = shards.join(runtime.workspace, KIND, "trials", f"probe-{start.digest}.json")
-        with progress("Simulate", len(items) + 1, unit="trials") as advance:
-            work: list[tuple[Any, tuple[Any, ...]]] = [(_trial, item) for item in items]
-            if not shards.exists(probe):
-                work.insert(0, (_probe, (start, pool, active.run.seed, probe)))
-            for _ in run_tasks(_call, work, runtime=runtime):
-                advance(1)
+        jobs = _jobs(start, pool, backbone, spec)
+        firsts: dict[str, Work] = {probe: (_probe, (start, pool, active.run.seed, probe))}
+        firsts.update({job.first_uri: (_first, (job,)) for _, job in jobs})
+        trials: dict[str, Work] = {job.uri: (_trial, (job,)) for _, job in jobs}
+        missing = [
+            [work for uri, work in stage.items() if not shards.exists(uri)]
+            for stage in (firsts, trials)
+        ]
+        with progress("Simulate", sum(map(len, missing)), unit="trials") as advance:
+            for stage in missing:
+                for _ in run_tasks(_call, stage, runtime=runtime):
+                    advance(1)
         split = "test" if pool.num_test else "pool"
         before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
         levels = {
@@ -116,9 +134,9 @@ def simulate_rounds(
             "all labels, linear": shards.read_json(probe)["accuracy"],
         }
         found: dict[str, Any] = {"levels": levels, "lines": {}}
-        for uri, name, method in jobs:
+        for name, job in jobs:
             line = found["lines"].setdefault(name, {})
-            line[str(method.seed)] = shards.read_json(uri)
+            line[str(job.method.seed)] = shards.read_json(job.uri)
         shards.write_json(shards.join(folder, RESULTS), found)
         return Outcome(parts=())
 
@@ -144,12 +162,26 @@ def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
         log_file(run, shards.join(folder, name), folder="simulation")
 
 
-def _trial_uri(start: StartRef, spec: SimulationSpec, method: Method) -> str:
-    """Return where a trial's rows go: more seeds or strategies leave finished trials finished."""
-    made_from = (method.learner, method.query, method.seed, spec.rounds)
-    digest = shards.fingerprint("trial", start.digest, *made_from)
-    workspace = spec.active.run.runtime.workspace
-    return shards.join(workspace, KIND, "trials", f"{digest}.json")
+def _jobs(
+    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec
+) -> list[tuple[str, TrialJob]]:
+    """Return (line of the plot, trial), with files by what each is made from.
+
+    More seeds or strategies leave finished trials finished. Trials of one seed share round 0: it
+    has no answers, so its learner is the same in all.
+    """
+    folder = shards.join(spec.active.run.runtime.workspace, KIND, "trials")
+    found = []
+    for name, method in _methods(spec):
+        learner = method.learner.model_copy(update={"pseudo_labels": True})
+        first = shards.fingerprint("first", start.digest, learner, method.seed)
+        made_from = (method.learner, method.query, method.seed, spec.rounds)
+        trial = shards.fingerprint("trial", start.digest, *made_from)
+        first_uri = shards.join(folder, f"{first}.safetensors")
+        uri = shards.join(folder, f"{trial}.json")
+        job = TrialJob(start, pool, backbone.name, method, spec.rounds, first_uri, uri)
+        found.append((name, job))
+    return found
 
 
 def _methods(spec: SimulationSpec) -> list[tuple[str, Method]]:
@@ -175,13 +207,24 @@ def _call(function: Any, arguments: tuple[Any, ...]) -> None:
     function(*arguments)
 
 
-def _trial(
-    start: StartRef, pool: PoolRef, backbone: str, method: Method, rounds: int, uri: str
-) -> None:
-    images, oracle = read_labelled(start.features, pool)
-    loaded = load_backbone(backbone)
-    rows = run_trial(images, oracle, read_beginning(start), loaded, method, rounds=rounds)
-    shards.write_json(uri, rows)
+def _first(job: TrialJob) -> None:
+    setting, _ = _setting(job)
+    tensors = train_first(setting, job.method)
+    shards.write_bytes(job.first_uri, checkpoint.to_bytes(tensors, {}))
+
+
+def _trial(job: TrialJob) -> None:
+    setting, oracle = _setting(job)
+    with shards.local_copy(job.first_uri) as path:
+        first, _ = checkpoint.read(str(path))
+    shards.write_json(
+        job.uri, run_trial(setting, oracle, job.method, rounds=job.rounds, first=first)
+    )
+
+
+def _setting(job: TrialJob) -> tuple[Setting, Oracle]:
+    images, oracle = read_labelled(job.start.features, job.pool)
+    return Setting(images, read_beginning(job.start), load_backbone(job.backbone)), oracle
 
 
 def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> None:

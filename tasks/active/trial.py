@@ -1,6 +1,7 @@
 """One simulated course of questions: a strategy, a seed, and a data set that answers."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,15 @@ class Beginning:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a trial is played on: the images, who names them first, and the backbone."""
+
+    images: Images
+    beginning: Beginning
+    backbone: Backbone
+
+
+@dataclass(frozen=True)
 class Method:
     """What is compared: how a round learns, what it asks, and the seed of both."""
 
@@ -70,24 +80,29 @@ class Course:
 
 
 def run_trial(
-    images: Images,
+    setting: Setting,
     oracle: Oracle,
-    beginning: Beginning,
-    backbone: Backbone,
     method: Method,
     *,
     rounds: int,
+    first: Mapping[str, Tensor],
 ) -> list[Row]:
     """Return what every round measured, from no answers to `rounds` queries of them.
 
     A round trains a fresh learner on all answers and on the pseudo-labels that the round before
-    mined, scores the pool, and asks (active paper, 3.3). Round 0 has no answers.
+    mined, scores the pool, and asks (active paper, 3.3). Round 0 has no answers: what it learns is
+    the same whatever is asked afterwards, and comes from `train_first`.
     """
-    course = _begin(images, beginning, method.learner)
+    images = setting.images
+    course = _begin(setting, method.learner)
     rows: list[Row] = []
     for number in range(rounds + 1):
         started = time.perf_counter()
-        model = _train(images, backbone, course, method)
+        if number:
+            model = _train(setting, course, method)
+        else:
+            model = _untrained(setting, method)
+            model.restore(dict(first))
         pool, test = score(model, images.features), score(model, images.test_features)
         if course.last is not None:
             last = course.last
@@ -105,8 +120,14 @@ def run_trial(
     return rows
 
 
-def _begin(images: Images, beginning: Beginning, spec: LearnerSpec) -> Course:
+def train_first(setting: Setting, method: Method) -> dict[str, Tensor]:
+    """Return what the learner of round 0 learns, from pseudo-labels alone."""
+    return _train(setting, _begin(setting, method.learner), method).tensors()
+
+
+def _begin(setting: Setting, spec: LearnerSpec) -> Course:
     """Return a course without answers: the start's surest images of each class are believed."""
+    images, beginning = setting.images, setting.beginning
     logits = beginning.logit_scale * images.features @ beginning.embeddings.T
     confidence, labels = logits.softmax(dim=1).max(dim=1)
     free = torch.ones(len(labels), dtype=torch.bool)
@@ -114,11 +135,11 @@ def _begin(images: Images, beginning: Beginning, spec: LearnerSpec) -> Course:
     return Course([], torch.zeros(0, dtype=torch.long), positions, labels[positions])
 
 
-def _train(images: Images, backbone: Backbone, course: Course, method: Method) -> Learner:
+def _train(setting: Setting, course: Course, method: Method) -> Learner:
     """Return a fresh learner that was trained on what is known."""
+    images = setting.images
     spec = method.learner
-    dim = images.features.shape[1]
-    model = new_learner(backbone, images.classes, spec, dim=dim, seed=method.seed)
+    model = _untrained(setting, method)
     use = spec.pseudo_labels or not course.asked
     believed = course.believed if use else course.believed[:0]
     known = Known(
@@ -129,6 +150,12 @@ def _train(images: Images, backbone: Backbone, course: Course, method: Method) -
     )
     train(model, known, spec, seed=method.seed)
     return model
+
+
+def _untrained(setting: Setting, method: Method) -> Learner:
+    images, spec = setting.images, method.learner
+    dim = images.features.shape[1]
+    return new_learner(setting.backbone, images.classes, spec, dim=dim, seed=method.seed)
 
 
 def _ask(

@@ -10,7 +10,7 @@ from clipcore.backbone import Backbone
 from tasks.active import findings
 from tasks.active.learn import BLOCK, new_learner, score
 from tasks.active.oracle import Oracle
-from tasks.active.trial import Beginning, Images, Method, Row, run_trial
+from tasks.active.trial import Beginning, Images, Method, Row, Setting, run_trial, train_first
 from tasks.specs import LearnerSpec, QuerySpec
 from tasks.towers import load_backbone
 
@@ -42,7 +42,9 @@ def course(backbone: Backbone, strategy: str = "paper", seed: int = 0) -> tuple[
     oracle = Oracle(labels)
     method = Method(LEARNER, QuerySpec(strategy=strategy, per_round=6, max_similarity=1.0), seed)
     images = Images(features, test, truth, CLASSES)
-    return run_trial(images, oracle, beginning, backbone, method, rounds=2), oracle
+    setting = Setting(images, beginning, backbone)
+    rows = run_trial(setting, oracle, method, rounds=2, first=train_first(setting, method))
+    return rows, oracle
 
 
 def without_times(rows: list[Row]) -> list[Row]:
