@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,21 +62,51 @@ class TextTower(nn.Module):
         return self.encode_embedded(self.token_embedding(tokens[:, :length]), ends)
 
     def encode_embedded(
-        self, embedded_tokens: Float[Tensor, "texts tokens width"], ends: Int[Tensor, " texts"]
+        self,
+        embedded_tokens: Float[Tensor, "texts tokens width"],
+        ends: Int[Tensor, " texts"],
+        *,
+        deep_context: Float[Tensor, "blocks context width"] | None = None,
     ) -> Float[Tensor, "texts dim"]:
-        """Return text features, not normalised, of token embeddings; `ends`: end-of-text position.
+        """Return text features, not normalised, of token embeddings; positions are added here.
 
-        Positions are added here.
+        Args:
+            embedded_tokens: As the first block reads them.
+            ends: Position of the end-of-text token.
+            deep_context: What the blocks after the first, in order, read at position 1 and on in
+                the place of what the block before made of the context.
         """
         length = embedded_tokens.shape[1]
         x: Tensor = embedded_tokens + self.positional_embedding[:length]
-        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
+        with _deep(self.transformer.resblocks[1:], deep_context):
+            x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
         x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])
         if isinstance(self.text_projection, nn.Linear):
             x = self.text_projection(x)
         elif self.text_projection is not None:
             x = x @ self.text_projection
         return x
+
+
+@contextmanager
+def _deep(blocks: Iterable[nn.Module], context: Tensor | None) -> Iterator[None]:
+    """Let blocks read the context that is theirs, for the time of the `with` block."""
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda _, inputs, own=own: (_replaced(inputs[0], own), *inputs[1:])
+        )
+        for block, own in zip(blocks, context if context is not None else (), strict=False)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _replaced(x: Tensor, context: Tensor) -> Tensor:
+    own = context.to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
 
 
 class VisualTower(nn.Module):

@@ -1,6 +1,6 @@
 """Learned prompts: a positive and a negative sentence per class, sharing their contexts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -61,44 +61,58 @@ class DualPrompts(nn.Module):
 
     def forward(self) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes dim"]]:
         """Return the normalised (positive, negative) embedding of every class."""
-        num_classes = len(self.names)
-        classes_per_chunk = max(1, self.prompts_per_chunk // 2)
-        if classes_per_chunk >= num_classes or not torch.is_grad_enabled():
-            both = [
-                self._encode(start, self.prompts_per_chunk // 2 or 1)
-                for start in range(0, num_classes, classes_per_chunk)
-            ]
-        else:
-            both = [
-                checkpoint(
-                    self._encode,
-                    start,
-                    classes_per_chunk,
-                    use_reentrant=False,
-                    context_fn=_same_attention,
-                )
-                for start in range(0, num_classes, classes_per_chunk)
-            ]
-        positive, negative = torch.cat(both, dim=1)
+        positive, negative = torch.cat(self._in_chunks(self._encode), dim=1)
         return positive, negative
+
+    def encode_with(
+        self,
+        context: Float[Tensor, "tokens width"],
+        *,
+        deep_context: Float[Tensor, "blocks tokens width"] | None = None,
+    ) -> Float[Tensor, "classes dim"]:
+        """Return the normalised embedding of every class behind another context.
+
+        `deep_context` is what the blocks after the first read in its place; see
+        `TextTower.encode_embedded`.
+        """
+        shorter = len(self.positive_context) - len(context)
+
+        def encode(start: int, count: int) -> Tensor:
+            rows = slice(start, start + count)
+            sentences = self._sentences(context, self.names[rows])
+            features = self._text[0].encode_embedded(
+                sentences, self.ends[rows] - shorter, deep_context=deep_context
+            )
+            return F.normalize(features.float(), dim=1)
+
+        return torch.cat(self._in_chunks(encode))
+
+    def _in_chunks(self, encode: Callable[[int, int], Tensor]) -> list[Tensor]:
+        """Return what `encode(start, count)` gives for chunks of classes that fit the memory."""
+        num_classes = len(self.names)
+        size = max(1, self.prompts_per_chunk // 2)
+        starts = range(0, num_classes, size)
+        if size >= num_classes or not torch.is_grad_enabled():
+            return [encode(start, size) for start in starts]
+        return [
+            checkpoint(encode, start, size, use_reentrant=False, context_fn=_same_attention)
+            for start in starts
+        ]
 
     def _encode(self, start: int, count: int) -> Float[Tensor, "2 chunk dim"]:
         """Encode both signs of the classes [start, start + count) in one pass."""
         names = self.names[start : start + count]
         ends = self.ends[start : start + count]
         sentences = [
-            torch.cat(
-                [
-                    self.start.expand(len(names), -1, -1),
-                    context.expand(len(names), -1, -1),
-                    names,
-                ],
-                dim=1,
-            )
+            self._sentences(context, names)
             for context in (self.positive_context, self.negative_context)
         ]
         features = self._text[0].encode_embedded(torch.cat(sentences), torch.cat([ends, ends]))
         return F.normalize(features.float(), dim=1).reshape(2, len(names), -1)
+
+    def _sentences(self, context: Tensor, names: Tensor) -> Float[Tensor, "chunk tokens width"]:
+        parts = (self.start.expand(len(names), -1, -1), context.expand(len(names), -1, -1), names)
+        return torch.cat(parts, dim=1)
 
     def _fit_budget(self, memory_mb: int) -> int:
         """Return how many prompts may keep their activations at once; all, if they fit."""

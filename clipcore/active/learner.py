@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from clipcore import checkpoint, precision
+from clipcore.active.text_sides import TextSide
 from clipcore.adapters import Adapter
 from clipcore.augment import random_view, view_size
 from clipcore.backbone import VisualTower
@@ -22,7 +23,6 @@ from clipcore.losses import (
     positive_loss,
     scaled_similarity,
 )
-from clipcore.prompts import DualPrompts
 
 REDUCTION = 4
 
@@ -30,6 +30,8 @@ REDUCTION = 4
 @runtime_checkable
 class ImageSide(Protocol):
     """Turns what a training set holds into image features, and may learn."""
+
+    block: int  # images that are scored at once
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield what learns."""
@@ -52,6 +54,8 @@ class CachedFeatures(nn.Module):
 
     Reference: CLIP-Adapter, https://arxiv.org/abs/2110.04544, Eq. 5.
     """
+
+    block = 1024
 
     def __init__(self, dim: int, *, generator: Generator, learns: bool = True) -> None:
         super().__init__()
@@ -78,6 +82,8 @@ class CachedFeatures(nn.Module):
 class TowerWithAdapter:
     """Pixels through a frozen tower with an adapter that learns: visual prompts, LoRA, norms."""
 
+    block = 64
+
     def __init__(self, tower: VisualTower, adapter: Adapter, *, flip: bool) -> None:
         self.tower = tower
         self.parameters = adapter.parameters
@@ -97,9 +103,9 @@ class TowerWithAdapter:
 
 
 class Learner:
-    """One model of a round: dual prompts on the text side, and an image side."""
+    """One model of a round: prompts on the text side, and an image side."""
 
-    def __init__(self, prompts: DualPrompts, images: ImageSide, *, logit_scale: float) -> None:
+    def __init__(self, prompts: TextSide, images: ImageSide, *, logit_scale: float) -> None:
         self.prompts = prompts
         self.images = images
         self.logit_scale = logit_scale
@@ -173,7 +179,7 @@ def train_learner(  # noqa: PLR0913  # each is one choice of the paper
         gradient_mode: What $L_2$ may teach; see `losses.dual_logits`.
     """
     num_classes, scale = len(learner.prompts.names), learner.logit_scale
-    device = learner.prompts.positive_context.device
+    device = learner.prompts.names.device
 
     def loss_terms(x: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
         labels = labels.to(device)

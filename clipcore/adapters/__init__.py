@@ -60,12 +60,15 @@ def attach(
     *,
     generator: Generator,
     num_visual_prompts: int = 20,
+    depth: int | None = None,
     lora_rank: int = 8,
 ) -> Adapter:
-    """Attach the adapter that `resolve` names."""
+    """Attach the adapter that `resolve` names; `depth`: blocks with visual prompts, or all."""
     resolved = resolve(tower.kind, name)
     if resolved == "bottleneck":
         return Bottleneck.attach(tower, generator=generator)
     if resolved == "lora":
         return Lora.attach(tower, generator=generator, rank=lora_rank)
-    return VisualPrompts.attach(tower, generator=generator, num_prompts=num_visual_prompts)
+    return VisualPrompts.attach(
+        tower, generator=generator, num_prompts=num_visual_prompts, depth=depth
+    )

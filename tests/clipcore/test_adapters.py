@@ -200,6 +200,20 @@ def test_class_token_stays_first_and_prompts_last(vit: Backbone) -> None:
     assert left[0].shape == (2, 5, 32)
 
 
+def test_after_the_last_block_with_prompts_their_outputs_go_on(vit: Backbone) -> None:
+    network: Any = vit.visual.network
+    prompts = VisualPrompts.attach(vit.visual, generator=draws(), num_prompts=3, depth=1)
+    one, two = network.transformer.resblocks
+    left, entering = [], []
+    one.register_forward_hook(lambda _, __, output: left.append(output))
+    two.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+    with torch.no_grad():
+        vit.visual(random_pixels(2, 32))
+    assert prompts.tokens.shape[0] == 1
+    assert torch.equal(entering[0], left[0])
+    assert entering[0].shape[1] == 5 + 3
+
+
 def test_visual_prompts_start_uniform_within_the_bound_of_vpts_code(vit: Backbone) -> None:
     """Appendix A of VPT: a bound of sqrt(6 / (3 * patch area + width))."""
     prompts = VisualPrompts.attach(vit.visual, generator=draws(), num_prompts=400)
