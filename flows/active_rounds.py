@@ -8,7 +8,9 @@ from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from flows.active_start import find_start
 from tasks.active.ask import ask
 from tasks.active.close import Made, close_round, round_model
+from tasks.active.learn import check_learner
 from tasks.active.reply import answer_by_script, take_answers
+from tasks.active.score import score_pool
 from tasks.active.session import (
     Rounds,
     RoundState,
@@ -18,11 +20,12 @@ from tasks.active.session import (
     pin,
     unanswered,
 )
-from tasks.active.train import score_pool, train_round
-from tasks.embed import find_backbone
+from tasks.active.start import StartRef
+from tasks.active.train import LearnerRef, train_round
+from tasks.embed import embed_pool, find_backbone
 from tasks.pool import open_pool
 from tasks.publish import tracked
-from tasks.specs import PoolRef, RuntimeSpec
+from tasks.specs import BackboneRef, EmbeddingsRef, PoolRef, RuntimeSpec
 
 Wait = Literal["return", "pause", "suspend"]
 WEEK = 7 * 24 * 3600
@@ -43,14 +46,16 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     answers = fix_answers(rounds)
     backbone = find_backbone(spec.run.backbone)
     pool = open_pool(spec.run.pool, spec.run.runtime)
+    check_learner(spec.learner, backbone.kind)
     pin(rounds, pool, backbone)
     title = f"{name}-round-{rounds.number}"
     with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
         start = find_start(spec, pool, backbone, run)
-        learner = train_round(rounds, answers, start, pool, backbone)
-        scores = score_pool(rounds, learner, start, pool)
+        learner = train_round(rounds, answers, start, pool, backbone, run)
+        seen = _seen(rounds, learner, start, pool, backbone)
+        scores = score_pool(rounds, learner, seen, pool)
         model = round_model(rounds, learner, start, pool, backbone)
-        size = ask(rounds, answers, learner, scores, start, pool)
+        size = ask(rounds, answers, learner, seen, scores, start, pool)
         made = Made(answers, learner, scores, model, query_size=size)
         return close_round(rounds, made, pool, start, run)
 
@@ -80,9 +85,8 @@ def active_rounds(
                 return rounds.states[-1]
             else:
                 hold = pause_flow_run if wait == "pause" else suspend_flow_run
-                hold(
-                    timeout=WEEK, key=f"round-{rounds.number}"
-                )  # resumed: go on with what is there
+                # Resumed by a person, it goes on with the answers that are there.
+                hold(timeout=WEEK, key=f"round-{rounds.number}")
         state = active_round(runtime, name)
         if not state.query_size:
             return state
@@ -93,6 +97,17 @@ def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> list[str]:
     """Take a file of answers, and return what it changed, in lines for a person."""
     rounds = open_rounds(runtime, name)
     return take_answers(rounds, file, _pool(rounds)).lines()
+
+
+def _seen(
+    rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+) -> EmbeddingsRef:
+    """Return the features that the round's learner reads: those of the start, or of its tower."""
+    spec = rounds.spec.active
+    if spec.learner.on_features:
+        return start.features
+    learned = [learner] if start.peer is None else [start.peer, learner]
+    return embed_pool(pool, backbone, spec.run, learned=learned, name=f"round {rounds.number}")
 
 
 def _pool(rounds: Rounds) -> PoolRef:

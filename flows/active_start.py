@@ -20,5 +20,5 @@ def find_start(spec: ActiveSpec, pool: PoolRef, backbone: BackboneRef, run: Run)
         return StartRef(features=images, zero_shot=zero_shot)
     confident = most_confident(zero_shot, images, pool, spec.run)
     peer = adapt_peers(confident, pool, backbone, spec.run, run)[0]
-    features = embed_pool(pool, backbone, spec.run, peer=peer)
+    features = embed_pool(pool, backbone, spec.run, learned=[peer], name=f"peer {peer.peer}")
     return StartRef(features=features, zero_shot=zero_shot, peer=peer)

@@ -12,22 +12,20 @@ from rich.console import Console
 
 from flows.active import active
 from flows.options import (
+    About,
     Backbone,
-    Classes,
-    Flip,
     Images,
-    Labels,
     Summary,
-    Test,
+    Where,
     Workspace,
-    command_line,
     given,
-    runtime_spec,
+    tell,
     workspace_of,
+    write_summary,
 )
 from flows.questions import questions
 from infra import offline
-from tasks.specs import InputError, LabelSpec, Phase1Spec, Phase2Spec
+from tasks.specs import InputError, Phase2Spec
 
 if TYPE_CHECKING:
     from tasks.specs import RunSummary
@@ -48,76 +46,33 @@ app.command(questions, name="*")
 
 
 @app.command
-def adapt(  # noqa: PLR0913  # a person's choices
+def adapt(
+    about: About,
     *,
-    images: Images,
-    classes: Classes = None,
-    test: Test = None,
-    labels: Labels = None,
     method: Literal["coft", "zero-shot"] = "coft",
-    backbone: Backbone = "embedded",
-    workspace: Workspace = None,
+    phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
     register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
     summary: Summary = None,
-    seed: int = 0,
-    flip: Flip = True,
-    ray_address: str | None = None,
-    num_actors: int | None = None,
-    num_gpus: float | None = None,
-    rows_per_shard: int | None = None,
-    max_quarantined: Annotated[
-        float | None, Parameter(help="Stop when more than this share of the images is bad.")
-    ] = None,
-    label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec(),
-    phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec(),
-    phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
+    where: Where = Where(),
 ) -> None:
     """Adapt CLIP to a folder or bucket of images, without labels: the main job.
 
     The same command goes on where a killed one stopped, and computes nothing twice.
     """
-    from tasks import specs  # noqa: PLC0415  # imports that `--help` need not wait for
-    from tasks.labels import check_input  # noqa: PLC0415
+    name = register or Path(about.images.rstrip("/")).stem or "coft"
+    spec = about.spec(where, method=method, phase2=phase2, register_as=name)
+    from flows.coft import coft  # noqa: PLC0415  # seconds that a typo need not wait for
 
-    pool = specs.PoolSpec(
-        images=images,
-        classes=classes,
-        test=test,
-        labels=labels,
-        **given(rows_per_shard=rows_per_shard, max_quarantined=max_quarantined),
-    )
-    check_input(pool)  # before seconds of imports and servers: a typo is told at once
-    from tasks.towers import check_backbone  # noqa: PLC0415
-
-    check_backbone(backbone)
-    from flows.coft import coft  # noqa: PLC0415
-
-    spec = specs.CoftSpec(
-        pool=pool,
-        method=method,
-        backbone=specs.BackboneSpec(name=backbone),
-        label=label,
-        phase1=phase1,
-        phase2=phase2,
-        seed=seed,
-        flip=flip,
-        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
-        register_as=register or Path(images.rstrip("/")).stem or "coft",
-        command=command_line(),
-    )
     _conclude(coft(spec), summary)
 
 
 @app.command
-def embed(  # noqa: PLR0913  # a person's choices
+def embed(
     *,
     images: Images,
     backbone: Backbone = "embedded",
-    workspace: Workspace = None,
-    ray_address: str | None = None,
-    num_actors: int | None = None,
-    num_gpus: float | None = None,
     rows_per_shard: int | None = None,
+    where: Where = Where(),
 ) -> None:
     """Write the features of every image to Parquet, and nothing else."""
     from tasks.towers import check_backbone  # noqa: PLC0415
@@ -129,22 +84,19 @@ def embed(  # noqa: PLR0913  # a person's choices
     spec = specs.CoftSpec(
         pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
         backbone=specs.BackboneSpec(name=backbone),
-        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
+        runtime=where.runtime,
     )
     found = embed_flow(spec)
-    _print(f"{found.rows:,} embeddings of {found.dim} dimensions in {found.uri}")
+    tell(f"{found.rows:,} embeddings of {found.dim} dimensions in {found.uri}")
 
 
 @app.command
-def predict(  # noqa: PLR0913  # a person's choices
+def predict(
     *,
     model: Annotated[str, Parameter(help="models:/NAME@champion, models:/NAME/3, or a folder.")],
     images: Images,
-    workspace: Workspace = None,
-    ray_address: str | None = None,
-    num_actors: int | None = None,
-    num_gpus: float | None = None,
     rows_per_shard: int | None = None,
+    where: Where = Where(),
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     from flows.predict import predict as predict_flow  # noqa: PLC0415
@@ -152,11 +104,11 @@ def predict(  # noqa: PLR0913  # a person's choices
 
     spec = specs.CoftSpec(
         pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
-        runtime=runtime_spec(workspace, ray_address, num_actors, num_gpus),
+        runtime=where.runtime,
     )
     found = predict_flow(spec, model)
     bad = f", {found.num_quarantined:,} could not be read" if found.num_quarantined else ""
-    _print(f"{found.rows:,} predictions in {found.uri}{bad}")
+    tell(f"{found.rows:,} predictions in {found.uri}{bad}")
 
 
 @app.command
@@ -181,12 +133,12 @@ def list_models(name: str | None = None, *, workspace: Workspace = None) -> None
 
     found = registered(_tracking(workspace), name)
     if not found:
-        _print("No model is registered. `coft adapt --images ...` registers one.")
+        tell("No model is registered. `coft adapt --images ...` registers one.")
     for model in found:
         aliases = f" @{', @'.join(model.aliases)}" if model.aliases else ""
         health = "healthy" if model.healthy else "not healthy"
         evidence = ", ".join(f"{key} {value}" for key, value in model.evidence.items())
-        _print(f"{model.uri}{aliases}  {health}  {evidence}")
+        tell(f"{model.uri}{aliases}  {health}  {evidence}")
 
 
 @models.command
@@ -200,7 +152,7 @@ def promote(
     """Make the candidate, or a given version, the champion; the old champion becomes previous."""
     from tasks.tracking import promote as to_champion  # noqa: PLC0415
 
-    _print(f"champion is {to_champion(_tracking(workspace), name, version, force=force).uri}")
+    tell(f"champion is {to_champion(_tracking(workspace), name, version, force=force).uri}")
 
 
 @models.command
@@ -208,7 +160,7 @@ def rollback(name: str, *, workspace: Workspace = None) -> None:
     """Make the previous champion the champion again."""
     from tasks.tracking import rollback as back  # noqa: PLC0415
 
-    _print(f"champion is {back(_tracking(workspace), name).uri}")
+    tell(f"champion is {back(_tracking(workspace), name).uri}")
 
 
 def main() -> None:
@@ -270,16 +222,10 @@ def _tracking(workspace: str | None) -> "Tracking":
 
 def _conclude(found: "RunSummary", summary: Path | None) -> None:
     """Print what came of a run, and write it where it was asked for."""
-    if summary is not None:
-        summary.parent.mkdir(parents=True, exist_ok=True)
-        summary.write_text(found.model_dump_json(indent=1))
+    write_summary(summary, found.model_dump_json(indent=1))
     before, after = found.zero_shot_accuracy, found.accuracy
     if before is not None and after is not None:
-        _print(f"zero-shot  {before:.3f}\nadapted    {after:.3f}   ({after - before:+.3f})")
+        tell(f"zero-shot  {before:.3f}\nadapted    {after:.3f}   ({after - before:+.3f})")
     else:
-        _print("No labels were given, so accuracy is unknown; the report says what can be said.")
-    _print(f"verdict    {found.verdict}\nmodel      {found.model_uri}\nreport     {found.report}")
-
-
-def _print(text: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+        tell("No labels were given, so accuracy is unknown; the report says what can be said.")
+    tell(f"verdict    {found.verdict}\nmodel      {found.model_uri}\nreport     {found.report}")

@@ -36,7 +36,10 @@ def coft(spec: CoftSpec) -> RunSummary:
             peers = adapt_peers(confident, pool, backbone, spec, run)
 
             # Collaboration: each peer labels the pool; the other keeps what it holds to be right.
-            features = tuple(embed_pool(pool, backbone, spec, peer=peer) for peer in peers)
+            features = tuple(
+                embed_pool(pool, backbone, spec, learned=[peer], name=f"peer {peer.peer}")
+                for peer in peers
+            )
             clean = cross_filter(peers, features, pool, spec)
 
             # Phase II: each clean set trains one whole visual tower and its linear head.

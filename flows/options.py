@@ -2,13 +2,22 @@
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from infra.settings import Settings
-from tasks.specs import RuntimeSpec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    LabelSpec,
+    Phase1Spec,
+    PoolSpec,
+    RuntimeSpec,
+)
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
@@ -34,20 +43,88 @@ def workspace_of(workspace: str | None) -> str:
     return workspace or Settings().workspace
 
 
-def runtime_spec(
-    workspace: str | None,
-    ray_address: str | None = None,
-    num_actors: int | None = None,
-    num_gpus: float | None = None,
-) -> RuntimeSpec:
-    """Return where to run: what the person said, or the environment, or this machine."""
-    here = Settings()
-    return RuntimeSpec(
-        workspace=workspace or here.workspace,
-        ray_address=ray_address or here.ray_address,
-        num_actors=num_actors or here.num_actors,
-        num_gpus=here.num_gpus if num_gpus is None else num_gpus,
-    )
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where results are kept, and how wide a command runs."""
+
+    workspace: Workspace = None
+    ray_address: Annotated[str | None, Parameter(help="Ray cluster to join.")] = None
+    num_actors: Annotated[int | None, Parameter(help="Workers that hold a model.")] = None
+    num_gpus: Annotated[float | None, Parameter(help="GPUs of each worker.")] = None
+
+    @property
+    def runtime(self) -> RuntimeSpec:
+        """Return where to run: what the person said, or the environment, or this machine."""
+        here = Settings()
+        return RuntimeSpec(
+            workspace=self.workspace or here.workspace,
+            ray_address=self.ray_address or here.ray_address,
+            num_actors=self.num_actors or here.num_actors,
+            num_gpus=here.num_gpus if self.num_gpus is None else self.num_gpus,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a run is about: images, classes, backbone, and how CoFT begins with them."""
+
+    images: Images
+    classes: Classes = None
+    test: Test = None
+    labels: Labels = None
+    backbone: Backbone = "embedded"
+    seed: int = 0
+    flip: Flip = True
+    rows_per_shard: Annotated[int | None, Parameter(help="Images of one Parquet file.")] = None
+    max_quarantined: Annotated[
+        float | None, Parameter(help="Stop when more than this share of the images is bad.")
+    ] = None
+    label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec()
+    phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec()
+
+    def spec(self, where: Where, **more: Any) -> CoftSpec:
+        """Return the run, having checked what can be known without seconds of imports.
+
+        Raises:
+            InputError: the images, the classes or the backbone are not there, or not usable.
+        """
+        from tasks.labels import check_input  # noqa: PLC0415  # a typo is told at once
+        from tasks.towers import check_backbone  # noqa: PLC0415
+
+        pool = PoolSpec(
+            images=self.images,
+            classes=self.classes,
+            test=self.test,
+            labels=self.labels,
+            **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
+        )
+        check_input(pool)
+        check_backbone(self.backbone)
+        return CoftSpec(
+            pool=pool,
+            backbone=BackboneSpec(name=self.backbone),
+            seed=self.seed,
+            flip=self.flip,
+            label=self.label,
+            phase1=self.phase1,
+            runtime=where.runtime,
+            command=command_line(),
+            **more,
+        )
+
+
+def tell(text: str) -> None:
+    """Print a line for the person, as it is."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def write_summary(summary: Path | None, text: str) -> None:
+    """Write what came of a run where the person wants it."""
+    if summary is not None:
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        summary.write_text(text)
 
 
 def command_line() -> str:

@@ -11,7 +11,7 @@ from tasks import shards
 from tasks.specs import BackboneRef, CoftSpec, LabelsRef, PeerRef, PoolRef
 from tasks.spool import Spool
 from tasks.stage import step
-from tasks.towers import new_peer
+from tasks.towers import new_peer, peer_adapter
 from tasks.tracking import Run
 from tasks.training import PEERS, Checkpoints, train_peers, training_rows, write_peer
 
@@ -105,7 +105,8 @@ class PeerActor:
             "negative": negative,
             "logit_scale": torch.tensor(self.peer.backbone.logit_scale),
         }
-        header = {"phase": 1, "spec": self.spec.model_dump(), "digest": self.job.digest}
+        attach = peer_adapter(self.spec, self.peer.backbone.visual.kind)
+        header = {"phase": 1, "attach": attach, "digest": self.job.digest}
         data = checkpoint.to_bytes(tensors, header)
         write_peer(self.job.folder, self.job.digest, data, self.history)
         self.checkpoints.remove()

@@ -78,12 +78,19 @@ def shares(runtime: RuntimeSpec, *, most: int | None = None, split: int = 1) -> 
     return Share(max(1, number), max(1.0, cpus // number), each)
 
 
+def gpus_of_cluster(runtime: RuntimeSpec) -> float:
+    """Return how many GPUs the cluster has."""
+    ensure_ray(runtime)
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
 def run_tasks(
     function: Callable[..., Any],
     items: Sequence[tuple[Any, ...]],
     *,
     runtime: RuntimeSpec,
     num_cpus: float = 1,
+    num_gpus: float = 0,
 ) -> Iterator[tuple[int, Any]]:
     """Run a function once per item, anywhere in the cluster; yield (position, result) as they end.
 
@@ -91,7 +98,7 @@ def run_tasks(
     so the function must be idempotent. Its own exceptions reach the caller as they are.
     """
     ensure_ray(runtime)
-    remote: Any = ray.remote(num_cpus=num_cpus, max_retries=RETRIES)(function)
+    remote: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=RETRIES)(function)
     width = max(2, int(2 * ray.cluster_resources().get("CPU", 1) / num_cpus))
     waiting = deque(enumerate(items))
     running: dict[Any, int] = {}

@@ -28,7 +28,7 @@ from tasks.specs import (
     RuntimeSpec,
 )
 from tasks.stage import Outcome, once, step
-from tasks.towers import WEIGHTS, attached_adapters, load_backbone
+from tasks.towers import WEIGHTS, load_backbone, peer_adapter, served_adapters
 
 KIND = "models"
 
@@ -56,7 +56,11 @@ def combine(
             "alpha": best.alpha,
             "candidates": [vars(candidate) for candidate in candidates],
         }
-        attached = attached_adapters(spec.phase1, backbone.kind, start=phase2.start)
+        attached = (
+            served_adapters(peer_adapter(spec.phase1, backbone.kind))
+            if phase2.start == "phase1"
+            else ()
+        )
         save_model(folder, members, pool, load_backbone(backbone.name), facts, attached)
         return facts
 

@@ -1,5 +1,6 @@
 """Embed the pool: one Prefect task for the stage, Ray actors that hold the tower for its shards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,9 @@ from tasks.specs import (
     CoftSpec,
     EmbeddingsRef,
     InputError,
-    PeerRef,
     PoolRef,
     PoolSpec,
+    Ref,
 )
 from tasks.stage import once, step
 from tasks.sweep import QUARANTINE, sweep
@@ -35,7 +36,7 @@ class EmbedJob:
     """What every actor of one embedding stage is told."""
 
     backbone: BackboneRef
-    weights: str | None
+    weights: tuple[str, ...]
     folder: str
     digest: str
     batch_size: int
@@ -110,22 +111,39 @@ def find_backbone(spec: BackboneSpec) -> BackboneRef:
 
 @step("embed pool")
 def embed_pool(
-    pool: PoolRef, backbone: BackboneRef, spec: CoftSpec, *, peer: PeerRef | None = None
+    pool: PoolRef,
+    backbone: BackboneRef,
+    spec: CoftSpec,
+    *,
+    learned: Sequence[Ref] = (),
+    name: str | None = None,
 ) -> EmbeddingsRef:
-    """Write the image features of every shard of the pool, by the backbone or by a trained peer.
+    """Write the image features of every shard of the pool.
 
     A shard that exists is finished; a retry or a second run computes only what is missing.
+
+    Args:
+        pool: The images.
+        backbone: Whose visual tower it is.
+        spec: Limits of the images, and where to run.
+        learned: Folders of weights that go on the tower, one after the other.
+        name: What to call that tower.
 
     Raises:
         InputError: no image of the pool could be decoded.
     """
     limits, runtime = spec.pool, spec.runtime
-    who = f"peer {peer.peer}" if peer else backbone.name
+    who = name or backbone.name
     digest = shards.fingerprint(
-        KIND, pool.digest, backbone, peer and peer.digest, limits.max_pixels, limits.max_bytes
+        KIND,
+        pool.digest,
+        backbone,
+        [ref.digest for ref in learned],
+        limits.max_pixels,
+        limits.max_bytes,
     )
     folder = shards.join(runtime.workspace, KIND, digest)
-    weights = peer.uri if peer else None
+    weights = tuple(ref.uri for ref in learned)
     job = EmbedJob(backbone, weights, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(
         folder,

@@ -130,8 +130,25 @@ class CoftSpec(Spec):
 
 
 class LearnerSpec(Spec):
-    """What a round of questions trains, from nothing each time (active paper, 3.2 and 4.1)."""
+    """What a round of questions trains, from nothing each time (active paper, 3.2 and 4.1).
 
+    `dual` is the paper's own: dual prompts and an image side that learn from answers and from
+    pseudo-labels. The others are the plain learners of its tables, which learn from answers alone;
+    beside them negative prompts are trained that they do not notice, so that every strategy works.
+    """
+
+    kind: Literal["dual", "coop", "vpt", "maple"] = Field("dual", description="Who learns.")
+    images: Literal["cached", "tower"] = Field(
+        "cached",
+        description="What dual learns from: features seen once (seconds a round), or pixels.",
+    )
+    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = Field(
+        "auto", description="What the tower learns, for dual with images=tower."
+    )
+    num_visual_prompts: int = Field(20, gt=0, description="Tokens of a block, for vpt.")
+    lora_rank: int = Field(8, gt=0, description="Rank of the update of q and v, for lora.")
+    coupled_tokens: int = Field(2, gt=0, description="Tokens of a block, for maple.")
+    coupled_depth: int = Field(9, gt=0, description="Blocks with tokens, for maple.")
     num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
     epochs: int = Field(10, gt=0, description="Passes over the longer of both kinds of labels.")
     min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
@@ -146,7 +163,19 @@ class LearnerSpec(Spec):
     )
     per_class: int = Field(16, gt=0, description="k, the surest pseudo-labels of each class.")
     min_pseudo: int = Field(1600, ge=0, description="Raise k until a round trains on these.")
-    pseudo_labels: bool = Field(default=True, description="Train on pseudo-labels too.")
+    pseudo_labels: bool | None = Field(
+        default=None, description="Train on pseudo-labels too; by default dual does."
+    )
+
+    @property
+    def believes(self) -> bool:
+        """Say whether a round with answers trains on pseudo-labels too."""
+        return self.kind == "dual" if self.pseudo_labels is None else self.pseudo_labels
+
+    @property
+    def on_features(self) -> bool:
+        """Say whether the tower stays as it is, so that each image is seen once for all rounds."""
+        return self.kind == "coop" or (self.kind == "dual" and self.images == "cached")
 
 
 class QuerySpec(Spec):
@@ -175,6 +204,9 @@ class RoundsSpec(Spec):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     budget: int = Field(gt=0, description="Images that may be asked about in all.")
+    smallest_gain: float = Field(
+        0.01, ge=0, description="Share of the predictions that a further round must still change."
+    )
     active: ActiveSpec
     max_candidates: int = Field(
         50_000, gt=0, description="Images that a strategy looks at; of more it sees a sample."
@@ -188,6 +220,9 @@ class SimulationSpec(Spec):
     strategies: tuple[str, ...] = ("paper", "random", "entropy", "badge", "pcb")
     num_seeds: int = Field(3, gt=0)
     rounds: int = Field(5, gt=0, description="Queries of a trial.")
+    per_round: int | None = Field(
+        None, gt=0, description="Images of a query; by default a hundredth of the pool."
+    )
     with_coft: bool = Field(
         default=False, description="Run CoFT without labels too, and draw its accuracy."
     )

@@ -16,6 +16,7 @@ from tasks.pixels import THREADS
 from tasks.sources import read_images
 
 BATCHES_AHEAD = 2
+DECODED_AT_ONCE = 64
 
 
 class Spool:
@@ -58,6 +59,23 @@ class Spool:
                 return fit(decode(data, max_pixels=self._max_pixels), self._preprocess)
 
             yield from _ahead(batches, pixels, decoders)
+
+
+def map_pixels(uris: Sequence[str], preprocess: Preprocess, *, max_pixels: int) -> Tensor:
+    """Return decoded images, uint8 of shape (images, size, size, 3), mapped from a nameless file.
+
+    Raises:
+        OSError: one cannot be read any more, although it could when the pool was embedded.
+    """
+    spool = Spool(preprocess, max_pixels=max_pixels)
+    spool.fill(uris)
+    shape = (len(uris), preprocess.size, preprocess.size, 3)
+    with tempfile.TemporaryFile(prefix="coft-pixels-") as file:
+        pixels = np.memmap(file, np.uint8, mode="w+", shape=shape)
+    batches = torch.arange(len(uris)).split(DECODED_AT_ONCE)
+    for positions, decoded in zip(batches, spool.load_pixels(batches), strict=True):
+        pixels[positions.numpy()] = decoded.numpy()
+    return torch.from_numpy(pixels)
 
 
 def _ahead(

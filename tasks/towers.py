@@ -1,18 +1,19 @@
 """The visual towers of a run by where their weights are: original, of a peer, or fine-tuned."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from clipcore import adapters, backbone, checkpoint
-from clipcore.adapters import Adapter
+from clipcore.adapters import Adapter, AdapterName
 from clipcore.backbone import Backbone, Kind, MissingWeights, UnsupportedBackbone, VisualTower
 from clipcore.coft.phase1 import Peer
 from clipcore.coft.phase2 import Network, new_network
 from clipcore.prompts import ContextTooLong, DualPrompts
 from clipcore.seeding import generator
 from tasks import shards
-from tasks.specs import BackboneRef, BackboneSpec, InputError, Phase1Spec, Phase2Spec
+from tasks.specs import BackboneRef, BackboneSpec, InputError, LearnerSpec, Phase1Spec, Phase2Spec
 
 WEIGHTS = "weights.safetensors"
 
@@ -62,22 +63,20 @@ def new_peer(
             memory_mb=spec.text_memory_mb,
         )
         adapter = adapters.attach(
-            loaded.visual,
-            spec.adapter,
-            generator=draws,
-            num_visual_prompts=spec.num_visual_prompts,
-            lora_rank=spec.lora_rank,
+            loaded.visual, generator=draws, **peer_adapter(spec, loaded.visual.kind)
         )
     except (ContextTooLong, UnsupportedBackbone) as error:
         raise InputError(str(error)) from error
     return Peer(loaded, prompts, adapter)
 
 
-def load_visual(name: str, weights: str | None, *, device: str) -> VisualTower:
-    """Return the backbone's visual tower, with the adapter of a Phase I peer's folder on it."""
+def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTower:
+    """Return the backbone's visual tower with what was learned on it, folder after folder."""
     tower = load_backbone(name, device=device).visual
-    if weights is not None:
-        attach_learned(tower, weights)
+    for number, folder in enumerate(weights, 1):
+        adapter = attach_learned(tower, folder)
+        if number < len(weights):
+            adapter.merge()
     return tower.eval()
 
 
@@ -101,25 +100,44 @@ def start_network(name: str, peer: str, spec: Phase2Spec, *, device: str) -> Net
     return new_network(loaded.visual, positive.to(device), scale)
 
 
-def attached_adapters(spec: Phase1Spec, kind: Kind, *, start: str) -> list[dict[str, Any]]:
-    """Return the arguments of `adapters.attach` for what a served tower has on it."""
+def peer_adapter(spec: Phase1Spec, kind: Kind) -> dict[str, Any]:
+    """Return what `adapters.attach` is told for a peer of Phase I.
+
+    Raises:
+        UnsupportedBackbone: the adapter needs another kind of tower.
+    """
     name = adapters.resolve(kind, spec.adapter)
-    if start != "phase1" or name == "lora":  # LoRA is merged into the weights
-        return []
-    return [{"name": name, "num_visual_prompts": spec.num_visual_prompts}]
+    return _arguments(name, spec.num_visual_prompts, spec.lora_rank)
 
 
-def attach_learned(tower: VisualTower, weights: str) -> Adapter:
-    """Put the adapter of a Phase I peer's folder on a tower."""
-    with shards.local_copy(shards.join(weights, WEIGHTS)) as path:
+def learner_adapter(spec: LearnerSpec, kind: Kind) -> dict[str, Any]:
+    """Return what `adapters.attach` is told for a round's learner that works through the tower.
+
+    Raises:
+        UnsupportedBackbone: the learner needs another kind of tower.
+    """
+    if spec.kind == "maple":
+        name = adapters.resolve(kind, "vpt")
+        return {**_arguments(name, spec.coupled_tokens, 0), "depth": spec.coupled_depth}
+    name = adapters.resolve(kind, "vpt" if spec.kind == "vpt" else spec.adapter)
+    return _arguments(name, spec.num_visual_prompts, spec.lora_rank)
+
+
+def _arguments(name: AdapterName, num_visual_prompts: int, lora_rank: int) -> dict[str, Any]:
+    if name == "vpt":
+        return {"name": name, "num_visual_prompts": num_visual_prompts}
+    return {"name": name, "lora_rank": lora_rank} if name == "lora" else {"name": name}
+
+
+def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the adapters that a served tower has on it; LoRA is merged into the weights."""
+    return [] if arguments["name"] == "lora" else [arguments]
+
+
+def attach_learned(tower: VisualTower, folder: str) -> Adapter:
+    """Put what a folder of weights holds for the visual tower on it."""
+    with shards.local_copy(shards.join(folder, WEIGHTS)) as path:
         tensors, header = checkpoint.read(str(path))
-    spec = Phase1Spec.model_validate(header["spec"])
-    adapter = adapters.attach(
-        tower,
-        spec.adapter,
-        generator=torch.Generator(),
-        num_visual_prompts=spec.num_visual_prompts,
-        lora_rank=spec.lora_rank,
-    )
+    adapter = adapters.attach(tower, generator=torch.Generator(), **header["attach"])
     adapter.restore(checkpoint.under("adapter", tensors))
     return adapter

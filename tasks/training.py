@@ -145,7 +145,7 @@ def train_peers(
         for start in range(0, len(missing), share.num_actors):
             arguments = [(job, share.device) for job in missing[start : start + share.num_actors]]
             with actors(actor_class, arguments, share) as started:
-                _drive(started, f"Phase {'I' * phase}", run)
+                drive(started, f"Phase {'I' * phase}", run)
     else:
         say(f"Phase {'I' * phase}: finished before")
     return tuple(_refer(job, phase, resumed=job not in missing) for job in jobs)
@@ -163,8 +163,11 @@ def _refer(job: Job, phase: Literal[1, 2], *, resumed: bool) -> PeerRef:
     )
 
 
-def _drive(started: list[Any], label: str, run: Run) -> None:
-    """Let every actor run its epochs, each at its own pace, and report them as they end."""
+def drive(started: list[Any], label: str, run: Run) -> None:
+    """Let every actor run its epochs, each at its own pace, and report them as they end.
+
+    Each has `num_epochs()`, `run_epoch(n)` and `finish()`; see `train_peers`.
+    """
     counts = ray.get([actor.num_epochs.remote() for actor in started])
     running = {actor.run_epoch.remote(0): (n, 0) for n, actor in enumerate(started)}
     with progress(label, sum(counts), unit="epochs") as advance:

@@ -25,6 +25,7 @@ class VisualPrompts(nn.Module):
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(depth, num_prompts, width))
         self._source: Callable[[], Tensor] | None = None
+        self._place = 0  # where the tokens stand in the sequence
         self._hooks: list[Any] = []
         self._tower: list[VisualTower] = []  # in a list: the tower owns the prompts, not they it
 
@@ -85,13 +86,18 @@ class VisualPrompts(nn.Module):
         self._hooks.append(strip)
 
     def _insert(self, x: Float[Tensor, "batch tokens width"], index: int) -> Tensor:
-        """Replace the last block's outputs for prompts (none before the first) by new tokens."""
-        kept = x if index == 0 else self._strip(x)
+        """Replace the last block's outputs for prompts (none before the first) by new tokens.
+
+        They stand behind all that was there before the first block, the tokens of prompts that were
+        attached earlier included.
+        """
+        if index == 0:
+            self._place = x.shape[1]
         fresh = self._current()[index].to(x.dtype).expand(len(x), -1, -1)
-        return torch.cat([kept, fresh], dim=1)
+        return torch.cat([x[:, : self._place], fresh, x[:, self._place + fresh.shape[1] :]], dim=1)
 
     def _current(self) -> Float[Tensor, "depth prompts width"]:
         return self.tokens if self._source is None else self._source()
 
     def _strip(self, x: Tensor) -> Tensor:
-        return x[:, : -self.tokens.shape[1]]
+        return x[:, : self._place]

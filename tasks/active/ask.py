@@ -13,6 +13,7 @@ from clipcore.active.query import query
 from clipcore.active.strategies import find_strategy, is_ranking
 from clipcore.seeding import generator
 from tasks import shards
+from tasks.active.score import ScoresRef, read_learner
 from tasks.active.session import (
     LABEL_STUDIO,
     QUERY_FILE,
@@ -22,12 +23,12 @@ from tasks.active.session import (
     num_answered,
 )
 from tasks.active.start import StartRef
-from tasks.active.train import LearnerRef, ScoresRef, read_learner
+from tasks.active.train import LearnerRef
 from tasks.answers import QUERY, write_contact_sheet, write_tasks
 from tasks.cluster import run_tasks
 from tasks.label.parts import only_pool
 from tasks.progress import say
-from tasks.specs import PoolRef, PoolSpec
+from tasks.specs import EmbeddingsRef, PoolRef, PoolSpec
 from tasks.stage import part_uris, step
 from tasks.vectors import read_features
 
@@ -52,6 +53,7 @@ class AskJob:
     rounds: Rounds
     answers: AnswersRef
     learner: LearnerRef
+    seen: EmbeddingsRef
     scores: ScoresRef
     start: StartRef
     pool: PoolRef
@@ -81,10 +83,11 @@ class Rows:
 
 
 @step("ask")
-def ask(  # what a question depends on
+def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     rounds: Rounds,
     answers: AnswersRef,
     learner: LearnerRef,
+    seen: EmbeddingsRef,
     scores: ScoresRef,
     start: StartRef,
     pool: PoolRef,
@@ -99,7 +102,7 @@ def ask(  # what a question depends on
     spec = rounds.spec
     budget = min(spec.active.query.per_round, spec.budget - num_answered(answers))
     if not shards.exists(uri):
-        job = AskJob(rounds, answers, learner, scores, start, pool, budget)
+        job = AskJob(rounds, answers, learner, seen, scores, start, pool, budget)
         list(run_tasks(_write_query, [(job, uri)], runtime=spec.active.run.runtime))
     asked = shards.count_rows(uri)
     if asked:
@@ -137,8 +140,8 @@ def _choose(job: AskJob) -> list[str]:
     spec = job.rounds.spec
     answers = shards.read_table(job.answers.uri, ["image_id", "kind", "label"]).to_pylist()
     labels = {row["image_id"]: row["label"] for row in answers if row["kind"] == "label"}
-    pool = _best(job, {row["image_id"] for row in answers if row["kind"] != "conflict"})
-    known = _answered(job, labels)
+    pool, known = _read(job, {row["image_id"] for row in answers if row["kind"] != "conflict"})
+    known = known.take([row for row, image in enumerate(known.ids) if image in labels])
     candidates = Candidates(
         features=pool.features,
         probabilities=pool.probabilities,
@@ -160,24 +163,26 @@ def _choose(job: AskJob) -> list[str]:
     return [pool.ids[position] for position in chosen.tolist()]
 
 
-def _best(job: AskJob, closed: set[str]) -> Rows:
-    """Return the candidates in order of id, at most `max_candidates` of them.
+def _read(job: AskJob, closed: set[str]) -> tuple[Rows, Rows]:
+    """Return (candidates, closed images), each in order of id; at most `max_candidates` of those.
 
     Of a larger pool a ranking strategy sees the images that it would rank first; another one sees
     those with the lowest ids, which are hashes of the content, so a fair sample.
     """
     most = job.rounds.spec.max_candidates
     strategy = job.rounds.spec.active.query.strategy
-    found: Rows | None = None
+    found: list[Rows] = []
+    shut: list[Rows] = []
     for part in _parts(job):
-        keep = [row for row, image in enumerate(part.ids) if image not in closed]
-        found = _joined(found, part.take(keep))
-        if len(found.ids) > most:
-            best = _ranked(found, strategy, most) if is_ranking(strategy) else range(most)
-            found = found.take(sorted(best))
-    if found is None:
-        raise AssertionError("a pool without parts")
-    return found
+        left = [row for row, image in enumerate(part.ids) if image not in closed]
+        gone = [row for row, image in enumerate(part.ids) if image in closed]
+        shut.append(part.take(gone))
+        found.append(part.take(left))
+        if sum(len(rows.ids) for rows in found) > most:
+            whole = _sorted(found)
+            best = _ranked(whole, strategy, most) if is_ranking(strategy) else range(most)
+            found = [whole.take(sorted(best))]
+    return _sorted(found), _sorted(shut)
 
 
 def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
@@ -196,41 +201,34 @@ def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
     return positions
 
 
-def _joined(one: Rows | None, two: Rows) -> Rows:
-    """Return both, in order of id."""
-    if one is not None:
-        two = Rows(
-            one.ids + two.ids,
-            torch.cat([one.features, two.features]),
-            torch.cat([one.probabilities, two.probabilities]),
-            torch.cat([one.gap, two.gap]),
-            torch.cat([one.looks, two.looks]),
-        )
-    return two.take(sorted(range(len(two.ids)), key=lambda row: two.ids[row]))
-
-
-def _answered(job: AskJob, labels: dict[str, str]) -> Rows:
-    """Return the images that have a label, in order of id."""
-    found: Rows | None = None
-    for part in _parts(job):
-        keep = [row for row, image in enumerate(part.ids) if image in labels]
-        found = _joined(found, part.take(keep))
-    if found is None:
-        raise AssertionError("a pool without parts")
-    return found
+def _sorted(parts: list[Rows]) -> Rows:
+    """Return all rows in order of id."""
+    ids = [image for part in parts for image in part.ids]
+    whole = Rows(
+        ids,
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.probabilities for part in parts]),
+        torch.cat([part.gap for part in parts]),
+        torch.cat([part.looks for part in parts]),
+    )
+    return whole.take(sorted(range(len(ids)), key=lambda row: ids[row]))
 
 
 def _parts(job: AskJob) -> Iterator[Rows]:
     """Yield the images of the pool split, shard by shard, as the learner sees them."""
     model = read_learner(job.learner.uri)
-    for number, uri in enumerate(part_uris(job.start.features.uri)):
-        ids, features = read_features(uri)
-        rows = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
-        keep = only_pool(rows, job.pool.uri, number)["row"].to_pylist()
-        looks = features[torch.tensor(keep, dtype=torch.long)]
-        scores = model.score(looks)
-        names = [ids[row].as_py() for row in keep]
-        yield Rows(names, scores.features, scores.probabilities, scores.gap, looks)
+    parts = zip(part_uris(job.start.features.uri), part_uris(job.seen.uri), strict=True)
+    for number, (start_uri, seen_uri) in enumerate(parts):
+        ids, looks = read_features(start_uri)
+        others, seen = read_features(seen_uri)
+        if not others.equals(ids):
+            raise AssertionError(f"{seen_uri}: other images than in {start_uri}")
+        table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
+        kept = only_pool(table, job.pool.uri, number)
+        keep = torch.from_numpy(kept["row"].to_numpy().copy())
+        scores = model.score(seen[keep])
+        names = kept["image_id"].to_pylist()
+        yield Rows(names, scores.features, scores.probabilities, scores.gap, looks[keep])
 
 
 def _table(job: AskJob, chosen: list[str]) -> pa.Table:

@@ -13,7 +13,9 @@ from clipcore.active.stopping import Change, change, outlook
 from clipcore.coft.health import MAX_DRIFT, class_drift
 from clipcore.coft.phase2 import new_network
 from tasks import shards
+from tasks.active.score import ScoresRef, read_learner
 from tasks.active.session import (
+    SCORES,
     STATE,
     AnswersRef,
     Outlook,
@@ -24,14 +26,20 @@ from tasks.active.session import (
     read_query,
 )
 from tasks.active.start import StartRef
-from tasks.active.train import SCORES, LearnerRef, ScoresRef, read_learner
+from tasks.active.train import LearnerRef
 from tasks.combine import save_model
 from tasks.evaluate import labels_of, tally
 from tasks.label.parts import class_numbers
 from tasks.progress import say
 from tasks.specs import BackboneRef, ModelRef, PoolRef
 from tasks.stage import Outcome, once, step
-from tasks.towers import attach_learned, attached_adapters, load_backbone
+from tasks.towers import (
+    attach_learned,
+    learner_adapter,
+    load_backbone,
+    peer_adapter,
+    served_adapters,
+)
 from tasks.tracking import Run, log_metrics, register_model
 
 MODEL = "model"
@@ -51,16 +59,18 @@ def round_model(
 
     def write() -> Outcome:
         loaded = load_backbone(backbone.name)
-        attached = []
+        active, attached = rounds.spec.active, []
         if start.peer is not None:
             attach_learned(loaded.visual, start.peer.uri).merge()
-            attached = attached_adapters(
-                rounds.spec.active.run.phase1, backbone.kind, start="phase1"
-            )
+            attached += served_adapters(peer_adapter(active.run.phase1, backbone.kind))
+        if not active.learner.on_features:
+            attach_learned(loaded.visual, learner.uri).merge()
+            attached += served_adapters(learner_adapter(active.learner, backbone.kind))
         model = read_learner(learner.uri)
-        adapter = adapters.attach(loaded.visual, "bottleneck", generator=torch.Generator())
-        adapter.restore({**adapter.tensors(), **model.correction})
-        attached.append({"name": "bottleneck"})
+        if model.correction:
+            adapter = adapters.attach(loaded.visual, "bottleneck", generator=torch.Generator())
+            adapter.restore({**adapter.tensors(), **model.correction})
+            attached.append({"name": "bottleneck"})
         scale = float(model.tensors["logit_scale"])
         state = new_network(loaded.visual, model.tensors["positive"], scale).state_dict()
         save_model(folder, [state], pool, loaded, facts, attached)
@@ -94,7 +104,7 @@ def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run:
     measured = _measured(made, pool, start)
     moved = _moved(rounds, made.scores, pool)
     changes = [*_changes(rounds), *([moved] if moved else [])]
-    expected = outlook(changes)
+    expected = outlook(changes, smallest_gain=rounds.spec.smallest_gain)
     state = RoundState(
         number=rounds.number,
         num_labels=made.learner.num_labels,

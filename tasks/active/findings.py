@@ -18,9 +18,13 @@ def summarize(results: Results) -> dict[str, Any]:
     """Return, for each line, means and spreads over seeds, and what the detectors are worth.
 
     The spread is the standard deviation over seeds; the area is that under accuracy against labels,
-    as a mean accuracy.
+    as a mean accuracy. `over_random` is the difference to random queries with the same seed.
     """
     lines = {name: _line(trials) for name, trials in results["lines"].items()}
+    random = results["lines"].get("random")
+    for name, trials in results["lines"].items():
+        if random is not None and trials is not random:
+            lines[name]["over_random"] = _moments(_accuracies(trials) - _accuracies(random))
     labels = [row["num_labels"] for row in _any_trial(results)]
     return {
         "labels": labels,
@@ -56,11 +60,32 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    found += [
+        f"{name} above random, points by seed: {', '.join(gains)}"
+        for name, gains in gains_over_random(summary).items()
+    ]
     levels = (f"{name} {value:.3f}" for name, value in summary["levels"].items())
     found.append("without these labels: " + ", ".join(levels))
-    worth = (f"{name} {values['auroc']:.3f}" for name, values in summary["detectors"].items())
+    worth = (
+        f"{name} " + ("unknown" if values["auroc"] is None else f"{values['auroc']:.3f}")
+        for name, values in summary["detectors"].items()
+    )
     found.append("finding wrong predictions, area under ROC: " + ", ".join(worth))
     return found
+
+
+def gains_over_random(summary: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return, for each other line, texts of its points above random queries, round by round."""
+    return {
+        name: [
+            f"{100 * mean:+.1f} ± {100 * spread:.1f}"
+            for mean, spread in zip(
+                line["over_random"]["mean"], line["over_random"]["spread"], strict=True
+            )
+        ]
+        for name, line in summary["lines"].items()
+        if "over_random" in line
+    }
 
 
 def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -95,20 +120,29 @@ def page(summary: Mapping[str, Any], *, title: str, command: str) -> str:
         figure=figures.learning_curves(series, summary["levels"]),
         head=head,
         rows=rows,
+        gains=gains_over_random(summary),
     )
 
 
 def _line(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    accuracy = np.array([[row["accuracy"] for row in rows] for rows in trials.values()])
+    found = _moments(_accuracies(trials))
+    mean = found["mean"]
     labels = [row["num_labels"] for row in next(iter(trials.values()))]
-    mean = accuracy.mean(axis=0)
     span = labels[-1] - labels[0]
-    return {
-        "mean": mean.tolist(),
-        "spread": accuracy.std(axis=0, ddof=min(1, len(accuracy) - 1)).tolist(),
-        "area": float(np.trapezoid(mean, labels) / span) if span else float(mean[0]),
-        "empty_classes": _mean_empty(trials),
-    }
+    area = float(np.trapezoid(mean, labels) / span) if span else mean[0]
+    return {**found, "area": area, "empty_classes": _mean_empty(trials)}
+
+
+def _accuracies(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray:
+    """Return accuracies of shape (seeds, rounds), the seeds in order."""
+    rows = [trials[seed] for seed in sorted(trials, key=int)]
+    return np.array([[row["accuracy"] for row in trial] for trial in rows])
+
+
+def _moments(values: np.ndarray) -> dict[str, list[float]]:
+    """Return the mean and the standard deviation over seeds, round by round."""
+    spread = values.std(axis=0, ddof=min(1, len(values) - 1))
+    return {"mean": values.mean(axis=0).tolist(), "spread": spread.tolist()}
 
 
 def _mean_empty(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float]:

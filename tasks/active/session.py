@@ -21,6 +21,7 @@ QUERY_FILE = "query.parquet"
 ANSWERS_FILE = "answers.parquet"
 SHEET = "contact-sheet.html"
 LABEL_STUDIO = "label-studio"
+SCORES = "scores"
 
 
 class Outlook(Spec):
@@ -265,25 +266,31 @@ def fix_answers(rounds: Rounds) -> AnswersRef:
     return AnswersRef(uri=uri, digest=shards.content_hash(uri)[:16], rows=shards.count_rows(uri))
 
 
-def describe_rounds(rounds: Rounds) -> list[str]:
-    """Return how far rounds are, in lines for a person."""
+def describe_rounds(rounds: Rounds, options: str) -> list[str]:
+    """Return how far rounds are, in lines for a person.
+
+    Args:
+        rounds: As far as they are.
+        options: What the next command needs to find them.
+    """
     lines = [describe(state) for state in rounds.states]
-    name = rounds.spec.name
     if rounds.finished:
         more = (
-            " New answers came since: coft active next trains on them." if has_news(rounds) else ""
+            f" New answers came since: coft active next {options} trains on them."
+            if has_news(rounds)
+            else ""
         )
         return [*lines, f"Finished: the budget is spent, or nothing is left to ask.{more}"]
     if not rounds.states:
-        return [*lines, f"Next, the first question: coft active next --name {name}"]
+        return [*lines, f"Next, the first question: coft active next {options}"]
     folder = rounds.round_folder(rounds.number - 1)
     missing = unanswered(rounds)
     lines.append(f"Query: {rounds.states[-1].query_size} images, {missing} without an answer")
     lines.append(f"  by hand:      {shards.join(folder, SHEET)}")
     lines.append(f"  Label Studio: {shards.join(folder, LABEL_STUDIO)}")
     if missing == rounds.states[-1].query_size:
-        return [*lines, f"Next: coft active answer FILE --name {name}"]
-    return [*lines, f"Next: coft active next --name {name}"]
+        return [*lines, f"Next: coft active answer FILE {options}"]
+    return [*lines, f"Next: coft active next {options}"]
 
 
 def describe(state: RoundState) -> str:
@@ -294,11 +301,19 @@ def describe(state: RoundState) -> str:
         parts.append(f"accuracy {state.accuracy:.3f}{where}")
     if state.churn is not None:
         parts.append(f"{state.churn:.1%} of the predictions changed")
-    if state.outlook is not None:
-        worth = "worth it" if state.outlook.worth_it else "hardly worth it"
-        parts.append(f"one more round may change {state.outlook.most:.1%} ({worth})")
+    if state.outlook is not None and state.query_size:
+        parts.append(_worth(state.outlook, state.query_size))
     parts.append(str(state.model_uri))
     return ", ".join(parts)
+
+
+def _worth(outlook: Outlook, labels: int) -> str:
+    """Return what the next query may bring, and what it costs."""
+    verdict = "worth it" if outlook.worth_it else "hardly worth it"
+    return (
+        f"the next {labels} labels may raise accuracy by about {100 * outlook.expected:.1f} points "
+        f"and by {100 * outlook.most:.1f} at most ({verdict})"
+    )
 
 
 def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:

@@ -6,21 +6,23 @@ from typing import Any
 
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
 from clipcore import checkpoint
 from clipcore.active.strategies import UnknownStrategy, find_strategy
+from clipcore.backbone import Backbone
 from clipcore.seeding import derive_seed
 from tasks import shards
 from tasks.active import findings
 from tasks.active.oracle import Oracle
-from tasks.active.start import StartRef, read_beginning, read_labelled
+from tasks.active.start import StartRef, load_start, read_beginning, read_labelled
 from tasks.active.trial import Images, Method, Setting, run_trial, train_first
-from tasks.cluster import run_tasks
+from tasks.cluster import gpus_of_cluster, run_tasks
 from tasks.evaluate import labels_of, tally
 from tasks.progress import progress
 from tasks.specs import BackboneRef, CoftSpec, InputError, PoolRef, Ref, SimulationSpec
+from tasks.spool import map_pixels
 from tasks.stage import Outcome, once, step
-from tasks.towers import load_backbone
 from tasks.tracking import Run, log_file, log_metrics
 
 KIND = "simulations"
@@ -29,6 +31,7 @@ PAGE = "findings.html"
 LABELS_ONLY = "labels only"
 PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 PROBE_HOLDOUT = 0.1
+SHARE = 0.01  # of the pool that a round asks about (active paper, 4.1)
 
 
 Work = tuple[Any, tuple[Any, ...]]  # a function, and what it is called with
@@ -43,6 +46,7 @@ class TrialJob:
     backbone: str
     method: Method
     rounds: int
+    max_pixels: int
     first_uri: str
     uri: str
 
@@ -106,6 +110,7 @@ def simulate_rounds(
         spec.strategies,
         spec.num_seeds,
         spec.rounds,
+        spec.per_round,
         active.learner,
         active.query,
         active.run.seed,
@@ -123,8 +128,9 @@ def simulate_rounds(
             for stage in (firsts, trials)
         ]
         with progress("Simulate", sum(map(len, missing)), unit="trials") as advance:
+            gpus = 0.0 if active.learner.on_features else gpus_of_cluster(runtime)
             for stage in missing:
-                for _ in run_tasks(_call, stage, runtime=runtime):
+                for _ in run_tasks(_call, stage, runtime=runtime, num_gpus=min(1.0, gpus)):
                     advance(1)
         split = "test" if pool.num_test else "pool"
         before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
@@ -145,10 +151,11 @@ def simulate_rounds(
     return SimulationRef(uri=folder, digest=digest, seconds=manifest.seconds, resumed=resumed)
 
 
-def read_findings(simulation: SimulationRef) -> list[str]:
-    """Return what a simulation found, in lines for a person."""
+def read_findings(simulation: SimulationRef) -> tuple[dict[str, Any], list[str]]:
+    """Return what a simulation found: as numbers, and in lines for a person."""
     summary = findings.summarize(shards.read_json(shards.join(simulation.uri, RESULTS)))
-    return [*findings.lines(summary), f"report: {shards.join(simulation.uri, PAGE)}"]
+    page = shards.join(simulation.uri, PAGE)
+    return {**summary, "report": page}, [*findings.lines(summary), f"report: {page}"]
 
 
 def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
@@ -172,31 +179,35 @@ def _jobs(
     """
     folder = shards.join(spec.active.run.runtime.workspace, KIND, "trials")
     found = []
-    for name, method in _methods(spec):
+    for name, method in _methods(spec, pool):
         learner = method.learner.model_copy(update={"pseudo_labels": True})
         first = shards.fingerprint("first", start.digest, learner, method.seed)
         made_from = (method.learner, method.query, method.seed, spec.rounds)
         trial = shards.fingerprint("trial", start.digest, *made_from)
         first_uri = shards.join(folder, f"{first}.safetensors")
         uri = shards.join(folder, f"{trial}.json")
-        job = TrialJob(start, pool, backbone.name, method, spec.rounds, first_uri, uri)
+        limit = spec.active.run.pool.max_pixels
+        job = TrialJob(start, pool, backbone.name, method, spec.rounds, limit, first_uri, uri)
         found.append((name, job))
     return found
 
 
-def _methods(spec: SimulationSpec) -> list[tuple[str, Method]]:
+def _methods(spec: SimulationSpec, pool: PoolRef) -> list[tuple[str, Method]]:
     """Return (line of the plot, method) for every trial, the seeds of a line side by side."""
     active = spec.active
-    random = active.query.model_copy(update={"strategy": "random"})
+    per_round = spec.per_round or max(1, round(SHARE * pool.num_pool))
+    query = active.query.model_copy(update={"per_round": per_round})
+    random = query.model_copy(update={"strategy": "random"})
     plain = active.learner.model_copy(update={"pseudo_labels": False})
     lines = [
-        (name, active.learner, active.query.model_copy(update={"strategy": name}))
+        (name, active.learner, query.model_copy(update={"strategy": name}))
         for name in spec.strategies
     ]
-    lines.append((f"random {LABELS_ONLY}", plain, random))
+    if active.learner.believes:
+        lines.append((f"random {LABELS_ONLY}", plain, random))
     seeds = range(active.run.seed, active.run.seed + spec.num_seeds)
     return [
-        (name, Method(learner=learner, query=query, seed=seed))
+        (name, Method(learner=learner, query=query, seed=seed, flip=active.run.flip))
         for seed in seeds
         for name, learner, query in lines
     ]
@@ -223,8 +234,21 @@ def _trial(job: TrialJob) -> None:
 
 
 def _setting(job: TrialJob) -> tuple[Setting, Oracle]:
-    images, oracle = read_labelled(job.start.features, job.pool)
-    return Setting(images, read_beginning(job.start), load_backbone(job.backbone)), oracle
+    """Return what a trial is played on; a learner that works through the tower gets pixels."""
+    learner, device = job.method.learner, "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = load_start(job.backbone, job.start, device=device)
+    if learner.on_features:
+        images, oracle = read_labelled(job.start.features, job.pool)
+        return Setting(images, read_beginning(job.start), lambda: backbone), oracle
+
+    def load_pixels(uris: list[str]) -> Tensor:
+        return map_pixels(uris, backbone.visual.preprocess, max_pixels=job.max_pixels)
+
+    def new_backbone() -> Backbone:
+        return load_start(job.backbone, job.start, device=device)
+
+    images, oracle = read_labelled(job.start.features, job.pool, load_pixels)
+    return Setting(images, read_beginning(job.start), new_backbone), oracle
 
 
 def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> None:

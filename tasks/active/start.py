@@ -1,6 +1,6 @@
 """What rounds start from: features of every image, and a classifier for the first pseudo-labels."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from clipcore.backbone import Backbone
 from tasks import shards
 from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images
 from tasks.label.zero_shot import read_zero_shot
 from tasks.specs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Spec
 from tasks.stage import part_uris
-from tasks.towers import read_class_embeddings
+from tasks.towers import attach_learned, load_backbone, read_class_embeddings
 from tasks.vectors import read_features
 
 
@@ -41,16 +42,32 @@ def read_beginning(start: StartRef) -> Beginning:
     return Beginning(positive, scale)
 
 
-def read_labelled(features: EmbeddingsRef, pool: PoolRef) -> tuple[Images, Oracle]:
+def load_start(name: str, start: StartRef, *, device: str) -> Backbone:
+    """Return the backbone as rounds begin with it, frozen, with what the start's peer learned."""
+    backbone = load_backbone(name, device=device)
+    if start.peer is not None:
+        attach_learned(backbone.visual, start.peer.uri).merge()
+    return backbone.requires_grad_(requires_grad=False)
+
+
+def read_labelled(
+    features: EmbeddingsRef, pool: PoolRef, load_pixels: Callable[[list[str]], Tensor] | None = None
+) -> tuple[Images, Oracle]:
     """Return a labelled data set as features in the order of the ids, its pool behind an oracle.
 
     Holds all features in memory: a simulation is for data sets that fit.
+
+    Args:
+        features: Of the start.
+        pool: With labels.
+        load_pixels: Gives the pixels behind URIs, where a learner needs them.
     """
     tables = list(_labelled_parts(features, pool))
     ids = np.concatenate([table["image_id"].to_numpy() for table, _ in tables])
     order = torch.from_numpy(np.argsort(ids, kind="stable"))
     vectors = torch.cat([vectors for _, vectors in tables])[order]
-    splits, numbers = (_column(tables, name)[order.numpy()] for name in ("split", "label"))
+    columns = ("split", "label", "uri")
+    splits, numbers, uris = (_column(tables, name)[order.numpy()] for name in columns)
     labels = torch.from_numpy(numbers.astype(np.int64))
     known = torch.from_numpy(splits == "pool")
     images = Images(
@@ -58,24 +75,24 @@ def read_labelled(features: EmbeddingsRef, pool: PoolRef) -> tuple[Images, Oracl
         test_features=vectors[~known],
         test_labels=labels[~known],
         classes=pool.classes,
+        pixels=load_pixels and load_pixels(uris[splits == "pool"].tolist()),
+        test_pixels=load_pixels and load_pixels(uris[splits != "pool"].tolist()),
     )
     return images, Oracle(labels[known])
 
 
 def _labelled_parts(features: EmbeddingsRef, pool: PoolRef) -> Iterator[tuple[pa.Table, Tensor]]:
-    """Yield (image_id, split, class number) and the features of the images that have a label."""
+    """Yield (image_id, uri, split, class number) and the features of images that have a label."""
     classes = pa.array(pool.classes, pa.string())
-    columns = ["image_id", "split", "label", "duplicate_of"]
+    columns = ["image_id", "uri", "split", "label", "duplicate_of"]
     parts = shards.iter_tables(pool.uri, columns)
-    for uri, table in zip(part_uris(features.uri), parts, strict=True):
-        ids, vectors = read_features(uri)
-        rows = pc.index_in(
-            ids, table.filter(table["duplicate_of"].is_null())["image_id"].combine_chunks()
-        )
-        known = table.filter(table["duplicate_of"].is_null()).take(rows)
+    for part, table in zip(part_uris(features.uri), parts, strict=True):
+        ids, vectors = read_features(part)
+        first = table.filter(table["duplicate_of"].is_null())
+        known = first.take(pc.index_in(ids, first["image_id"].combine_chunks()))
         numbers = pc.index_in(known["label"], classes)
         keep = numbers.is_valid()
-        found = pa.table({"image_id": ids, "split": known["split"], "label": numbers}).filter(keep)
+        found = known.set_column(known.column_names.index("label"), "label", numbers).filter(keep)
         yield found, vectors[torch.from_numpy(keep.to_numpy().copy())]
 
 

@@ -1,63 +1,51 @@
-"""Train the learner of a round, and label the whole pool with it, shard by shard."""
+"""Train the learner of a round: on features in a task, or through the tower in an actor."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from torch import Tensor
+from pydantic import JsonValue
 
-from clipcore import checkpoint, cleaning
-from clipcore.active.learner import CachedFeatures
+from clipcore import checkpoint
+from clipcore.active.learner import Learner
+from clipcore.backbone import Backbone
 from tasks import shards
-from tasks.active.learn import Known, Scores, new_learner, score_features, train
-from tasks.active.session import AnswersRef, Rounds
-from tasks.active.start import StartRef, read_beginning
-from tasks.cluster import run_tasks
-from tasks.label.parts import Candidates, candidates, class_numbers, merge_top, only_pool
-from tasks.progress import progress, say
-from tasks.shards import Part
+from tasks.active.learn import Known, Training, known_of, new_learner, train
+from tasks.active.lesson import RoundJob, lesson_features, lesson_uris, read_lesson
+from tasks.active.session import SCORES, AnswersRef, Rounds
+from tasks.active.start import StartRef, load_start, read_beginning
+from tasks.cluster import actors, ensure_ray, result, run_tasks, shares
+from tasks.progress import say
 from tasks.specs import BackboneRef, PoolRef, Ref
-from tasks.stage import Outcome, once, part_uris, step
-from tasks.towers import load_backbone
-from tasks.vectors import read_features
+from tasks.spool import Spool
+from tasks.stage import Outcome, once, step
+from tasks.towers import WEIGHTS, learner_adapter, load_backbone
+from tasks.tracking import Run
+from tasks.training import Checkpoints, drive
 
-LEARNER = "learner.safetensors"
-SCORES = "scores"
+ADAPTER = "adapter"  # of tensors that go on the tower
+CORRECTION = "correction"  # of tensors that correct features
+LEARNER = "learner"
 
 
 class LearnerRef(Ref):
-    """A round's `learner.safetensors`: what it learned, and its class embeddings of both signs."""
+    """A round's `learner/weights.safetensors`: what it learned, and its class embeddings."""
 
     num_labels: int
     num_pseudo: int
 
 
-class ScoresRef(Ref):
-    """`scores/part-*.parquet` of (image_id, label, confidence, gap, p_clean, probabilities)."""
-
-
-@dataclass(frozen=True)
-class RoundJob:
-    """What the training of a round is told."""
-
-    folder: str
-    answers: AnswersRef
-    start: StartRef
-    pool: PoolRef
-    backbone: BackboneRef
-    rounds: Rounds
-    last_scores: str | None
-
-
 @step("train round")
 def train_round(
-    rounds: Rounds, answers: AnswersRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+    rounds: Rounds,
+    answers: AnswersRef,
+    start: StartRef,
+    pool: PoolRef,
+    backbone: BackboneRef,
+    run: Run,
 ) -> LearnerRef:
     """Train a fresh learner on all answers and on what the round before was surest of (3.3)."""
-    folder = rounds.round_folder(rounds.number)
+    folder = shards.join(rounds.round_folder(rounds.number), LEARNER)
     last = rounds.round_folder(rounds.number - 1) if rounds.number else None
     job = RoundJob(
         folder, answers, start, pool, backbone, rounds, last and shards.join(last, SCORES)
@@ -68,19 +56,12 @@ def train_round(
 
     def compute() -> Outcome:
         say(f"Round {rounds.number}: training")
-        runtime = rounds.spec.active.run.runtime
-        ((_, facts),) = run_tasks(_train, [(job,)], runtime=runtime)
-        return Outcome(parts=(), facts=facts)
+        train = _train_on_features if job.spec.learner.on_features else _train_through_tower
+        return Outcome(parts=(), facts=train(job, run))
 
-    manifest, resumed = once(
-        shards.join(folder, "learner"),
-        kind="learner",
-        digest=digest,
-        label="Train",
-        compute=compute,
-    )
+    manifest, resumed = once(folder, kind=LEARNER, digest=digest, label="Train", compute=compute)
     return LearnerRef(
-        uri=shards.join(folder, "learner"),
+        uri=folder,
         digest=digest,
         seconds=manifest.seconds,
         resumed=resumed,
@@ -89,176 +70,93 @@ def train_round(
     )
 
 
-@step("score pool")
-def score_pool(rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef) -> ScoresRef:
-    """Write what the learner says of every image, test split included, one task for each shard."""
-    folder = shards.join(rounds.round_folder(rounds.number), SCORES)
-    digest = shards.fingerprint("scores", learner.digest)
-    runtime = rounds.spec.active.run.runtime
-
-    def compute() -> Outcome:
-        parts = part_uris(start.features.uri)
-        names = [shards.part_name(number, digest) for number, _ in enumerate(parts)]
-        items = [
-            (learner.uri, uri, shards.join(folder, name), pool.classes)
-            for uri, name in zip(parts, names, strict=True)
-            if not shards.exists(shards.join(folder, name))
-        ]
-        with progress("Score", start.features.rows) as advance:
-            for _, rows in run_tasks(_score_part, items, runtime=runtime):
-                advance(rows)
-        uris = [shards.join(folder, name) for name in names]
-        return Outcome(
-            [Part(name=n, rows=shards.count_rows(u)) for n, u in zip(names, uris, strict=True)]
-        )
-
-    manifest, resumed = once(folder, kind="scores", digest=digest, label="Score", compute=compute)
-    return ScoresRef(
-        uri=folder, digest=digest, rows=manifest.rows, seconds=manifest.seconds, resumed=resumed
-    )
-
-
-@dataclass(frozen=True)
-class RoundModel:
-    """What scoring needs of a learner: its image side and its class embeddings."""
-
-    tensors: Mapping[str, Tensor]
-
-    @property
-    def correction(self) -> dict[str, Tensor]:
-        """Return what the image side learned, by the names of `adapters.Bottleneck`."""
-        return checkpoint.under("images", self.tensors)
-
-    def score(self, features: Tensor) -> Scores:
-        """Return what the learner says of images by the features of the start."""
-        positive = self.tensors["positive"]
-        images = CachedFeatures(positive.shape[1], generator=torch.Generator())
-        images.restore(self.correction)
-        scale = float(self.tensors["logit_scale"])
-        return score_features(images, positive, self.tensors["negative"], scale, features)
-
-
-def read_learner(folder: str) -> RoundModel:
-    """Return a round's learner as far as scoring needs it."""
-    with shards.local_copy(shards.join(folder, LEARNER)) as path:
-        return RoundModel(tensors=checkpoint.read(str(path))[0])
+def _train_on_features(job: RoundJob, _run: Run) -> Mapping[str, JsonValue]:
+    """Train in a task: it takes seconds, and is done again if it is lost."""
+    ((_, facts),) = run_tasks(_train, [(job,)], runtime=job.spec.run.runtime)
+    return cast("Mapping[str, JsonValue]", facts)
 
 
 def _train(job: RoundJob) -> dict[str, int]:
-    """Train in a worker, on one thread: sums do not depend on how many cores there are."""
+    """Train on one thread: sums do not depend on how many cores there are."""
     torch.set_num_threads(1)
-    spec = job.rounds.spec.active
-    answers = shards.read_table(job.answers.uri, ["image_id", "kind", "label"]).to_pylist()
-    labels = {row["image_id"]: row["label"] for row in answers if row["kind"] == "label"}
-    closed = {row["image_id"] for row in answers if row["kind"] in ("label", "none")}
-    believed = _believed(job, closed) if spec.learner.pseudo_labels or not labels else {}
-    wanted = {**{image: job.pool.classes.index(k) for image, k in labels.items()}, **believed}
-    features, numbers, answered = _gather(job, wanted, set(labels))
-    learner = new_learner(
-        load_backbone(job.backbone.name),
-        job.pool.classes,
-        spec.learner,
-        dim=job.backbone.embed_dim,
-        seed=spec.run.seed,
+    lesson = read_lesson(job)
+    learner = _new_learner(job, load_backbone(job.backbone.name))
+    features = lesson_features(job, lesson.ids)
+    known = known_of(lesson.answers, lesson.pseudo_labels, features.__getitem__)
+    train(learner, known, job.spec.learner, seed=job.spec.run.seed)
+    _write(job, learner, CORRECTION, {})
+    return lesson.facts
+
+
+def _train_through_tower(job: RoundJob, run: Run) -> Mapping[str, JsonValue]:
+    """Train in an actor with a device of its own, which goes on from its last whole epoch."""
+    runtime = job.spec.run.runtime
+    ensure_ray(runtime)
+    share = shares(runtime, most=1)
+    with actors(RoundActor, [(job, share.device)], share) as started:
+        drive(started, f"Round {job.rounds.number}", run)
+        return cast("Mapping[str, JsonValue]", result(started[0].facts.remote()))
+
+
+class RoundActor:
+    """A round's learner in training on pixels. It starts from its checkpoint, if there is one."""
+
+    def __init__(self, job: RoundJob, device: str) -> None:
+        self.job = job
+        self.lesson = read_lesson(job)
+        backbone = load_start(job.backbone.name, job.start, device=device)
+        spool = Spool(backbone.visual.preprocess, max_pixels=job.spec.run.pool.max_pixels)
+        spool.fill(lesson_uris(job, self.lesson.ids))
+        learner = _new_learner(job, backbone)
+        known = Known(self.lesson.answers, self.lesson.pseudo_labels, spool.load_pixels)
+        self.training = Training(learner, known, job.spec.learner, seed=job.spec.run.seed)
+        self.checkpoints = Checkpoints(job.folder)
+        weights, self.history = self.checkpoints.read(self.training.optimizer)
+        if weights:
+            learner.restore(weights)
+
+    def num_epochs(self) -> int:
+        """Return the length of the whole training."""
+        return self.training.num_epochs
+
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch and write its checkpoint, or return what a finished one measured."""
+        for means in self.training.run(range(len(self.history), epoch + 1)):
+            self.history.append({"epoch": len(self.history), **means})
+            tensors = self.training.learner.tensors()
+            optimizer = self.training.optimizer
+            self.checkpoints.write(len(self.history), tensors, optimizer, self.history)
+        return self.history[epoch]
+
+    def finish(self) -> None:
+        """Write what was learned, with the class embeddings of both signs."""
+        attach = learner_adapter(self.job.spec.learner, self.job.backbone.kind)
+        _write(self.job, self.training.learner, ADAPTER, {"attach": attach})
+        self.checkpoints.remove()
+
+    def facts(self) -> dict[str, int]:
+        """Return how many labels of each kind there were."""
+        return self.lesson.facts
+
+
+def _new_learner(job: RoundJob, backbone: Backbone) -> Learner:
+    """Return the learner of the round before it has seen anything."""
+    given = read_beginning(job.start).embeddings
+    run = job.spec.run
+    return new_learner(
+        backbone, job.pool.classes, job.spec.learner, given=given, seed=run.seed, flip=run.flip
     )
-    train(
-        learner,
-        Known(features[answered], numbers[answered], features[~answered], numbers[~answered]),
-        spec.learner,
-        seed=spec.run.seed,
-    )
+
+
+def _write(job: RoundJob, learner: Learner, side: str, header: Mapping[str, Any]) -> None:
+    """Write what a learner learned, its image side under the name that readers look for."""
     positive, negative = learner.class_embeddings()
     tensors = {
-        **learner.tensors(),
+        **checkpoint.prefixed("prompts", learner.prompts.state_dict()),
+        **checkpoint.prefixed(side, learner.images.tensors()),
         "positive": positive,
         "negative": negative,
         "logit_scale": torch.tensor(learner.logit_scale),
     }
-    data = checkpoint.to_bytes(tensors, {"round": job.rounds.number})
-    shards.write_bytes(shards.join(job.folder, "learner", LEARNER), data)
-    return {"labels": int(answered.sum()), "pseudo": int((~answered).sum())}
-
-
-def _believed(job: RoundJob, closed: set[str]) -> dict[str, int]:
-    """Return image id -> class of the surest images of each class that have no answer."""
-    num_classes = len(job.pool.classes)
-    spec = job.rounds.spec.active.learner
-    per_class = cleaning.resolve_per_class(
-        spec.per_class, num_classes=num_classes, minimum_total=spec.min_pseudo
-    )
-    surest: list[Candidates] = []
-    for number, (ids, labels, confidence) in enumerate(_opinions(job)):
-        rows = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
-        free = only_pool(rows, job.pool.uri, number)
-        free = free.filter(
-            pc.invert(pc.is_in(free["image_id"], pa.array(sorted(closed), pa.string())))
-        )
-        keep = torch.from_numpy(free["row"].to_numpy().copy())
-        surest.append(
-            candidates(
-                free["image_id"],
-                labels[keep],
-                confidence[keep],
-                shard=number,
-                num_classes=num_classes,
-                per_class=per_class,
-            )
-        )
-    return merge_top(surest, num_classes=num_classes, per_class=per_class)
-
-
-def _opinions(job: RoundJob) -> Any:
-    """Yield (ids, class numbers, how sure) of every shard: the last round's, or the start's."""
-    if job.last_scores is not None:
-        for table in shards.iter_tables(job.last_scores, ["image_id", "label", "gap"]):
-            labels = class_numbers(job.pool.classes, table["label"])
-            yield table["image_id"], labels, torch.from_numpy(table["gap"].to_numpy().copy())
-        return
-    beginning = read_beginning(job.start)
-    for uri in part_uris(job.start.features.uri):
-        ids, features = read_features(uri)
-        logits = beginning.logit_scale * features @ beginning.embeddings.T
-        confidence, labels = logits.softmax(dim=1).max(dim=1)
-        yield ids, labels, confidence
-
-
-def _gather(
-    job: RoundJob, wanted: Mapping[str, int], answered: set[str]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features, class numbers and whether answered, of the wanted images in order of id.
-
-    Images of the test split are never among them, whatever was answered about them.
-    """
-    ids = pa.array(sorted(wanted), pa.string())
-    found: dict[str, Tensor] = {}
-    for number, uri in enumerate(part_uris(job.start.features.uri)):
-        names, features = read_features(uri)
-        rows = pa.table({"image_id": names, "row": pa.array(range(len(names)))})
-        rows = only_pool(rows.filter(pc.is_in(names, ids)), job.pool.uri, number)
-        for image, row in zip(rows["image_id"].to_pylist(), rows["row"].to_pylist(), strict=True):
-            found[image] = features[row]
-    order = sorted(found)
-    features = torch.zeros(0, job.start.features.dim)
-    if order:
-        features = torch.stack([found[image] for image in order])
-    numbers = torch.tensor([wanted[image] for image in order], dtype=torch.long)
-    return features, numbers, torch.tensor([image in answered for image in order], dtype=torch.bool)
-
-
-def _score_part(learner: str, features_uri: str, uri: str, classes: tuple[str, ...]) -> int:
-    """Write one shard of scores, and return how many images it has."""
-    ids, features = read_features(features_uri)
-    found = read_learner(learner).score(features)
-    confidence, predicted = found.probabilities.max(dim=1)
-    table = pa.table(
-        {
-            "image_id": ids,
-            "label": pa.array([classes[k] for k in predicted.tolist()], pa.string()),
-            "confidence": pa.array(confidence.numpy(), pa.float32()),
-            "gap": pa.array(found.gap.numpy(), pa.float32()),
-            "p_clean": pa.array(found.p_clean.numpy(), pa.float32()),
-            "probabilities": pa.array(list(found.probabilities.numpy()), pa.list_(pa.float32())),
-        }
-    )
-    shards.write_table(uri, table)
-    return len(ids)
+    data = checkpoint.to_bytes(tensors, {"round": job.rounds.number, **header})
+    shards.write_bytes(shards.join(job.folder, WEIGHTS), data)

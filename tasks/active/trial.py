@@ -1,7 +1,8 @@
 """One simulated course of questions: a strategy, a seed, and a data set that answers."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from clipcore.active.strategies import find_strategy
 from clipcore.active.uncertainty import entropy_of, margin_of
 from clipcore.backbone import Backbone
 from clipcore.seeding import generator
-from tasks.active.learn import Known, Scores, most_believed, new_learner, score, train
+from tasks.active.learn import Scores, known_of, most_believed, new_learner, score, train
 from tasks.active.oracle import Oracle
 from tasks.specs import LearnerSpec, QuerySpec
 
@@ -33,12 +34,23 @@ class Images:
         test_features: Of the images that only measure.
         test_labels: Their labels.
         classes: Names.
+        pixels: Of the pool, for learners that work through the tower; uint8, mapped from a file.
+        test_pixels: Of the images that only measure.
     """
 
     features: Tensor
     test_features: Tensor
     test_labels: Tensor
     classes: tuple[str, ...]
+    pixels: Tensor | None = None
+    test_pixels: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Return what a learner reads of the pool, and of the images that only measure."""
+        if self.pixels is None or self.test_pixels is None:
+            return self.features, self.test_features
+        return self.pixels, self.test_pixels
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,11 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a trial is played on: the images, who names them first, and the backbone."""
+    """What a trial is played on: the images, who names them first, and a backbone for a round."""
 
     images: Images
     beginning: Beginning
-    backbone: Backbone
+    new_backbone: Callable[[], Backbone]
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class Method:
     learner: LearnerSpec
     query: QuerySpec
     seed: int
+    flip: bool = True
 
 
 @dataclass
@@ -103,7 +116,7 @@ def run_trial(
         else:
             model = _untrained(setting, method)
             model.restore(dict(first))
-        pool, test = score(model, images.features), score(model, images.test_features)
+        pool, test = (score(model, inputs) for inputs in images.inputs)
         if course.last is not None:
             last = course.last
             moved = change(last.predicted, pool.predicted, last.p_clean, pool.p_clean)
@@ -140,22 +153,25 @@ def _train(setting: Setting, course: Course, method: Method) -> Learner:
     images = setting.images
     spec = method.learner
     model = _untrained(setting, method)
-    use = spec.pseudo_labels or not course.asked
+    use = spec.believes or not course.asked
     believed = course.believed if use else course.believed[:0]
-    known = Known(
-        answered=images.features[course.asked],
-        answers=course.answers,
-        believed=images.features[believed],
-        pseudo_labels=course.pseudo_labels[: len(believed)],
-    )
+    chosen = torch.cat([torch.tensor(course.asked, dtype=torch.long), believed])
+    inputs, _ = images.inputs
+    pseudo_labels = course.pseudo_labels[: len(believed)]
+    known = known_of(course.answers, pseudo_labels, lambda positions: inputs[chosen[positions]])
     train(model, known, spec, seed=method.seed)
     return model
 
 
 def _untrained(setting: Setting, method: Method) -> Learner:
-    images, spec = setting.images, method.learner
-    dim = images.features.shape[1]
-    return new_learner(setting.backbone, images.classes, spec, dim=dim, seed=method.seed)
+    return new_learner(
+        setting.new_backbone(),
+        setting.images.classes,
+        method.learner,
+        given=setting.beginning.embeddings,
+        seed=method.seed,
+        flip=method.flip,
+    )
 
 
 def _ask(
@@ -246,4 +262,5 @@ def _detectors(scores: Scores, right: Tensor) -> dict[str, dict[str, float | Non
 
 def _worth(sure: Tensor, right: Tensor, chance: Tensor | None = None) -> dict[str, float | None]:
     error = None if chance is None else metrics.calibration_error(chance, right)
-    return {"auroc": metrics.auroc(sure, right), "calibration_error": error}
+    area = metrics.auroc(sure, right)  # not a number where all are right, or none
+    return {"auroc": None if math.isnan(area) else area, "calibration_error": error}

@@ -161,7 +161,7 @@ def actor_here(bench: Bench, folder: Path) -> EmbedActor:
     runtime = RuntimeSpec(workspace=str(folder))
     job = EmbedJob(
         backbone=describe(BackboneSpec()),
-        weights=None,
+        weights=(),
         folder=str(folder),
         digest="bench",
         batch_size=runtime.batch_size,

@@ -214,6 +214,19 @@ def test_after_the_last_block_with_prompts_their_outputs_go_on(vit: Backbone) ->
     assert entering[0].shape[1] == 5 + 3
 
 
+def test_prompts_on_prompts_are_the_prompts_of_both(vit: Backbone) -> None:
+    plain = copy.deepcopy(vit.visual)
+    one = VisualPrompts.attach(vit.visual, generator=draws(1), num_prompts=3)
+    two = VisualPrompts.attach(vit.visual, generator=draws(2), num_prompts=5)
+    x = plain.to_input(random_pixels(3, 32))
+    with torch.no_grad():
+        expected = vpt_deep(plain.network, x, torch.cat([one.tokens, two.tokens], dim=1))
+        torch.testing.assert_close(vit.visual.encode_input(x), expected, atol=1e-6, rtol=0)
+        two.detach()
+        alone = vpt_deep(plain.network, x, one.tokens)
+        torch.testing.assert_close(vit.visual.encode_input(x), alone, atol=1e-6, rtol=0)
+
+
 def test_visual_prompts_start_uniform_within_the_bound_of_vpts_code(vit: Backbone) -> None:
     """Appendix A of VPT: a bound of sqrt(6 / (3 * patch area + width))."""
     prompts = VisualPrompts.attach(vit.visual, generator=draws(), num_prompts=400)

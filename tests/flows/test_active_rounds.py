@@ -9,13 +9,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from clipcore.classifier import load_classifier
 from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
 from flows.simulate import simulate
 from tasks import shards
 from tasks.active.reply import answer_by_script
 from tasks.active.session import open_rounds, read_query, start_rounds, unanswered
+from tasks.active.simulate import read_findings
 from tasks.pool import open_pool
 from tasks.specs import (
     ActiveSpec,
@@ -32,6 +35,7 @@ from tasks.specs import (
     RuntimeSpec,
     SimulationSpec,
 )
+from tasks.spool import map_pixels
 from tests.flows.drawn import write_images
 
 pytestmark = [
@@ -79,6 +83,14 @@ def begun(
 def place(begun: tuple[Path, Path], tmp_path: Path) -> str:
     """Return the workspace of rounds whose first question is open, moved to another place."""
     moved = tmp_path / "elsewhere"
+    shutil.copytree(begun[1], moved)
+    return str(moved)
+
+
+@pytest.fixture(scope="module")
+def common(begun: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return such a workspace that several tests share, each with rounds of another name."""
+    moved = tmp_path_factory.mktemp("common") / "workspace"
     shutil.copytree(begun[1], moved)
     return str(moved)
 
@@ -242,6 +254,43 @@ def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str) -> None:
     assert pq.read_table(folder / "query.parquet").equals(query)
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "learner"),
+    [
+        ("features", "phase1", {}),
+        ("maple", "zero-shot", {"kind": "maple", "coupled_depth": 1}),
+        ("prompts", "phase1", {"images": "tower", "adapter": "vpt", "num_visual_prompts": 3}),
+    ],
+)
+def test_the_model_of_a_round_says_what_the_round_said(
+    common: str,
+    begun: tuple[Path, Path],
+    tiny_clip: Path,
+    name: str,
+    start: str,
+    learner: dict[str, object],
+) -> None:
+    active = _active(begun[0], Path(common), tiny_clip, start=start)
+    active = active.model_copy(update={"learner": active.learner.model_copy(update=learner)})
+    start_rounds(RoundsSpec(name=name, budget=10, active=active))
+    state = active_round(here(common), name)
+    folder = Path(open_rounds(here(common), name).round_folder(0))
+    said = pa.concat_tables(shards.iter_tables(str(folder / "scores")))
+    assert said.num_rows == 60
+    where = {row["image_id"]: row["uri"] for row in _images(common).to_pylist()}
+    classifier = load_classifier(folder / "model")
+    pixels = map_pixels(
+        [where[image] for image in said["image_id"].to_pylist()],
+        classifier.preprocess,
+        max_pixels=active.run.pool.max_pixels,
+    )
+    found = classifier.probabilities(pixels)
+    expected = torch.tensor(said["probabilities"].to_pylist())
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+    assert state.model_version is not None
+    assert not list(folder.glob("learner/resume*"))
+
+
 def test_other_settings_under_the_same_name_are_refused(
     place: str, begun: tuple[Path, Path], tiny_clip: Path
 ) -> None:
@@ -256,18 +305,25 @@ def test_other_settings_under_the_same_name_are_refused(
 
 
 def test_simulated_rounds_read_as_many_labels_as_they_ask_for(
-    place: str, begun: tuple[Path, Path], tiny_clip: Path
+    common: str, begun: tuple[Path, Path], tiny_clip: Path
 ) -> None:
-    active = _active(begun[0], Path(place), tiny_clip, start="phase1")
-    spec = SimulationSpec(active=active, strategies=("paper", "pcb"), num_seeds=2, rounds=2)
+    active = _active(begun[0], Path(common), tiny_clip, start="phase1")
+    spec = SimulationSpec(
+        active=active, strategies=("paper", "random"), num_seeds=2, rounds=2, per_round=PER_ROUND
+    )
     found = simulate(spec)
     results = json.loads((Path(found.uri) / "results.json").read_text())
-    assert set(results["lines"]) == {"paper", "pcb", "random labels only"}
+    assert set(results["lines"]) == {"paper", "random", "random labels only"}
     for line in results["lines"].values():
         assert set(line) == {"0", "1"}
         for rows in line.values():
             assert [row["num_labels"] for row in rows] == [0, PER_ROUND, 2 * PER_ROUND]
             assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    firsts = {line: rows["0"][0]["accuracy"] for line, rows in results["lines"].items()}
+    assert len(set(firsts.values())) == 1, "without answers all lines are one"
+    numbers, lines = read_findings(found)
+    assert Path(numbers["report"]).stat().st_size > 10_000
+    assert any(line.startswith("paper above random") for line in lines)
     assert simulate(spec).resumed
 
 

@@ -1,5 +1,6 @@
 """A simulated course of questions, on features that fall into blobs, and what is said of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 
 from clipcore.backbone import Backbone
 from tasks.active import findings
-from tasks.active.learn import BLOCK, new_learner, score
+from tasks.active.learn import new_learner, score
 from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images, Method, Row, Setting, run_trial, train_first
 from tasks.specs import LearnerSpec, QuerySpec
@@ -42,9 +43,54 @@ def course(backbone: Backbone, strategy: str = "paper", seed: int = 0) -> tuple[
     oracle = Oracle(labels)
     method = Method(LEARNER, QuerySpec(strategy=strategy, per_round=6, max_similarity=1.0), seed)
     images = Images(features, test, truth, CLASSES)
-    setting = Setting(images, beginning, backbone)
+    setting = Setting(images, beginning, lambda: backbone)
     rows = run_trial(setting, oracle, method, rounds=2, first=train_first(setting, method))
     return rows, oracle
+
+
+def painted(count: int, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return noisy images, each class a little brighter in a channel of its own."""
+    labels = torch.arange(count) % len(CLASSES)
+    pixels = torch.randint(0, 200, (count, size, size, 3), generator=_draws(seed))
+    for number, label in enumerate(labels.tolist()):
+        pixels[number, :, :, label] += 20
+    return pixels.to(torch.uint8), labels
+
+
+LEARNERS = [
+    {"kind": "coop"},
+    {"kind": "vpt", "num_visual_prompts": 2},
+    {"kind": "maple", "coupled_depth": 2},
+    {"kind": "dual", "images": "tower", "adapter": "lora", "lora_rank": 2},
+]
+
+
+@pytest.mark.parametrize("changes", LEARNERS, ids=["coop", "vpt", "maple", "dual-tower"])
+def test_every_learner_goes_through_a_course(
+    backbone: Backbone, tiny_clip: Path, changes: dict[str, object]
+) -> None:
+    spec = LEARNER.model_copy(update={**changes, "learning_rate": 0.01})
+    size = backbone.visual.preprocess.size
+    (pixels, labels), (test_pixels, truth) = painted(24, size, 5), painted(12, size, 6)
+    with torch.inference_mode():
+        features, test_features = backbone.visual(pixels), backbone.visual(test_pixels)
+    images = Images(features, test_features, truth, CLASSES)
+    if not spec.on_features:
+        images = replace(images, pixels=pixels, test_pixels=test_pixels)
+    centres = torch.stack([features[labels == k].mean(dim=0) for k in range(len(CLASSES))])
+    beginning = Beginning(F.normalize(centres, dim=1), 20.0)
+    setting = Setting(images, beginning, lambda: load_backbone(f"local-dir:{tiny_clip}"))
+    method = Method(spec, QuerySpec(strategy="paper", per_round=3, max_similarity=1.0), seed=0)
+
+    def rows() -> list[Row]:
+        oracle = Oracle(labels)
+        first = train_first(setting, method)
+        return without_times(run_trial(setting, oracle, method, rounds=1, first=first))
+
+    found = rows()
+    assert [row["num_labels"] for row in found] == [0, 3]
+    assert found == rows()
+    assert not spec.believes or spec.kind == "dual"
 
 
 def without_times(rows: list[Row]) -> list[Row]:
@@ -67,13 +113,15 @@ def test_a_trial_is_decided_by_its_seed(backbone: Backbone) -> None:
 
 
 def test_scores_do_not_depend_on_what_stands_beside_an_image(backbone: Backbone) -> None:
-    learner = new_learner(backbone, CLASSES, LEARNER, dim=backbone.embed_dim, seed=0)
-    features, _ = blobs(BLOCK + 7, backbone.embed_dim, 4)
+    given = torch.zeros(len(CLASSES), backbone.embed_dim)
+    learner = new_learner(backbone, CLASSES, LEARNER, given=given, seed=0)
+    block = learner.images.block
+    features, _ = blobs(block + 7, backbone.embed_dim, 4)
     whole = score(learner, features)
     for size in (1, 3, 100):
-        part = score(learner, features[BLOCK - 2 : BLOCK - 2 + size])
+        part = score(learner, features[block - 2 : block - 2 + size])
         for name in ("probabilities", "gap", "p_clean"):
-            expected = getattr(whole, name)[BLOCK - 2 : BLOCK - 2 + size]
+            expected = getattr(whole, name)[block - 2 : block - 2 + size]
             assert torch.equal(getattr(part, name)[: len(expected)], expected), name
 
 
@@ -84,12 +132,18 @@ def test_findings_are_means_and_spreads_over_seeds() -> None:
                 "num_labels": 10 * number,
                 "accuracy": value,
                 "answers_per_class": [number, 0],
-                "detectors": {"p_clean": {"auroc": value, "calibration_error": None}},
+                "detectors": {
+                    "p_clean": {"auroc": value, "calibration_error": None},
+                    "margin": {"auroc": None, "calibration_error": None},
+                },
             }
             for number, value in enumerate(accuracy)
         ]
 
-    lines = {"paper": {"0": rows(0.5, 0.7), "1": rows(0.5, 0.9)}}
+    lines = {
+        "paper": {"0": rows(0.5, 0.7), "1": rows(0.5, 0.9)},
+        "random": {"0": rows(0.5, 0.65), "1": rows(0.5, 0.75)},
+    }
     summary = findings.summarize({"levels": {"zero-shot": 0.4, "CoFT": None}, "lines": lines})
     found = summary["lines"]["paper"]
     assert found["mean"] == pytest.approx([0.5, 0.8])
@@ -97,6 +151,12 @@ def test_findings_are_means_and_spreads_over_seeds() -> None:
     assert found["area"] == pytest.approx(0.65)
     assert found["empty_classes"] == [2, 1]
     assert summary["levels"] == {"zero-shot": 0.4}
+    assert found["over_random"]["mean"] == pytest.approx([0.0, 0.1])
+    assert found["over_random"]["spread"] == pytest.approx([0.0, 0.05 * 2**0.5])
+    assert "over_random" not in summary["lines"]["random"]
+    said = findings.lines(summary)
+    assert "paper above random, points by seed: +0.0 ± 0.0, +10.0 ± 7.1" in said
+    assert any(line.endswith("margin unknown") for line in said)
     assert findings.table(summary)[1] == ["paper", "0.500 ± 0.000", "0.800 ± 0.141", "0.6500"]
     page = findings.page(summary, title="<b>", command="coft & co")
     assert "&lt;b&gt;" in page
