@@ -16,6 +16,7 @@ from tasks.active.session import (
     RoundState,
     fix_answers,
     has_news,
+    hold_rounds,
     open_rounds,
     pin,
     unanswered,
@@ -39,16 +40,20 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     it labels the pool; what it is least sure of is asked. A round that was killed goes on. When the
     budget is spent, a round follows only if answers came in since.
     """
-    rounds = open_rounds(runtime, name)
-    if rounds.finished and not has_news(rounds):
-        return rounds.states[-1]
+    with hold_rounds(runtime, name) as rounds:
+        if rounds.finished and not has_news(rounds):
+            return rounds.states[-1]
+        return _round(rounds)
+
+
+def _round(rounds: Rounds) -> RoundState:
     spec = rounds.spec.active
     answers = fix_answers(rounds)
     backbone = find_backbone(spec.run.backbone)
     pool = open_pool(spec.run.pool, spec.run.runtime)
     check_learner(spec.learner, backbone.kind)
     pin(rounds, pool, backbone)
-    title = f"{name}-round-{rounds.number}"
+    title = f"{rounds.spec.name}-round-{rounds.number}"
     with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
         start = find_start(spec, pool, backbone, run)
         learner = train_round(rounds, answers, start, pool, backbone, run)

@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from clipcore.coft.health import Health, class_drift, judge
 from tasks import shards
+from tasks.label.parts import class_numbers
 from tasks.progress import say
 from tasks.specs import (
     HELD_OUT,
@@ -52,9 +54,9 @@ def measure(
     clean: Sequence[LabelsRef],
 ) -> Health:
     """Measure a run without labels, streaming over the files of its stages."""
-    classes = pa.array(pool.classes, pa.string())
-    drift, lost = class_drift(_counts(zero_shot.uri, classes), _counts(predictions.uri, classes))
-    kept, all_labels, gaps = _judged(clean, classes)
+    counts = (class_counts(ref.uri, pool.classes) for ref in (zero_shot, predictions))
+    drift, lost = class_drift(*counts)
+    kept, all_labels, gaps = _judged(clean, pa.array(pool.classes, pa.string()))
     shares = kept.double() / torch.clamp(all_labels, min=1)
     labelled = all_labels > 0
     return Health(
@@ -67,13 +69,13 @@ def measure(
     )
 
 
-def _counts(folder: str, classes: pa.Array) -> Tensor:
-    """Return how many images were labelled as each class."""
-    counts = np.zeros(len(classes), np.int64)
+def class_counts(folder: str, classes: Sequence[str]) -> Int[Tensor, " classes"]:
+    """Return how many images a stage puts in each class."""
+    counts = torch.zeros(len(classes), dtype=torch.long)
     for table in shards.iter_tables(folder, ["label"]):
-        numbers = pc.index_in(table["label"], classes).to_numpy()
-        counts += np.bincount(numbers, minlength=len(classes))
-    return torch.from_numpy(counts)
+        numbers = class_numbers(classes, table["label"])
+        counts += torch.bincount(numbers, minlength=len(classes))
+    return counts
 
 
 def _agreement(folder: str) -> float:

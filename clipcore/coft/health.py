@@ -49,12 +49,20 @@ def judge(health: Health) -> list[str]:
         f"the two networks agree on only {health.agreement:.0%} of the images": health.agreement
         < MIN_AGREEMENT,
         f"only {health.kept_share:.0%} of the labels were kept": health.kept_share < MIN_KEPT_SHARE,
-        f"the class shares moved by {health.drift:.0%} from zero-shot": health.drift > MAX_DRIFT,
-        f"{health.lost_classes} classes are hardly ever predicted any more": health.lost_classes
-        > 0,
         "kept labels are no surer than rejected ones": health.gap_separation < 0,
     }
-    return [text for text, holds in objections.items() if holds]
+    found = [text for text, holds in objections.items() if holds]
+    return [*found, *judge_shares(health.drift, health.lost_classes)]
+
+
+def judge_shares(drift: float, lost_classes: int) -> list[str]:
+    """Return what speaks against a model by how often it predicts each class; see `class_drift`."""
+    found = []
+    if drift > MAX_DRIFT:
+        found.append(f"the class shares moved by {drift:.0%} from zero-shot")
+    if lost_classes:
+        found.append(f"{lost_classes} classes are hardly ever predicted any more")
+    return found
 
 
 def _shares(counts: Int[Tensor, " classes"]) -> Float[Tensor, " classes"]:

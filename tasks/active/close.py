@@ -10,9 +10,10 @@ from pydantic import JsonValue
 
 from clipcore import adapters
 from clipcore.active.stopping import Change, change, outlook
-from clipcore.coft.health import MAX_DRIFT, class_drift
+from clipcore.coft.health import class_drift, judge_shares
 from clipcore.coft.phase2 import new_network
 from tasks import shards
+from tasks.active.course import write_course
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.session import (
     SCORES,
@@ -29,6 +30,7 @@ from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
 from tasks.combine import save_model
 from tasks.evaluate import labels_of, tally
+from tasks.health import class_counts
 from tasks.label.parts import class_numbers
 from tasks.progress import say
 from tasks.specs import BackboneRef, ModelRef, PoolRef
@@ -40,7 +42,7 @@ from tasks.towers import (
     peer_adapter,
     served_adapters,
 )
-from tasks.tracking import Run, log_metrics, register_model
+from tasks.tracking import Run, log_file, log_metrics, register_model
 
 MODEL = "model"
 
@@ -121,6 +123,7 @@ def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run:
     )
     state = _judged(rounds, state, made, pool, start)
     state = _registered(rounds, state, made.model, run)
+    log_file(run, write_course(rounds, state), folder="rounds")
     shards.write_json(
         shards.join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json")
     )
@@ -166,28 +169,16 @@ def _judged(
     rounds: Rounds, state: RoundState, made: Made, pool: PoolRef, start: StartRef
 ) -> RoundState:
     """Say whether the round's model may become a candidate, by labels where they are known."""
-    counts = [_counts(uri, pool) for uri in (start.zero_shot.uri, made.scores.uri)]
-    drift, lost = class_drift(*counts)
-    objections = []
-    if lost:
-        objections.append(f"{lost} classes are hardly ever predicted any more")
-    if drift > MAX_DRIFT:
-        objections.append(f"the class shares moved by {drift:.0%} from zero-shot")
+    before, after = (class_counts(ref.uri, pool.classes) for ref in (start.zero_shot, made.scores))
+    objections = judge_shares(*class_drift(before, after))
     earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
     best = max([*earlier, state.zero_shot_accuracy or 0.0])
     if state.accuracy is not None and state.accuracy < best:
         objections.append(f"accuracy {state.accuracy:.3f} is below the {best:.3f} reached before")
     verdict = f"Not a candidate: {'; '.join(objections)}." if objections else "Healthy."
-    return state.model_copy(update={"healthy": not objections, "verdict": verdict})
-
-
-def _counts(folder: str, pool: PoolRef) -> torch.Tensor:
-    """Return how many images are put in each class."""
-    counts = torch.zeros(len(pool.classes), dtype=torch.long)
-    for table in shards.iter_tables(folder, ["label"]):
-        numbers = class_numbers(pool.classes, table["label"])
-        counts += torch.bincount(numbers, minlength=len(pool.classes))
-    return counts
+    predicted = dict(zip(pool.classes, after.tolist(), strict=True))
+    found = {"healthy": not objections, "verdict": verdict, "predicted_per_class": predicted}
+    return state.model_copy(update=found)
 
 
 def _coverage(answers: AnswersRef, classes: tuple[str, ...]) -> dict[str, int]:

@@ -1,16 +1,14 @@
 """What a simulation found: means over seeds, a figure, a page, and lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tasks.active.pages import render
 from tasks.report import figures
 
 TEMPLATE = "findings.html.j2"
-STYLE = Path(figures.__file__).with_name("report.css")
 Results = Mapping[str, Any]
 
 
@@ -104,16 +102,9 @@ def page(summary: Mapping[str, Any], *, title: str, command: str) -> str:
         name: list(zip(summary["labels"], line["mean"], line["spread"], strict=True))
         for name, line in summary["lines"].items()
     }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     head, *rows = table(summary)
-    return environment.get_template(TEMPLATE).render(
-        style=STYLE.read_text(encoding="utf-8"),
+    return render(
+        TEMPLATE,
         title=title,
         command=command,
         summary=summary,

@@ -1,10 +1,12 @@
 """Rounds as files: one folder a round, never changed once its `state.json` is there."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock, Timeout
 from pydantic import Field
 
 from clipcore.active.strategies import UnknownStrategy, find_strategy
@@ -22,6 +24,8 @@ ANSWERS_FILE = "answers.parquet"
 SHEET = "contact-sheet.html"
 LABEL_STUDIO = "label-studio"
 SCORES = "scores"
+COURSE = "report.html"
+LOCK = "lock"
 
 
 class Outlook(Spec):
@@ -45,6 +49,7 @@ class RoundState(Spec):
     healthy: bool = True
     verdict: str = ""
     answers_per_class: dict[str, int] = Field(default_factory=dict)
+    predicted_per_class: dict[str, int] = Field(default_factory=dict)
     churn: float | None = Field(None, description="Share of predictions that changed.")
     surer: float | None = Field(None, description="Rise of the clean probability where they did.")
     outlook: Outlook | None = None
@@ -157,6 +162,33 @@ def open_rounds(runtime: RuntimeSpec, name: str) -> Rounds:
     while shards.exists(state := shards.join(folder, f"round-{len(states):02d}", STATE)):
         states.append(RoundState.model_validate(shards.read_json(state)))
     return Rounds(spec=spec, folder=folder, states=tuple(states))
+
+
+@contextmanager
+def hold_rounds(runtime: RuntimeSpec, name: str) -> Iterator[Rounds]:
+    """Open rounds for one command alone; however its process ends, the next one can follow.
+
+    Only on a disk: a bucket knows no locks, and there the caller sees to it.
+
+    Raises:
+        InputError: there are no such rounds, or another command is at work on them.
+    """
+    rounds = open_rounds(runtime, name)
+    if not shards.is_local(rounds.folder):
+        yield rounds
+        return
+    lock = FileLock(shards.local_path(shards.join(rounds.folder, LOCK)), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"Another command is at work on the rounds {name!r}. Wait until it ends; "
+            f"`coft active status --name {name}` shows how far they are."
+        ) from error
+    try:
+        yield open_rounds(runtime, name)  # the other command may have finished a round
+    finally:
+        lock.release()
 
 
 def num_answered(answers: AnswersRef) -> int:
@@ -275,6 +307,7 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
     """
     lines = [describe(state) for state in rounds.states]
     if rounds.finished:
+        lines.append(f"Report: {shards.join(rounds.folder, COURSE)}")
         more = (
             f" New answers came since: coft active next {options} trains on them."
             if has_news(rounds)
@@ -285,6 +318,7 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
         return [*lines, f"Next, the first question: coft active next {options}"]
     folder = rounds.round_folder(rounds.number - 1)
     missing = unanswered(rounds)
+    lines.append(f"Report: {shards.join(rounds.folder, COURSE)}")
     lines.append(f"Query: {rounds.states[-1].query_size} images, {missing} without an answer")
     lines.append(f"  by hand:      {shards.join(folder, SHEET)}")
     lines.append(f"  Label Studio: {shards.join(folder, LABEL_STUDIO)}")

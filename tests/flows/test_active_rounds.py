@@ -17,7 +17,13 @@ from flows.active_rounds import active_round, active_rounds, answer_rounds
 from flows.simulate import simulate
 from tasks import shards
 from tasks.active.reply import answer_by_script
-from tasks.active.session import open_rounds, read_query, start_rounds, unanswered
+from tasks.active.session import (
+    hold_rounds,
+    open_rounds,
+    read_query,
+    start_rounds,
+    unanswered,
+)
 from tasks.active.simulate import read_findings
 from tasks.pool import open_pool
 from tasks.specs import (
@@ -166,7 +172,24 @@ def test_a_person_answers_round_by_round(
     assert cli.run(["active", "status", "--workspace", place]) == 0
     said = capsys.readouterr().out
     assert "round 2, 9 answers" in said
-    assert "coft active answer" in said
+    assert "the next 1 labels may raise accuracy by about" in said
+    assert f"coft active answer FILE --name {NAME} --workspace {place}" in said
+
+    page = (Path(rounds.folder) / "report.html").read_text()
+    assert "9 of 10 labels are in after round 2" in page
+    assert '<a href="round-02/contact-sheet.html">' in page
+    assert all(f'<th scope="row">{label}</th>' in page for label in ("red", "green", "blue"))
+    assert sum(third.predicted_per_class.values()) == 60
+
+
+def test_two_commands_at_once_do_not_mix(place: str) -> None:
+    with (
+        hold_rounds(here(place), NAME),
+        pytest.raises(InputError, match="Another command is at work"),
+    ):
+        active_round(here(place), NAME)
+    with hold_rounds(here(place), NAME) as rounds:
+        assert rounds.number == 1
 
 
 def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twice(
