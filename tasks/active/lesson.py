@@ -56,7 +56,7 @@ def read_lesson(job: RoundJob) -> Lesson:
     labels = {row["image_id"]: row["label"] for row in rows if row["kind"] == "label"}
     closed = {row["image_id"] for row in rows if row["kind"] in ("label", "none")}
     believed = _believed(job, closed) if job.spec.learner.believes or not labels else {}
-    ours = set(_find(job, set(labels) | set(believed)))
+    ours = _of_pool(job, set(labels) | set(believed))
     answered, trusted = sorted(ours & set(labels)), sorted(ours & set(believed))
     numbers = [job.pool.classes.index(labels[image]) for image in answered]
     return Lesson(
@@ -66,16 +66,14 @@ def read_lesson(job: RoundJob) -> Lesson:
     )
 
 
-def _find(job: RoundJob, images: set[str]) -> dict[str, tuple[int, int]]:
-    """Return where the features of images of the pool split are: (part, row)."""
-    ids = pa.array(sorted(images), pa.string())
-    found: dict[str, tuple[int, int]] = {}
+def _of_pool(job: RoundJob, images: set[str]) -> set[str]:
+    """Return those that have features and are in the pool split."""
+    wanted = pa.array(sorted(images), pa.string())
+    found: set[str] = set()
     for part, uri in enumerate(part_uris(job.start.features.uri)):
-        names = shards.read_table(uri, ["image_id"])["image_id"]
-        rows = pa.table({"image_id": names, "row": pa.array(range(len(names)))})
-        rows = only_pool(rows.filter(pc.is_in(names, ids)), job.pool.uri, part)
-        for image, row in zip(rows["image_id"].to_pylist(), rows["row"].to_pylist(), strict=True):
-            found[image] = (part, row)
+        table = shards.read_table(uri, ["image_id"])
+        table = table.filter(pc.is_in(table["image_id"], wanted))
+        found.update(only_pool(table, job.pool.uri, part)["image_id"].to_pylist())
     return found
 
 
