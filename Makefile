@@ -1,6 +1,7 @@
 # make demo   install, then adapt the embedded CLIP to handwritten digits without labels
 # make test   install, then run the tests
 # make lint   format, lint, types, import contracts, declared dependencies
+# make label-studio   install Label Studio beside it, then send questions through it and back
 # make bench  measure speed and memory against named peers
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
@@ -9,13 +10,15 @@
 PYTHON ?= python3
 ARGS ?=
 UV_VERSION := 0.13.9
+LABEL_STUDIO_VERSION := 1.23.2
+LABEL_STUDIO := .venv-label-studio
 BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test lint bench lock venv packages clean
+.PHONY: install demo test lint label-studio bench lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -32,6 +35,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+# An environment of its own: Label Studio wants other versions of what coft uses.
+label-studio: install
+	@test -x $(LABEL_STUDIO)/bin/label-studio || { $(UV) venv --quiet --clear --python $(PYTHON) \
+		$(LABEL_STUDIO) && $(UV) pip install --quiet --python $(LABEL_STUDIO)/bin/python \
+		label-studio==$(LABEL_STUDIO_VERSION); }
+	LABEL_STUDIO_PROGRAM=$(CURDIR)/$(LABEL_STUDIO)/bin/label-studio \
+		$(BIN)/python -m pytest tests/tasks/answers/test_label_studio.py
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -67,4 +78,4 @@ lock: install
 		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(LABEL_STUDIO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,10 +1,7 @@
 """The round trip through a real Label Studio: import our tasks, answer, export, import back.
 
-It runs only where LABEL_STUDIO_PROGRAM names an installed executable, since
-the project does not depend on it:
-
-    uv venv ../label-studio && uv pip install --python ../label-studio label-studio
-    LABEL_STUDIO_PROGRAM=../label-studio/bin/label-studio python -m pytest -m label_studio
+It runs only where LABEL_STUDIO_PROGRAM names an installed executable, since the project does not
+depend on it; `make label-studio` installs one and runs this.
 
 The server listens on loopback only, keeps SQLite in a temporary folder, and reports to nobody.
 """
