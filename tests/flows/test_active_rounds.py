@@ -2,7 +2,11 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +14,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import torch
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.flow_runs import resume_flow_run
+from prefect.states import StateType
 
 from clipcore.classifier import load_classifier
 from flows import cli
@@ -18,6 +26,7 @@ from flows.simulate import simulate
 from tasks import shards
 from tasks.active.reply import answer_by_script
 from tasks.active.session import (
+    RoundState,
     hold_rounds,
     open_rounds,
     read_query,
@@ -180,6 +189,35 @@ def test_a_person_answers_round_by_round(
     assert '<a href="round-02/contact-sheet.html">' in page
     assert all(f'<th scope="row">{label}</th>' in page for label in ("red", "green", "blue"))
     assert sum(third.predicted_per_class.values()) == 60
+
+
+def test_a_paused_flow_goes_on_when_a_person_has_answered_and_resumes_it(
+    place: str, tmp_path: Path
+) -> None:
+    truth = _truth(place)
+    with ThreadPoolExecutor(1) as threads:
+        context = copy_context()  # with the address of the tests' Prefect server
+        flow = threads.submit(context.run, active_rounds, here(place), NAME, wait="pause")
+        for number in (0, 1):
+            run = _paused(flow)
+            asked = read_query(open_rounds(here(place), NAME), number)["image_id"].to_pylist()
+            answers = {image: truth[image] for image in asked}
+            answer_rounds(here(place), NAME, _write(tmp_path / f"{number}.csv", answers))
+            resume_flow_run(run)
+        last = flow.result(timeout=120)
+    assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
+
+
+def _paused(flow: Future[RoundState]) -> UUID:
+    """Wait until Prefect has a paused run of the flow, and return its id."""
+    paused = FlowRunFilter(state={"type": {"any_": [StateType.PAUSED]}})
+    with get_client(sync_client=True) as client:
+        for _ in range(600):
+            if found := client.read_flow_runs(flow_run_filter=paused):
+                return found[0].id
+            assert not flow.done(), flow.result()
+            time.sleep(0.1)
+    raise AssertionError("the flow never paused")
 
 
 def test_two_commands_at_once_do_not_mix(place: str) -> None:
