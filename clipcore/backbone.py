@@ -155,7 +155,9 @@ class Backbone(nn.Module):
         self.config = config
         network: Any = model.visual
         preprocess = read_preprocess(network.preprocess_cfg)
-        self.visual = VisualTower(network, preprocess, kind=_kind(config), dim=config["embed_dim"])
+        self.visual = VisualTower(
+            network, preprocess, kind=kind_of(config), dim=config["embed_dim"]
+        )
         self.text = TextTower(model)
         self.log_logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self.text.context_length)
@@ -291,7 +293,7 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
         vision,  # open_clip turns it into its CLIPVisionCfg
         quick_gelu=bool(config.get("quick_gelu", False)),
     )
-    return VisualTower(network, preprocess, kind=_kind(config), dim=config["embed_dim"])
+    return VisualTower(network, preprocess, kind=kind_of(config), dim=config["embed_dim"])
 
 
 def read_preprocess(values: Mapping[str, Any]) -> Preprocess:
@@ -315,7 +317,8 @@ def read_preprocess(values: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _kind(config: Mapping[str, Any]) -> Kind:
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return whether a model's image tower is open_clip's own ViT or comes from timm."""
     return "timm" if config["vision_cfg"].get("timm_model_name") else "vit"
 
 

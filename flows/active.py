@@ -44,6 +44,7 @@ def start_rounds(  # noqa: PLR0913  # a person's choices
 
     query = QuerySpec(strategy=strategy, per_round=per_round, max_similarity=max_similarity)
     run = about.spec(where, register_as=register)
+    _check_learner(learner, about.backbone)
     rounds = write_down(
         RoundsSpec(
             name=name or _legal_name(about.images),
@@ -146,12 +147,21 @@ def simulate(  # noqa: PLR0913  # a person's choices
         with_coft=with_coft,
     )
     check_simulation(spec)
+    _check_learner(learner, about.backbone)
     from flows.simulate import simulate as simulate_flow  # noqa: PLC0415
 
     numbers, lines = read_findings(simulate_flow(spec))
     for line in lines:
         tell(line)
     write_summary(summary, json.dumps(numbers, indent=1))
+
+
+def _check_learner(learner: LearnerSpec, backbone: str) -> None:
+    """Refuse a learner that the backbone cannot carry, before any work."""
+    from tasks.active.learn import check_learner  # noqa: PLC0415
+    from tasks.towers import check_backbone  # noqa: PLC0415
+
+    check_learner(learner, check_backbone(backbone))
 
 
 def _which(where: Where, name: str | None) -> str:

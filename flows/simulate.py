@@ -4,6 +4,7 @@ from prefect import flow
 
 from flows.active_start import find_start
 from flows.coft import coft
+from tasks.active.learn import check_learner
 from tasks.active.simulate import (
     SimulationRef,
     check_measurable,
@@ -25,6 +26,7 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     check_simulation(spec)
     run_spec = spec.active.run
     backbone = find_backbone(run_spec.backbone)
+    check_learner(spec.active.learner, backbone.kind)
     pool = open_pool(run_spec.pool, run_spec.runtime)
     check_measurable(pool)
     with tracked(run_spec, pool, backbone, name="simulate", more=spec) as run:

@@ -18,10 +18,14 @@ from tasks.specs import BackboneRef, BackboneSpec, InputError, LearnerSpec, Phas
 WEIGHTS = "weights.safetensors"
 
 
-def check_backbone(name: str) -> None:
-    """Refuse a backbone whose name, files or kind is wrong, without reading or fetching weights."""
+def check_backbone(name: str) -> Kind:
+    """Return the kind of a backbone's image tower, without reading or fetching weights.
+
+    Raises:
+        InputError: its name, files or kind is wrong.
+    """
     try:
-        backbone.check(name)
+        return backbone.kind_of(backbone.check(name)[2])
     except (UnsupportedBackbone, MissingWeights, KeyError) as error:
         raise InputError(str(error)) from error
 

@@ -114,6 +114,7 @@ def simulate_rounds(
         active.learner,
         active.query,
         active.run.seed,
+        active.run.flip,
     )
     folder = shards.join(runtime.workspace, KIND, digest)
 
@@ -181,8 +182,8 @@ def _jobs(
     found = []
     for name, method in _methods(spec, pool):
         learner = method.learner.model_copy(update={"pseudo_labels": True})
-        first = shards.fingerprint("first", start.digest, learner, method.seed)
-        made_from = (method.learner, method.query, method.seed, spec.rounds)
+        first = shards.fingerprint("first", start.digest, learner, method.seed, method.flip)
+        made_from = (method.learner, method.query, method.seed, method.flip, spec.rounds)
         trial = shards.fingerprint("trial", start.digest, *made_from)
         first_uri = shards.join(folder, f"{first}.safetensors")
         uri = shards.join(folder, f"{trial}.json")

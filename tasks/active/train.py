@@ -56,8 +56,8 @@ def train_round(
 
     def compute() -> Outcome:
         say(f"Round {rounds.number}: training")
-        train = _train_on_features if job.spec.learner.on_features else _train_through_tower
-        return Outcome(parts=(), facts=train(job, run))
+        through = _train_on_features if job.spec.learner.on_features else _train_through_tower
+        return Outcome(parts=(), facts=through(job, run))
 
     manifest, resumed = once(folder, kind=LEARNER, digest=digest, label="Train", compute=compute)
     return LearnerRef(

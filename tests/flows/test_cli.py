@@ -100,6 +100,35 @@ def test_backbones(
     assert expected in _refused(words, capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--learner.kind", "vpt"], "--learner.kind vpt"),
+        (["--learner.kind", "maple"], "ViT"),
+        (["--strategy", "best"], "strategy 'best' is unknown"),
+        (["--strategy", "pcb:best"], "strategy 'best' is unknown"),
+        (["--per-round", "0"], "per-round: "),
+        (["--smallest-gain", "-1"], "smallest-gain: "),
+    ],
+)
+def test_rounds_that_cannot_be(
+    words: list[str],
+    expected: str,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = ["active", "start", "--images", str(photos), "--classes", "cat,dog"]
+    place = ["--workspace", str(tmp_path / "place"), "--budget", "10"]
+    assert expected in _refused([*start, *place, *words], capsys)
+    assert not (tmp_path / "place" / "rounds").exists()
+
+
+def test_a_simulation_without_labels(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["active", "simulate", "--images", str(photos), "--classes", "cat,dog"]
+    assert "expected --labels" in _refused(words, capsys)
+
+
 def test_unreachable_bucket_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["adapt", "--images", "gs://nowhere/photos", "--classes", "cat,dog"]
     assert "gcsfs" in _refused(words, capsys)
