@@ -44,13 +44,7 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    known = _own_labels(pool) if oracle == COLUMN else _of_file(oracle, pool)
-    if not len(known):
-        raise InputError(
-            f"--oracle {oracle}: expected labels of images of the pool, found none."
-            " Name a file of answers about these images, or column where they carry labels."
-        )
-    known = known.filter(pc.is_in(known["image_id"], asked))
+    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
     unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
     known = pa.concat_tables([known, skipped])
@@ -60,18 +54,32 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         return take_answers.fn(rounds, str(path), pool)
 
 
-def _own_labels(pool: PoolRef) -> pa.Table:
-    """Return `image_id, label` of the images that carry a label."""
-    table = pa.concat_tables(_askable(pool, ["image_id", "label"]))
-    return table.filter(table["label"].is_valid())
+def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of those asked about that carry a label."""
+    if not pool.labeled:
+        raise InputError(
+            f"--oracle {COLUMN}: the images carry no labels. Name a file of answers about them, or "
+            "start rounds with --labels."
+        )
+    columns = ["image_id", "label"]
+    known = [
+        table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
+        for table in _askable(pool, columns)
+    ]
+    return pa.concat_tables(known)
 
 
-def _of_file(uri: str, pool: PoolRef) -> pa.Table:
-    """Return `image_id, label` of the images that a file labels, by id or by URI."""
+def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
     images = _askable(pool, ["image_id", "uri"])
     table = match(read_answers(uri, pool.classes), pool.classes, images)
-    usable = pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label"))
-    return table.filter(usable).select(["image_id", "label"])
+    table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
+    if not len(table):
+        raise InputError(
+            f"--oracle {uri}: expected labels of images of the pool, found none. Name a file of "
+            "answers about these images."
+        )
+    return table.filter(pc.is_in(table["image_id"], asked)).select(["image_id", "label"])
 
 
 def _askable(pool: PoolRef, columns: list[str]) -> Iterator[pa.Table]:
