@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -13,8 +13,8 @@ from tasks.specs import ActiveSpec, LearnerSpec, QuerySpec, RoundsSpec, Simulati
 active = App(name="active", help="Ask about the images that are worth a label, round by round.")
 
 Start = Annotated[
-    Literal["phase1", "zero-shot"],
-    Parameter(help="Features of CoFT's first peer, or of CLIP as it is."),
+    str,
+    Parameter(help="phase1 (CoFT's first peer), zero-shot (CLIP as it is), or models:/NAME/3."),
 ]
 Name = Annotated[str | None, Parameter(help="Of the rounds; needed if there are several.")]
 Learner = Annotated[LearnerSpec, Parameter(group="Learner")]

@@ -111,7 +111,7 @@ def _seen(
     spec = rounds.spec.active
     if spec.learner.on_features:
         return start.features
-    learned = [learner] if start.peer is None else [start.peer, learner]
+    learned = [ref for ref in (start.model, start.peer, learner) if ref is not None]
     return embed_pool(pool, backbone, spec.run, learned=learned, name=f"round {rounds.number}")
 
 

@@ -11,6 +11,7 @@ from tasks.active.simulate import (
     check_simulation,
     simulate_rounds,
 )
+from tasks.active.start import settle_start
 from tasks.embed import find_backbone
 from tasks.pool import open_pool
 from tasks.publish import tracked
@@ -25,6 +26,7 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     """
     check_simulation(spec)
     run_spec = spec.active.run
+    settle_start(spec.active.start, run_spec.runtime)
     backbone = find_backbone(run_spec.backbone)
     check_learner(spec.active.learner, backbone.kind)
     pool = open_pool(run_spec.pool, run_spec.runtime)

@@ -194,8 +194,9 @@ class ActiveSpec(Spec):
     run: CoftSpec = Field(description="Pool, backbone, seed, and how the start is made.")
     learner: LearnerSpec = LearnerSpec()
     query: QuerySpec = QuerySpec()
-    start: Literal["phase1", "zero-shot"] = Field(
-        "phase1", description="Features of CoFT's first peer, or of CLIP as it is."
+    start: str = Field(
+        "phase1",
+        description="Features of CoFT's first peer, CLIP as it is (zero-shot), or a coft model.",
     )
 
 

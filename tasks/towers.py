@@ -8,6 +8,7 @@ import torch
 from clipcore import adapters, backbone, checkpoint
 from clipcore.adapters import Adapter, AdapterName
 from clipcore.backbone import Backbone, Kind, MissingWeights, UnsupportedBackbone, VisualTower
+from clipcore.classifier import DESCRIPTION, load_classifier
 from clipcore.coft.phase1 import Peer
 from clipcore.coft.phase2 import Network, new_network
 from clipcore.prompts import ContextTooLong, DualPrompts
@@ -75,9 +76,16 @@ def new_peer(
 
 
 def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTower:
-    """Return the backbone's visual tower with what was learned on it, folder after folder."""
+    """Return the backbone's visual tower with what was learned on it, folder after folder.
+
+    The folder of a classifier stands for the tower of its first network.
+    """
     tower = load_backbone(name, device=device).visual
     for number, folder in enumerate(weights, 1):
+        if shards.exists(shards.join(folder, DESCRIPTION)):
+            with shards.local_copy(folder) as model:
+                tower = load_classifier(model).members[0].visual.to(device)
+            continue
         adapter = attach_learned(tower, folder)
         if number < len(weights):
             adapter.merge()

@@ -26,7 +26,7 @@ from tasks.active.session import (
     describe,
     read_query,
 )
-from tasks.active.start import StartRef
+from tasks.active.start import StartRef, load_start, start_adapters
 from tasks.active.train import LearnerRef
 from tasks.combine import save_model
 from tasks.evaluate import labels_of, tally
@@ -35,13 +35,7 @@ from tasks.label.parts import class_numbers
 from tasks.progress import say
 from tasks.specs import BackboneRef, ModelRef, PoolRef
 from tasks.stage import Outcome, once, step
-from tasks.towers import (
-    attach_learned,
-    learner_adapter,
-    load_backbone,
-    peer_adapter,
-    served_adapters,
-)
+from tasks.towers import attach_learned, learner_adapter, served_adapters
 from tasks.tracking import Run, log_file, log_metrics, register_model
 
 MODEL = "model"
@@ -60,11 +54,9 @@ def round_model(
     }
 
     def write() -> Outcome:
-        loaded = load_backbone(backbone.name)
-        active, attached = rounds.spec.active, []
-        if start.peer is not None:
-            attach_learned(loaded.visual, start.peer.uri).merge()
-            attached += served_adapters(peer_adapter(active.run.phase1, backbone.kind))
+        active = rounds.spec.active
+        loaded = load_start(backbone.name, start, device="cpu")
+        attached = start_adapters(start, active.run.phase1, backbone.kind)
         if not active.learner.on_features:
             attach_learned(loaded.visual, learner.uri).merge()
             attached += served_adapters(learner_adapter(active.learner, backbone.kind))

@@ -139,6 +139,5 @@ def _opinions(job: RoundJob) -> Any:
     beginning = read_beginning(job.start)
     for uri in part_uris(job.start.features.uri):
         ids, features = read_features(uri)
-        logits = beginning.logit_scale * features @ beginning.embeddings.T
-        confidence, labels = logits.softmax(dim=1).max(dim=1)
+        confidence, labels = beginning.name(features)
         yield ids, labels, confidence

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from tasks import shards
+from tasks.active.start import settle_start
 from tasks.answers import merge
 from tasks.specs import BackboneRef, InputError, PoolRef, Ref, RoundsSpec, RuntimeSpec, Spec
 from tasks.tracking import check_name
@@ -127,7 +128,7 @@ def _check(spec: RoundsSpec) -> None:
 
 
 def _settled(spec: RoundsSpec) -> RoundsSpec:
-    """Return the spec with absolute paths: the next command may be typed in another folder."""
+    """Return the spec as it is to be read in another folder, and another day."""
     pool = spec.active.run.pool
     given = {name: getattr(pool, name) for name in ("images", "test", "classes", "labels")}
     paths = {
@@ -136,7 +137,10 @@ def _settled(spec: RoundsSpec) -> RoundsSpec:
         if value is not None and (name in ("images", "test") or shards.exists(value))
     }
     run = spec.active.run.model_copy(update={"pool": pool.model_copy(update=paths)})
-    return spec.model_copy(update={"active": spec.active.model_copy(update={"run": run})})
+    start = settle_start(spec.active.start, run.runtime)
+    return spec.model_copy(
+        update={"active": spec.active.model_copy(update={"run": run, "start": start})}
+    )
 
 
 def _with_runtime(spec: RoundsSpec, runtime: RuntimeSpec) -> RoundsSpec:

@@ -9,33 +9,80 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from clipcore.backbone import Backbone
+from clipcore.backbone import Backbone, Kind
+from clipcore.classifier import DESCRIPTION, load_classifier
+from clipcore.coft.phase2 import Network
 from tasks import shards
 from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images
 from tasks.label.zero_shot import read_zero_shot
-from tasks.specs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Spec
+from tasks.specs import (
+    BackboneRef,
+    EmbeddingsRef,
+    InputError,
+    LabelsRef,
+    ModelRef,
+    PeerRef,
+    Phase1Spec,
+    PoolRef,
+    RuntimeSpec,
+    Spec,
+)
 from tasks.stage import part_uris
-from tasks.towers import attach_learned, load_backbone, read_class_embeddings
+from tasks.towers import (
+    attach_learned,
+    load_backbone,
+    peer_adapter,
+    read_class_embeddings,
+    served_adapters,
+)
+from tasks.tracking import pinned, tracking_for
 from tasks.vectors import read_features
 
 
 class StartRef(Spec):
-    """Features of a pool, and who names its first pseudo-labels: a peer, or else zero-shot."""
+    """Features of a pool, and who names its first pseudo-labels: a peer, a model, or zero-shot.
+
+    Of a model its first network is meant, head included.
+    """
 
     features: EmbeddingsRef
     zero_shot: LabelsRef
     peer: PeerRef | None = None
+    model: ModelRef | None = None
 
     @property
     def digest(self) -> str:
         """Return what changes with anything that the start is made from."""
-        made_from = (self.features.digest, self.zero_shot.digest, self.peer and self.peer.digest)
+        learned = [ref.digest for ref in (self.peer, self.model) if ref is not None]
+        made_from = (self.features.digest, self.zero_shot.digest, learned)
         return shards.fingerprint("start", *made_from)
+
+
+def settle_start(start: str, runtime: RuntimeSpec) -> str:
+    """Return where rounds start, so that it means the same tomorrow: a version, a whole path.
+
+    Raises:
+        InputError: it is none of phase1, zero-shot, a registered model, or a model's folder.
+    """
+    if start in ("phase1", "zero-shot"):
+        return start
+    if start.startswith("models:/"):
+        return pinned(tracking_for(runtime.workspace), start)
+    if not shards.exists(shards.join(start, DESCRIPTION)):
+        raise InputError(
+            f"--start {start}: expected phase1, zero-shot, models:/NAME@ALIAS or /3, or a "
+            f"folder with a {DESCRIPTION}. `coft models list` shows what is registered."
+        )
+    return shards.absolute(start)
 
 
 def read_beginning(start: StartRef) -> Beginning:
     """Return the classifier over the features of the start."""
+    if start.model is not None:
+        head = _network(start.model).head
+        scale = float(head.weight.norm(dim=1).mean())
+        return Beginning(head.weight.detach() / scale, scale, head.bias.detach())
     if start.peer is None:
         return Beginning(*read_zero_shot(start.zero_shot.uri))
     positive, _, scale = read_class_embeddings(start.peer.uri)
@@ -43,11 +90,51 @@ def read_beginning(start: StartRef) -> Beginning:
 
 
 def load_start(name: str, start: StartRef, *, device: str) -> Backbone:
-    """Return the backbone as rounds begin with it, frozen, with what the start's peer learned."""
+    """Return the backbone as rounds begin with it, frozen, with what the start learned."""
     backbone = load_backbone(name, device=device)
+    if start.model is not None:
+        backbone.visual = _network(start.model).visual.to(device)
     if start.peer is not None:
         attach_learned(backbone.visual, start.peer.uri).merge()
     return backbone.requires_grad_(requires_grad=False)
+
+
+def start_adapters(start: StartRef, spec: Phase1Spec, kind: Kind) -> list[dict[str, Any]]:
+    """Return the adapters that the tower of the start has on it, for a model that is served."""
+    if start.model is not None:
+        attached: list[dict[str, Any]] = read_description(start.model.uri)["adapters"]
+        return attached
+    return [] if start.peer is None else served_adapters(peer_adapter(spec, kind))
+
+
+def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
+    """Refuse to start from a classifier of something else.
+
+    Raises:
+        InputError: its classes or its backbone are others than those of the rounds.
+    """
+    found = read_description(model.uri)
+    if tuple(found["classes"]) != pool.classes:
+        raise InputError(
+            f"--start: expected a model of these {len(pool.classes)} classes, in their order, got "
+            f"one of {len(found['classes'])}: {', '.join(found['classes'][:5])}, ..."
+        )
+    if found["facts"]["backbone"] != backbone.name:
+        raise InputError(
+            f"--start: the model was adapted from {found['facts']['backbone']}; "
+            f"say --backbone {found['facts']['backbone']}."
+        )
+
+
+def read_description(folder: str) -> dict[str, Any]:
+    """Return the `model.json` of a classifier."""
+    found: dict[str, Any] = shards.read_json(shards.join(folder, DESCRIPTION))
+    return found
+
+
+def _network(model: ModelRef) -> Network:
+    with shards.local_copy(model.uri) as folder:
+        return load_classifier(folder).members[0]
 
 
 def read_labelled(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from pydantic import JsonValue
 
 from clipcore import checkpoint
@@ -141,7 +142,7 @@ class RoundActor:
 
 def _new_learner(job: RoundJob, backbone: Backbone) -> Learner:
     """Return the learner of the round before it has seen anything."""
-    given = read_beginning(job.start).embeddings
+    given = F.normalize(read_beginning(job.start).embeddings, dim=1)
     run = job.spec.run
     return new_learner(
         backbone, job.pool.classes, job.spec.learner, given=given, seed=run.seed, flip=run.flip

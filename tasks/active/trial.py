@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore import cleaning, metrics
@@ -59,6 +60,13 @@ class Beginning:
 
     embeddings: Tensor
     logit_scale: float
+    bias: Tensor | float = 0.0
+
+    def name(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (confidence, class number) of each image."""
+        logits = self.logit_scale * features @ self.embeddings.T + self.bias
+        confidence, labels = logits.softmax(dim=1).max(dim=1)
+        return confidence, labels
 
 
 @dataclass(frozen=True)
@@ -141,8 +149,7 @@ def train_first(setting: Setting, method: Method) -> dict[str, Tensor]:
 def _begin(setting: Setting, spec: LearnerSpec) -> Course:
     """Return a course without answers: the start's surest images of each class are believed."""
     images, beginning = setting.images, setting.beginning
-    logits = beginning.logit_scale * images.features @ beginning.embeddings.T
-    confidence, labels = logits.softmax(dim=1).max(dim=1)
+    confidence, labels = beginning.name(images.features)
     free = torch.ones(len(labels), dtype=torch.bool)
     positions = _believe(confidence, labels, free, spec, num_classes=len(images.classes))
     return Course([], torch.zeros(0, dtype=torch.long), positions, labels[positions])
@@ -168,7 +175,7 @@ def _untrained(setting: Setting, method: Method) -> Learner:
         setting.new_backbone(),
         setting.images.classes,
         method.learner,
-        given=setting.beginning.embeddings,
+        given=F.normalize(setting.beginning.embeddings, dim=1),
         seed=method.seed,
         flip=method.flip,
     )

@@ -10,7 +10,7 @@
 MLflow takes seconds to import, and most commands never need it, so it is imported on first use.
 """
 
-from tasks.tracking.champion import UnhealthyModel, download_bundle, promote, rollback
+from tasks.tracking.champion import UnhealthyModel, download_bundle, pinned, promote, rollback
 from tasks.tracking.redaction import redact, redact_fields
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import (
@@ -41,6 +41,7 @@ __all__ = [
     "log_history",
     "log_metrics",
     "log_text",
+    "pinned",
     "promote",
     "redact",
     "redact_fields",

@@ -82,6 +82,16 @@ def rollback(tracking: Tracking, name: str) -> RegisteredModel:
     return describe(tracking, name, aliases[PREVIOUS])
 
 
+def pinned(tracking: Tracking, model_uri: str) -> str:
+    """Return `models:/NAME/VERSION` of a model that an alias may name: versions never change.
+
+    Raises:
+        InputError: a URI of another form, or an unknown model, version or alias.
+    """
+    name, version = _resolve(tracking, model_uri)
+    return f"models:/{name}/{version}"
+
+
 def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None) -> Path:
     """Return the bundle folder of `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 

@@ -321,6 +321,8 @@ def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str) -> None:
         ("features", "phase1", {}),
         ("maple", "zero-shot", {"kind": "maple", "coupled_depth": 1}),
         ("prompts", "phase1", {"images": "tower", "adapter": "vpt", "num_visual_prompts": 3}),
+        ("again", "MODEL", {}),
+        ("lora", "MODEL", {"images": "tower", "adapter": "lora", "lora_rank": 2}),
     ],
 )
 def test_the_model_of_a_round_says_what_the_round_said(
@@ -331,6 +333,7 @@ def test_the_model_of_a_round_says_what_the_round_said(
     start: str,
     learner: dict[str, object],
 ) -> None:
+    start = start.replace("MODEL", f"{common}/rounds/{NAME}/round-00/model")
     active = _active(begun[0], Path(common), tiny_clip, start=start)
     active = active.model_copy(update={"learner": active.learner.model_copy(update=learner)})
     start_rounds(RoundsSpec(name=name, budget=10, active=active))

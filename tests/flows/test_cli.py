@@ -105,6 +105,8 @@ def test_backbones(
     [
         (["--learner.kind", "vpt"], "--learner.kind vpt"),
         (["--learner.kind", "maple"], "ViT"),
+        (["--start", "phase2"], "--start phase2: expected phase1, zero-shot"),
+        (["--start", "models:/nobody@champion"], "nobody"),
         (["--strategy", "best"], "strategy 'best' is unknown"),
         (["--strategy", "pcb:best"], "strategy 'best' is unknown"),
         (["--per-round", "0"], "per-round: "),
