@@ -11,7 +11,6 @@ from torch import Tensor
 
 from clipcore.coft.health import Health, class_drift, judge
 from tasks import shards
-from tasks.label.parts import class_numbers
 from tasks.progress import say
 from tasks.specs import (
     HELD_OUT,
@@ -71,11 +70,12 @@ def measure(
 
 def class_counts(folder: str, classes: Sequence[str]) -> Int[Tensor, " classes"]:
     """Return how many images a stage puts in each class."""
-    counts = torch.zeros(len(classes), dtype=torch.long)
+    names = pa.array(classes, pa.string())
+    counts = np.zeros(len(classes), np.int64)
     for table in shards.iter_tables(folder, ["label"]):
-        numbers = class_numbers(classes, table["label"])
-        counts += torch.bincount(numbers, minlength=len(classes))
-    return counts
+        numbers = pc.index_in(table["label"], names).to_numpy()
+        counts += np.bincount(numbers, minlength=len(classes))
+    return torch.from_numpy(counts)
 
 
 def _agreement(folder: str) -> float:
