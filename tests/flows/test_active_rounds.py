@@ -204,7 +204,7 @@ def test_a_paused_flow_goes_on_when_a_person_has_answered_and_resumes_it(
             answers = {image: truth[image] for image in asked}
             answer_rounds(here(place), NAME, _write(tmp_path / f"{number}.csv", answers))
             resume_flow_run(run)
-        last = flow.result(timeout=120)
+        last = flow.result(timeout=300)
     assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
 
 
@@ -212,7 +212,7 @@ def _paused(flow: Future[RoundState]) -> UUID:
     """Wait until Prefect has a paused run of the flow, and return its id."""
     paused = FlowRunFilter(state={"type": {"any_": [StateType.PAUSED]}})
     with get_client(sync_client=True) as client:
-        for _ in range(600):
+        for _ in range(3000):
             if found := client.read_flow_runs(flow_run_filter=paused):
                 return found[0].id
             assert not flow.done(), flow.result()
@@ -321,7 +321,7 @@ def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str) -> None:
         ("features", "phase1", {}),
         ("maple", "zero-shot", {"kind": "maple", "coupled_depth": 1}),
         ("prompts", "phase1", {"images": "tower", "adapter": "vpt", "num_visual_prompts": 3}),
-        ("again", "MODEL", {}),
+        ("again", f"models:/{NAME}-active/1", {}),
         ("lora", "MODEL", {"images": "tower", "adapter": "lora", "lora_rank": 2}),
     ],
 )
