@@ -83,13 +83,18 @@ def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTowe
     tower = load_backbone(name, device=device).visual
     for number, folder in enumerate(weights, 1):
         if shards.exists(shards.join(folder, DESCRIPTION)):
-            with shards.local_copy(folder) as model:
-                tower = load_classifier(model).members[0].visual.to(device)
+            tower = read_network(folder).visual.to(device)
             continue
         adapter = attach_learned(tower, folder)
         if number < len(weights):
             adapter.merge()
     return tower.eval()
+
+
+def read_network(folder: str) -> Network:
+    """Return the first network of a classifier's folder, on the CPU."""
+    with shards.local_copy(folder) as model:
+        return load_classifier(model).members[0]
 
 
 def read_class_embeddings(folder: str) -> tuple[torch.Tensor, torch.Tensor, float]:

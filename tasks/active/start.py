@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from clipcore.backbone import Backbone, Kind
-from clipcore.classifier import DESCRIPTION, load_classifier
-from clipcore.coft.phase2 import Network
+from clipcore.classifier import DESCRIPTION
 from tasks import shards
 from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images
@@ -34,6 +33,7 @@ from tasks.towers import (
     load_backbone,
     peer_adapter,
     read_class_embeddings,
+    read_network,
     served_adapters,
 )
 from tasks.tracking import pinned, tracking_for
@@ -80,7 +80,7 @@ def settle_start(start: str, runtime: RuntimeSpec) -> str:
 def read_beginning(start: StartRef) -> Beginning:
     """Return the classifier over the features of the start."""
     if start.model is not None:
-        head = _network(start.model).head
+        head = read_network(start.model.uri).head
         scale = float(head.weight.norm(dim=1).mean())
         return Beginning(head.weight.detach() / scale, scale, head.bias.detach())
     if start.peer is None:
@@ -93,7 +93,7 @@ def load_start(name: str, start: StartRef, *, device: str) -> Backbone:
     """Return the backbone as rounds begin with it, frozen, with what the start learned."""
     backbone = load_backbone(name, device=device)
     if start.model is not None:
-        backbone.visual = _network(start.model).visual.to(device)
+        backbone.visual = read_network(start.model.uri).visual.to(device)
     if start.peer is not None:
         attach_learned(backbone.visual, start.peer.uri).merge()
     return backbone.requires_grad_(requires_grad=False)
@@ -130,11 +130,6 @@ def read_description(folder: str) -> dict[str, Any]:
     """Return the `model.json` of a classifier."""
     found: dict[str, Any] = shards.read_json(shards.join(folder, DESCRIPTION))
     return found
-
-
-def _network(model: ModelRef) -> Network:
-    with shards.local_copy(model.uri) as folder:
-        return load_classifier(folder).members[0]
 
 
 def read_labelled(
