@@ -65,10 +65,11 @@ venv:
 	@if command -v uv >/dev/null; then uv venv --quiet --python $(PYTHON) .venv; \
 		else $(PYTHON) -m venv .venv; fi
 
+# Compiled once here: every worker that Ray starts imports PyTorch anew.
 packages:
 	@echo "Installing coft and its pinned dependencies into .venv: once, some GB with PyTorch."
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(UV) pip install --python $(BIN)/python --requirement requirements.lock
+	$(UV) pip install --compile-bytecode --python $(BIN)/python --requirement requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@echo "$(WANTED)" > .venv/installed
 

@@ -1,6 +1,7 @@
 """Ray: join or start it, check what a stage asks for, and run work with a bound on it in flight."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tasks.specs import InputError, RuntimeSpec
 POLL_SECONDS = 5.0
 IN_FLIGHT_PER_ACTOR = 2  # one at work, one waiting: the actor never idles, memory stays bounded
 RETRIES = 3
+SPARE_WORKERS = 4  # processes that may wait for tasks while actors hold the cores
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,32 @@ def ensure_ray(runtime: RuntimeSpec) -> None:
     """
     if ray.is_initialized():
         return
-    environment = {"env_vars": offline.quiet_environment()}
-    options: dict[str, Any] = {"runtime_env": environment, "log_to_driver": False}
     if runtime.ray_address:
-        ray.init(address=runtime.ray_address, **options)
+        environment = {"env_vars": offline.quiet_environment()}
+        ray.init(address=runtime.ray_address, runtime_env=environment, log_to_driver=False)
         return
-    with offline.local_ray():
-        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, **options)
+    start_ray()
+
+
+def start_ray(**options: Any) -> None:
+    """Start Ray on this machine, on loopback alone; it ends with this process.
+
+    By itself Ray ends the workers of one stage when the actors of the next outnumber the cores, and
+    every new worker takes seconds to load PyTorch. Here some stay.
+
+    Args:
+        options: What else `ray.init` is told.
+    """
+    workers = (os.cpu_count() or 1) + SPARE_WORKERS
+    with offline.local_ray():  # which sets the switches that workers inherit
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _system_config={"num_workers_soft_limit": workers},
+            **options,
+        )
 
 
 def shares(runtime: RuntimeSpec, *, most: int | None = None, split: int = 1) -> Share:
@@ -114,13 +135,15 @@ def run_tasks(
 def actors(
     actor_class: type, arguments: Iterable[tuple[Any, ...]], share: Share
 ) -> Iterator[list[Any]]:
-    """Start one actor per argument tuple for the time of the block; a dead one is restarted."""
+    """Start one actor per argument tuple for the time of the block; a dead one is restarted.
+
+    Ray gives each as many threads as it holds cores, unless `OMP_NUM_THREADS` says otherwise.
+    """
     remote: Any = ray.remote(
         num_cpus=share.num_cpus,
         num_gpus=share.num_gpus,
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": str(int(share.num_cpus))}},
     )(actor_class)
     started = [remote.remote(*values) for values in arguments]
     try:

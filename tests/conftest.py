@@ -5,7 +5,6 @@ folder before the first of the project's modules is imported.
 """
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -203,16 +202,9 @@ def ray_session(doors: Doors) -> Iterator[None]:
     """Start Ray with two CPUs for the session, on loopback and without a dashboard."""
     import ray
 
-    with offline.local_ray():
-        ray.init(
-            address="local",
-            num_cpus=2,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=256 * 2**20,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    from tasks.cluster import start_ray
+
+    start_ray(num_cpus=2, num_gpus=0, object_store_memory=256 * 2**20)
     yield
     ray.shutdown()
 
