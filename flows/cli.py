@@ -46,10 +46,14 @@ app.command(questions, name="*")
 
 
 @app.command
-def adapt(
+def adapt(  # noqa: PLR0913  # a person's choices
     about: About,
     *,
     method: Literal["coft", "zero-shot"] = "coft",
+    answers: Annotated[
+        str | None,
+        Parameter(help="Labels to learn from: a file of answers, or a folder of rounds."),
+    ] = None,
     phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
     register: Annotated[str | None, Parameter(help="Name in the model registry.")] = None,
     summary: Summary = None,
@@ -60,7 +64,7 @@ def adapt(
     The same command goes on where a killed one stopped, and computes nothing twice.
     """
     name = register or Path(about.images.rstrip("/")).stem or "coft"
-    spec = about.spec(where, method=method, phase2=phase2, register_as=name)
+    spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
     from flows.coft import coft  # noqa: PLC0415  # seconds that a typo need not wait for
 
     _conclude(coft(spec), summary)

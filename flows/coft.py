@@ -8,7 +8,7 @@ from tasks.embed import embed_pool, find_backbone
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune_each
 from tasks.health import assess
-from tasks.label import cross_filter, label_zero_shot, most_confident
+from tasks.label import cross_filter, known_answers, label_zero_shot, most_confident
 from tasks.pool import open_pool
 from tasks.predict import predict_pool
 from tasks.publish import publish, register, tracked
@@ -24,15 +24,18 @@ def coft(spec: CoftSpec) -> RunSummary:
     """
     backbone = find_backbone(spec.backbone)
     pool = open_pool(spec.pool, spec.runtime)
-    with tracked(spec, pool, backbone) as run:
+    answers = known_answers(pool, spec)
+    with tracked(spec, pool, backbone, answers=answers) as run:
         images = embed_pool(pool, backbone, spec)
         zero_shot = label_zero_shot(images, pool, backbone, spec)
-        stages = Stages(pool=pool, backbone=backbone, images=images, zero_shot=zero_shot)
+        stages = Stages(
+            pool=pool, backbone=backbone, images=images, zero_shot=zero_shot, answers=answers
+        )
         if spec.method == "zero-shot":
             model = zero_shot_model(zero_shot, pool, backbone, spec)
         else:
             # Phase I: two peers, seeded apart, learn prompts and an adapter from the surest labels.
-            confident = most_confident(zero_shot, images, pool, spec)
+            confident = most_confident(zero_shot, images, pool, spec, answers)
             peers = adapt_peers(confident, pool, backbone, spec, run)
 
             # Collaboration: each peer labels the pool; the other keeps what it holds to be right.
@@ -40,7 +43,7 @@ def coft(spec: CoftSpec) -> RunSummary:
                 embed_pool(pool, backbone, spec, learned=[peer], name=f"peer {peer.peer}")
                 for peer in peers
             )
-            clean = cross_filter(peers, features, pool, spec)
+            clean = cross_filter(peers, features, pool, spec, answers)
 
             # Phase II: each clean set trains one whole visual tower and its linear head.
             networks = finetune_each(clean, peers, pool, backbone, spec, run)

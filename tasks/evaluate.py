@@ -87,22 +87,29 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     """Measure zero-shot, Phase I and the final model on the test split, or else on the pool.
 
     Measured on the pool itself, the accuracy is transductive: its images were trained on, their
-    labels were not. Of the confident and the clean sets it says how many kept labels are right.
+    labels were not; images that a person labelled are left out. Of the confident and the clean
+    sets it says how many kept labels are right.
     """
     pool, zero_shot = stages.pool, stages.zero_shot
     judged = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
     inputs = [stage.digest for stage in (*stages.peers, *stages.features, *judged)]
-    digest = shards.fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs)
+    known = [] if stages.answers is None else [stages.answers.digest]
+    digest = shards.fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs, *known)
     folder = shards.join(spec.runtime.workspace, KIND, digest)
     split = "test" if pool.num_test else "pool"
 
     def compute() -> Outcome:
         phase1 = _phase1_predictions(stages.peers, stages.features) if stages.peers else None
+        answered = _answered(stages)
+
+        def measure(predicted: Predicted) -> dict[str, Any] | None:
+            return tally(pool, predicted, split, without=answered)
+
         found = {
             "transductive": split == "pool",
-            "zero_shot": tally(pool, labels_of(zero_shot.uri, "confidence"), split),
-            "phase1": phase1 and tally(pool, phase1, split),
-            "adapted": tally(pool, labels_of(adapted.uri, "score"), split),
+            "zero_shot": measure(labels_of(zero_shot.uri, "confidence")),
+            "phase1": phase1 and measure(phase1),
+            "adapted": measure(labels_of(adapted.uri, "score")),
             "kept_label_precision": {
                 labels.source: _kept_precision(pool, labels) for labels in judged
             },
@@ -144,6 +151,14 @@ def labels_of(folder: str, confidence: str) -> Predicted:
             table["label"],
             torch.from_numpy(table[confidence].to_numpy().copy()),
         )
+
+
+def _answered(stages: Stages) -> list[str]:
+    """Return the ids of the images that people labelled, which are trained on."""
+    if stages.answers is None:
+        return []
+    ids: list[str] = shards.read_table(stages.answers.uri, ["image_id"])["image_id"].to_pylist()
+    return ids
 
 
 def _phase1_predictions(peers: Sequence[PeerRef], features: Sequence[EmbeddingsRef]) -> Predicted:

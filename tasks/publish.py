@@ -13,6 +13,7 @@ from tasks.predict import features_of
 from tasks.progress import say
 from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
 from tasks.specs import (
+    AnswersRef,
     BackboneRef,
     CoftSpec,
     EvaluationRef,
@@ -46,6 +47,7 @@ def tracked(
     *,
     name: str | None = None,
     more: Spec | None = None,
+    answers: AnswersRef | None = None,
 ) -> Iterator[Run]:
     """Open the MLflow run of this flow for the block, or go on with the one that was killed.
 
@@ -55,9 +57,11 @@ def tracked(
         backbone: The pretrained CLIP.
         name: What people call the run; by default the method and the images.
         more: What a flow was asked for beside `spec`; another value, another run.
+        answers: What people said of the images; more of it, another run.
     """
     inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
-    digest = shards.fingerprint("run", pool.digest, backbone, inputs, name, more)
+    known = None if answers is None else answers.digest
+    digest = shards.fingerprint("run", pool.digest, backbone, inputs, name, more, known)
     added = {} if more is None else more.model_dump()
     run = start_run(
         tracking_for(spec.runtime.workspace),

@@ -126,6 +126,9 @@ class CoftSpec(Spec):
     flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
     runtime: RuntimeSpec = RuntimeSpec()
     register_as: str | None = Field(None, description="Name in the model registry.")
+    answers: str | None = Field(
+        None, description="Labels of people to learn from: a file of them, or the folder of rounds."
+    )
     command: str = Field("", description="The command line, for the report.")
 
 
@@ -277,6 +280,10 @@ class LabelsRef(Ref):
     num_kept: int = 0
 
 
+class AnswersRef(Ref):
+    """A Parquet file of (image_id, kind, label, ...): what people decided, one row an image."""
+
+
 class PeerRef(Ref):
     """One peer's weights of one phase (`weights.safetensors`) and its `history.json`."""
 
@@ -291,6 +298,7 @@ class Stages(Spec):
     backbone: BackboneRef
     images: EmbeddingsRef
     zero_shot: LabelsRef
+    answers: AnswersRef | None = None
     confident: LabelsRef | None = None
     peers: tuple[PeerRef, ...] = ()
     features: tuple[EmbeddingsRef, ...] = ()

@@ -29,6 +29,9 @@ PERSONAL = ("MLFLOW_TRACKING_URI", "PREFECT_API_KEY", "PREFECT_API_URL", "RAY_AD
 offline.apply()
 for name in [*PERSONAL, *(name for name in os.environ if name.startswith("COFT_"))]:
     os.environ.pop(name, None)
+# What a process compiles stays in memory: some tests look at every file that lies in a folder.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+sys.dont_write_bytecode = True
 os.environ["PREFECT_HOME"] = str(HOME / "prefect")
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"  # two busy cores
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"

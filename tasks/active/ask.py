@@ -18,7 +18,6 @@ from tasks.active.session import (
     LABEL_STUDIO,
     QUERY_FILE,
     SHEET,
-    AnswersRef,
     Rounds,
     num_answered,
 )
@@ -28,7 +27,7 @@ from tasks.answers import QUERY, write_contact_sheet, write_tasks
 from tasks.cluster import run_tasks
 from tasks.label.parts import only_pool
 from tasks.progress import say
-from tasks.specs import EmbeddingsRef, PoolRef, PoolSpec
+from tasks.specs import AnswersRef, EmbeddingsRef, PoolRef, PoolSpec
 from tasks.stage import part_uris, step
 from tasks.vectors import read_features
 

@@ -18,7 +18,6 @@ from tasks.active.score import ScoresRef, read_learner
 from tasks.active.session import (
     SCORES,
     STATE,
-    AnswersRef,
     Outlook,
     Rounds,
     RoundState,
@@ -33,7 +32,7 @@ from tasks.evaluate import labels_of, tally
 from tasks.health import class_counts
 from tasks.label.parts import class_numbers
 from tasks.progress import say
-from tasks.specs import BackboneRef, ModelRef, PoolRef
+from tasks.specs import AnswersRef, BackboneRef, ModelRef, PoolRef
 from tasks.stage import Outcome, once, step
 from tasks.towers import attach_learned, learner_adapter, served_adapters
 from tasks.tracking import Run, log_file, log_metrics, register_model

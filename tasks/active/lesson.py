@@ -10,10 +10,10 @@ from torch import Tensor
 
 from clipcore import cleaning
 from tasks import shards
-from tasks.active.session import AnswersRef, Rounds
+from tasks.active.session import Rounds
 from tasks.active.start import StartRef, read_beginning
 from tasks.label.parts import Candidates, candidates, class_numbers, merge_top, only_pool
-from tasks.specs import ActiveSpec, BackboneRef, PoolRef
+from tasks.specs import ActiveSpec, AnswersRef, BackboneRef, PoolRef
 from tasks.stage import part_uris
 from tasks.vectors import read_features
 

@@ -1,17 +1,15 @@
 """Answers come in: from a person's file, or by script from labels that are known."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from tasks import shards
 from tasks.active.session import Rounds, asked_ids, read_query
 from tasks.answers import ImportReport, import_answers, read_answers
-from tasks.answers.matching import match
+from tasks.answers.matching import askable, match
 from tasks.answers.schema import SKIP
 from tasks.specs import InputError, PoolRef
 from tasks.stage import step
@@ -28,9 +26,9 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    askable = _askable(pool, ["image_id", "uri"])
+    images = askable(pool, ["image_id", "uri"])
     return import_answers(
-        rounds.folder, uri, classes=pool.classes, pool=askable, queried=asked_ids(rounds)
+        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
     )
 
 
@@ -64,14 +62,14 @@ def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
     columns = ["image_id", "label"]
     known = [
         table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
-        for table in _askable(pool, columns)
+        for table in askable(pool, columns)
     ]
     return pa.concat_tables(known)
 
 
 def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
     """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
-    images = _askable(pool, ["image_id", "uri"])
+    images = askable(pool, ["image_id", "uri"])
     table = match(read_answers(uri, pool.classes), pool.classes, images)
     table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
     if not len(table):
@@ -80,10 +78,3 @@ def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
             "answers about these images."
         )
     return table.filter(pc.is_in(table["image_id"], asked)).select(["image_id", "label"])
-
-
-def _askable(pool: PoolRef, columns: list[str]) -> Iterator[pa.Table]:
-    """Yield columns of the images that may be asked about: no test images, no copies."""
-    for table in shards.iter_tables(pool.uri, [*columns, "split", "duplicate_of"]):
-        keep = pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null())
-        yield table.filter(keep).select(columns)

@@ -13,7 +13,7 @@ from clipcore.active.strategies import UnknownStrategy, find_strategy
 from tasks import shards
 from tasks.active.start import settle_start
 from tasks.answers import merge
-from tasks.specs import BackboneRef, InputError, PoolRef, Ref, RoundsSpec, RuntimeSpec, Spec
+from tasks.specs import AnswersRef, BackboneRef, InputError, PoolRef, RoundsSpec, RuntimeSpec, Spec
 from tasks.tracking import check_name
 
 KIND = "rounds"
@@ -57,10 +57,6 @@ class RoundState(Spec):
     model_uri: str | None = None
     model_version: str | None = None
     seconds: float = 0.0
-
-
-class AnswersRef(Ref):
-    """`answers.parquet` of a round: (image_id, kind, label, ...), what people decided so far."""
 
 
 class Rounds(Spec):

@@ -13,11 +13,11 @@ from clipcore.backbone import Backbone
 from tasks import shards
 from tasks.active.learn import Known, Training, known_of, new_learner, train
 from tasks.active.lesson import RoundJob, lesson_features, lesson_uris, read_lesson
-from tasks.active.session import SCORES, AnswersRef, Rounds
+from tasks.active.session import SCORES, Rounds
 from tasks.active.start import StartRef, load_start, read_beginning
 from tasks.cluster import actors, ensure_ray, result, run_tasks, shares
 from tasks.progress import say
-from tasks.specs import BackboneRef, PoolRef, Ref
+from tasks.specs import AnswersRef, BackboneRef, PoolRef, Ref
 from tasks.spool import Spool
 from tasks.stage import Outcome, once, step
 from tasks.towers import WEIGHTS, learner_adapter, load_backbone

@@ -12,7 +12,7 @@ from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import TaskFiles, write_tasks
 from tasks.answers.outcome import ImportReport
 from tasks.answers.reading import read_answers
-from tasks.answers.record import import_answers, iter_imports, merge
+from tasks.answers.record import decide, import_answers, iter_imports, merge
 from tasks.answers.schema import ANSWERS, IMPORTED, MERGED, QUERY, BadAnswers
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "BadAnswers",
     "ImportReport",
     "TaskFiles",
+    "decide",
     "import_answers",
     "iter_imports",
     "labeling_config",

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.answers.schema import IMPORTED, fold
-from tasks.shards import absolute, is_local
+from tasks.shards import absolute, is_local, iter_tables
+from tasks.specs import PoolRef
 
 NO_IMAGE = "no-image-given"
 UNKNOWN_IMAGE = "unknown-image"
@@ -30,6 +31,13 @@ def match(answers: pa.Table, classes: Sequence[str], pool: Iterable[pa.Table]) -
     names = _Names(classes)
     rows = [_match(row, known, located, names) for row in answers.to_pylist()]
     return pa.Table.from_pylist(rows, IMPORTED)
+
+
+def askable(pool: PoolRef, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield columns of the images that people may be asked about: no test images, no copies."""
+    for table in iter_tables(pool.uri, [*columns, "split", "duplicate_of"]):
+        keep = pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null())
+        yield table.filter(keep).select(list(columns))
 
 
 class _Names:

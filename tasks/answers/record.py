@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -12,7 +13,8 @@ from tasks import shards
 from tasks.answers.matching import UNKNOWN_LABEL, match
 from tasks.answers.merging import Votes, add_votes, count_votes
 from tasks.answers.outcome import ImportReport
-from tasks.answers.reading import load, parse_answers
+from tasks.answers.reading import load, parse_answers, read_answers
+from tasks.answers.schema import BadAnswers
 
 FOLDER = "answers"
 _FILE = re.compile(r"(\d{4,})-([0-9a-f]{12})\.parquet")
@@ -70,6 +72,32 @@ def iter_imports(folder: str) -> Iterator[pa.Table]:
 def merge(folder: str) -> pa.Table:
     """Return what all imports together say of each image (schema `MERGED`), sorted by image id."""
     return count_votes(_votes(folder))
+
+
+def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> pa.Table:
+    """Return what one file of answers says of each image (schema `MERGED`), without keeping it.
+
+    Args:
+        uri: Label Studio's JSON or JSON-MIN, CSV or Parquet.
+        classes: The class names.
+        pool: Tables of (image_id, uri) of the images that may be asked about, one at a time.
+
+    Raises:
+        BadAnswers: the file cannot be understood, or no answer in it can be used.
+    """
+    answers = match(read_answers(uri, classes), classes, pool)
+    votes: Votes = {}
+    add_votes(votes, answers)
+    if not votes:
+        problems = Counter(answers["problem"].drop_null().to_pylist())
+        found = ", ".join(f"{count:,} with {name}" for name, count in problems.most_common())
+        msg = (
+            f"{shards.redact(uri)}: expected answers about images of the pool, one of the class "
+            f"names each; found {found or 'none'}. Check that images and classes are those that "
+            "were asked about."
+        )
+        raise BadAnswers(msg)
+    return count_votes(votes)
 
 
 def _votes(folder: str) -> Votes:

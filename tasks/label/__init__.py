@@ -2,6 +2,14 @@
 
 from tasks.label.confident import most_confident
 from tasks.label.judge import cross_filter, held_out
+from tasks.label.people import known_answers
 from tasks.label.zero_shot import label_zero_shot, read_zero_shot
 
-__all__ = ["cross_filter", "held_out", "label_zero_shot", "most_confident", "read_zero_shot"]
+__all__ = [
+    "cross_filter",
+    "held_out",
+    "known_answers",
+    "label_zero_shot",
+    "most_confident",
+    "read_zero_shot",
+]

@@ -14,7 +14,9 @@ from tasks.label.parts import (
     Candidates,
     Target,
     candidates,
+    class_names,
     class_numbers,
+    digests,
     each_part,
     labels_once,
     labels_table,
@@ -22,8 +24,9 @@ from tasks.label.parts import (
     only_pool,
     write_part,
 )
+from tasks.label.people import ANSWERED, NONE_FITS, Unsettled, told
 from tasks.label.zero_shot import read_zero_shot
-from tasks.specs import CoftSpec, EmbeddingsRef, LabelsRef, PoolRef, RuntimeSpec
+from tasks.specs import AnswersRef, CoftSpec, EmbeddingsRef, LabelsRef, PoolRef, RuntimeSpec
 from tasks.stage import Outcome, part_uris, step
 from tasks.vectors import read_features
 
@@ -33,11 +36,16 @@ NO_CLASS = "taken for a class that no image was predicted as"
 
 @step("most confident")
 def most_confident(
-    labels: LabelsRef, images: EmbeddingsRef, pool: PoolRef, spec: CoftSpec
+    labels: LabelsRef,
+    images: EmbeddingsRef,
+    pool: PoolRef,
+    spec: CoftSpec,
+    answers: AnswersRef | None = None,
 ) -> LabelsRef:
     """Keep the K most confident images of each class, of the pool split only (CoFT $S^*$).
 
     A class that no image was predicted as gets the images most probable for it among those left.
+    What people answered comes on top, with their labels (CoFT 4.4, the semi-supervised variant).
     """
     per_class = cleaning.resolve_per_class(
         spec.label.per_class,
@@ -45,19 +53,22 @@ def most_confident(
         minimum_total=spec.label.min_confident,
     )
     runtime = spec.runtime
-    digest = shards.fingerprint(KIND, "confident", labels.digest, per_class)
+    digest = shards.fingerprint(KIND, "confident", labels.digest, per_class, *digests(answers))
     folder = shards.join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
         parts = list(enumerate(part_uris(labels.uri)))
-        scan = [(pool.uri, pool.classes, per_class, *part) for part in parts]
+        free = Unsettled(pool, answers)
+        scan = [(free, per_class, *part) for part in parts]
         found = [result for _, result in run_tasks(_top_of_part, scan, runtime=runtime)]
         chosen = merge_top(found, num_classes=len(pool.classes), per_class=per_class)
         empty = sorted(set(range(len(pool.classes))) - set(chosen.values()))
-        scored = _score_empty_classes(empty, len(chosen) + per_class, labels, images, pool, runtime)
+        most = len(chosen) + per_class
+        scored = _score_empty_classes(empty, most, labels, images, free, runtime)
         extra = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
         items = [
-            (Target(folder, digest, number), pool, uri, set(chosen), extra) for number, uri in parts
+            (Target(folder, digest, number), pool, answers, uri, set(chosen), extra)
+            for number, uri in parts
         ]
         return each_part(
             _write_confident, items, label="Choose confident", total=labels.rows, runtime=runtime
@@ -66,19 +77,17 @@ def most_confident(
     return labels_once(folder, digest, "confident", compute)
 
 
-def _top_of_part(
-    pool_uri: str, classes: tuple[str, ...], per_class: int, number: int, uri: str
-) -> Candidates:
-    """Return the shard's most confident images of each class, without those of the test split."""
-    table = only_pool(shards.read_table(uri, ["image_id", "label", "confidence"]), pool_uri, number)
-    labels = class_numbers(classes, table["label"])
+def _top_of_part(free: Unsettled, per_class: int, number: int, uri: str) -> Candidates:
+    """Return the shard's most confident images of each class, of those that nobody settled."""
+    table = free.among(shards.read_table(uri, ["image_id", "label", "confidence"]), number)
+    labels = class_numbers(free.pool.classes, table["label"])
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
     return candidates(
         table["image_id"],
         labels,
         confidence,
         shard=number,
-        num_classes=len(classes),
+        num_classes=len(free.pool.classes),
         per_class=per_class,
     )
 
@@ -88,14 +97,14 @@ def _score_empty_classes(
     most: int,
     labels: LabelsRef,
     images: EmbeddingsRef,
-    pool: PoolRef,
+    free: Unsettled,
     runtime: RuntimeSpec,
 ) -> list[tuple[float, str, int]]:
     """Return (probability, image id, class) of the images most probable for classes without any."""
     if not empty:
         return []
     parts = enumerate(part_uris(images.uri))
-    scan = [(labels.uri, pool.uri, empty, most, *part) for part in parts]
+    scan = [(labels.uri, free, empty, most, *part) for part in parts]
     return [row for _, rows in run_tasks(_score_empty, scan, runtime=runtime) for row in rows]
 
 
@@ -118,13 +127,16 @@ def _fill_empty(
 
 
 def _score_empty(
-    labels_uri: str, pool_uri: str, empty: list[int], most: int, number: int, uri: str
+    labels_uri: str,
+    free: Unsettled,
+    empty: list[int],
+    most: int,
+    number: int,
+    uri: str,
 ) -> list[tuple[float, str, int]]:
     embeddings, scale = read_zero_shot(labels_uri)
     ids, features = read_features(uri)
-    table = only_pool(
-        pa.table({"image_id": ids, "row": pa.array(np.arange(len(ids)))}), pool_uri, number
-    )
+    table = free.among(pa.table({"image_id": ids, "row": np.arange(len(ids))}), number)
     rows = torch.from_numpy(table["row"].to_numpy().copy())
     probabilities = (scale * features[rows] @ embeddings.T).softmax(dim=1)
     best = []
@@ -135,19 +147,34 @@ def _score_empty(
     return best
 
 
-def _write_confident(
-    target: Target, pool: PoolRef, uri: str, chosen: set[str], extra: dict[str, int]
+def _write_confident(  # a Ray task takes plain values
+    target: Target,
+    pool: PoolRef,
+    answers: AnswersRef | None,
+    uri: str,
+    chosen: set[str],
+    extra: dict[str, int],
 ) -> tuple[str, int, int]:
     table = only_pool(shards.read_table(uri), pool.uri, target.number)
     ids = table["image_id"].to_pylist()
-    names = [
-        pool.classes[extra[image]] if image in extra else label
-        for image, label in zip(ids, table["label"].to_pylist(), strict=True)
-    ]
-    kept = np.array([image in chosen or image in extra for image in ids], bool)
-    reasons = [NO_CLASS if image in extra else "" if image in chosen else NOT_TOP for image in ids]
+    heard = told(answers, table["image_id"], pool.classes)
+    numbers = class_numbers(pool.classes, table["label"])
+    filled = np.array([image in extra for image in ids], bool)
+    numbers[filled] = torch.tensor([extra[image] for image in ids if image in extra])
+    numbers = torch.where(heard.labels >= 0, heard.labels, numbers)
+    top = np.array([image in chosen for image in ids], bool)
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
+    confidence[heard.labels >= 0] = 1.0
     rows = labels_table(
-        table["image_id"], "confident", names, confidence, kept=kept, reasons=reasons
+        table["image_id"],
+        "confident",
+        class_names(pool.classes, numbers),
+        confidence,
+        kept=heard.named | filled | top,
+        reasons=np.select(
+            [heard.named, heard.none_fits, filled, top],
+            [ANSWERED, NONE_FITS, NO_CLASS, ""],
+            NOT_TOP,
+        ).tolist(),
     )
     return write_part(target, rows)

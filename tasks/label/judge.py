@@ -18,6 +18,7 @@ from tasks.label.parts import (
     Target,
     candidates,
     class_names,
+    digests,
     each_part,
     labels_once,
     labels_table,
@@ -25,7 +26,16 @@ from tasks.label.parts import (
     only_pool,
     write_part,
 )
-from tasks.specs import HELD_OUT, CoftSpec, EmbeddingsRef, LabelsRef, PeerRef, PoolRef
+from tasks.label.people import ANSWERED, NONE_FITS, told
+from tasks.specs import (
+    HELD_OUT,
+    AnswersRef,
+    CoftSpec,
+    EmbeddingsRef,
+    LabelsRef,
+    PeerRef,
+    PoolRef,
+)
 from tasks.stage import Outcome, part_uris, step
 from tasks.towers import read_class_embeddings
 from tasks.vectors import read_features
@@ -40,10 +50,14 @@ def cross_filter(
     features: Sequence[EmbeddingsRef],
     pool: PoolRef,
     spec: CoftSpec,
+    answers: AnswersRef | None = None,
 ) -> tuple[LabelsRef, LabelsRef]:
-    """Label the pool with each peer and keep what the other peer holds to be right (CoFT 3.2)."""
-    one = _cross_filter_one(1, peers, features, pool, spec)
-    two = _cross_filter_one(2, peers, features, pool, spec)
+    """Label the pool with each peer and keep what the other peer holds to be right (CoFT 3.2).
+
+    What people answered is in both clean sets, with their labels (CoFT 4.4).
+    """
+    one = _cross_filter_one(1, peers, features, pool, spec, answers)
+    two = _cross_filter_one(2, peers, features, pool, spec, answers)
     return one, two
 
 
@@ -64,6 +78,7 @@ class _Judged:
     holdout: float
     seed: int
     min_kept: int
+    answers: AnswersRef | None
 
 
 def _cross_filter_one(
@@ -72,14 +87,25 @@ def _cross_filter_one(
     features: Sequence[EmbeddingsRef],
     pool: PoolRef,
     spec: CoftSpec,
+    answers: AnswersRef | None,
 ) -> LabelsRef:
     own, other = (0, 1) if number == 1 else (1, 0)
     source = f"peer-{number}"
     runtime, min_kept, holdout = spec.runtime, spec.phase2.min_kept, spec.phase2.holdout
     inputs = [stage.digest for stage in (*peers, *features)]
-    digest = shards.fingerprint(KIND, source, inputs, min_kept, holdout, spec.seed)
+    settings = (min_kept, holdout, spec.seed, *digests(answers))
+    digest = shards.fingerprint(KIND, source, inputs, *settings)
     folder = shards.join(runtime.workspace, KIND, digest)
-    judged = _Judged(pool, peers[own].uri, peers[other].uri, source, holdout, spec.seed, min_kept)
+    judged = _Judged(
+        pool=pool,
+        own=peers[own].uri,
+        other=peers[other].uri,
+        source=source,
+        holdout=holdout,
+        seed=spec.seed,
+        min_kept=min_kept,
+        answers=answers,
+    )
 
     def compute() -> Outcome:
         uris = zip(part_uris(features[own].uri), part_uris(features[other].uri), strict=True)
@@ -99,64 +125,101 @@ def _cross_filter_one(
     return labels_once(folder, digest, source, compute)
 
 
-def _judge(
-    judged: _Judged, number: int, uri_own: str, uri_other: str
-) -> tuple[pa.Table, Tensor, Tensor]:
-    """Return ids with own confidence and the other's gap, the labels, and who is held out."""
+@dataclass(frozen=True)
+class _Verdicts:
+    """What is said of the pool images of one shard, in their order.
+
+    Attributes:
+        table: Ids and the confidence in the label.
+        labels: Class numbers: of the answer where there is one, else of the labelling peer.
+        gap: What the other peer makes of the label.
+        named: Where a person named the class.
+        none_fits: Where a person said that no class fits.
+        out: What is held out; never what a person settled.
+    """
+
+    table: pa.Table
+    labels: Tensor
+    gap: Tensor
+    named: np.ndarray
+    none_fits: np.ndarray
+    out: np.ndarray
+
+    @property
+    def clean(self) -> np.ndarray:
+        """Return where the other peer holds the peer's label to be right."""
+        inside = ~(self.named | self.none_fits | self.out)
+        clean: np.ndarray = cleaning.cross_filter(self.gap).numpy() & inside
+        return clean
+
+
+def _judge(judged: _Judged, number: int, uri_own: str, uri_other: str) -> _Verdicts:
     ids, features = read_features(uri_own)
     _, other_features = read_features(uri_other)
     positive, _, scale = read_class_embeddings(judged.own)
     other_positive, other_negative, _ = read_class_embeddings(judged.other)
-    logits = scaled_similarity(features, positive, scale)
-    confidence, labels = logits.softmax(dim=1).max(dim=1)
+    heard = told(judged.answers, ids, judged.pool.classes)
+    softmax = scaled_similarity(features, positive, scale).softmax(dim=1)
+    labels = torch.where(heard.labels >= 0, heard.labels, softmax.argmax(dim=1))
     gap = cleaning.label_gap(other_features, other_positive, other_negative, labels)
     table = pa.table(
         {
             "image_id": ids,
-            "label": labels.numpy(),
-            "confidence": confidence.numpy(),
-            "gap": gap.numpy(),
+            "row": np.arange(len(ids)),
+            "confidence": softmax.gather(1, labels[:, None])[:, 0].numpy(),
         }
     )
     table = only_pool(table, judged.pool.uri, number)
+    rows = table["row"].to_numpy().copy()
+    named, none_fits = heard.named[rows], heard.none_fits[rows]
     out = held_out(table["image_id"].to_pylist(), judged.holdout, judged.seed)
-    return table, torch.from_numpy(table["label"].to_numpy().copy()), torch.from_numpy(out)
+    return _Verdicts(
+        table=table,
+        labels=labels[rows],
+        gap=gap[rows],
+        named=named,
+        none_fits=none_fits,
+        out=out & ~named & ~none_fits,
+    )
 
 
 def _scan_judged(
     judged: _Judged, number: int, uri_own: str, uri_other: str
 ) -> tuple[Tensor, Candidates]:
     """Return how many of each class a shard keeps, and its highest gaps of each class."""
-    table, labels, out = _judge(judged, number, uri_own, uri_other)
-    gap = torch.from_numpy(table["gap"].to_numpy().copy())
+    found = _judge(judged, number, uri_own, uri_other)
     num_classes = len(judged.pool.classes)
-    kept = cleaning.cross_filter(gap) & ~out
-    inside = table.filter(pa.array((~out).numpy()))
+    free = torch.from_numpy(~(found.named | found.none_fits | found.out))
     best = candidates(
-        inside["image_id"],
-        labels[~out],
-        gap[~out],
+        found.table["image_id"].filter(pa.array(free.numpy())),
+        found.labels[free],
+        found.gap[free],
         shard=number,
         num_classes=num_classes,
         per_class=judged.min_kept,
     )
-    return torch.bincount(labels[kept], minlength=num_classes), best
+    kept = torch.from_numpy(found.clean | found.named)
+    return torch.bincount(found.labels[kept], minlength=num_classes), best
 
 
 def _write_judged(  # a Ray task takes plain values
     target: Target, judged: _Judged, uri_own: str, uri_other: str, rescued: set[str]
 ) -> tuple[str, int, int]:
-    table, labels, out = _judge(judged, target.number, uri_own, uri_other)
-    gap = torch.from_numpy(table["gap"].to_numpy().copy())
-    clean = cleaning.cross_filter(gap).numpy()
-    saved = np.array([image in rescued for image in table["image_id"].to_pylist()], bool)
+    found = _judge(judged, target.number, uri_own, uri_other)
+    ids = found.table["image_id"]
+    saved = np.array([image in rescued for image in ids.to_pylist()], bool)
+    reasons = np.select(
+        [found.named, found.none_fits, found.out, found.clean, saved],
+        [ANSWERED, NONE_FITS, HELD_OUT, "", RESCUED],
+        REJECTED,
+    )
     rows = labels_table(
-        table["image_id"],
+        ids,
         judged.source,
-        class_names(judged.pool.classes, labels),
-        torch.from_numpy(table["confidence"].to_numpy().copy()),
-        kept=(clean | saved) & ~out.numpy(),
-        gap=gap,
-        reasons=np.select([out.numpy(), clean, saved], [HELD_OUT, "", RESCUED], REJECTED).tolist(),
+        class_names(judged.pool.classes, found.labels),
+        torch.from_numpy(found.table["confidence"].to_numpy().copy()),
+        kept=found.named | found.clean | saved,
+        gap=found.gap,
+        reasons=reasons.tolist(),
     )
     return write_part(target, rows)

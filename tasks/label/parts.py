@@ -15,7 +15,7 @@ from tasks import shards
 from tasks.cluster import run_tasks
 from tasks.progress import progress, say
 from tasks.shards import Part
-from tasks.specs import LabelsRef, RuntimeSpec
+from tasks.specs import AnswersRef, LabelsRef, RuntimeSpec
 from tasks.stage import Outcome, once, part_uris
 
 KIND = "labels"
@@ -80,6 +80,11 @@ def only_pool(table: pa.Table, pool_uri: str, number: int) -> pa.Table:
     return table.filter(
         pc.is_in(table["image_id"], images.filter(keep)["image_id"].combine_chunks())
     )
+
+
+def digests(answers: AnswersRef | None) -> list[str]:
+    """Return what answers add to the digest of a labelling; nothing where nobody was asked."""
+    return [] if answers is None else [answers.digest]
 
 
 def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:

@@ -14,13 +14,14 @@ from tasks.active import ask, score, train
 from tasks.active.ask import AskJob
 from tasks.active.lesson import RoundJob, read_lesson
 from tasks.active.score import ScoresRef
-from tasks.active.session import AnswersRef, Rounds, RoundState
+from tasks.active.session import Rounds, RoundState
 from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
 from tasks.embed import find_backbone
 from tasks.shards import Part
 from tasks.specs import (
     ActiveSpec,
+    AnswersRef,
     BackboneRef,
     BackboneSpec,
     CoftSpec,

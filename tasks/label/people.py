@@ -1,0 +1,126 @@
+"""What people said of the images, which every labelling heeds before any model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from tasks import shards
+from tasks.answers import decide, merge
+from tasks.answers.matching import askable
+from tasks.answers.record import FOLDER
+from tasks.label.parts import only_pool
+from tasks.progress import say
+from tasks.specs import AnswersRef, CoftSpec, InputError, PoolRef
+from tasks.stage import step
+
+KIND = "answers"
+ANSWERED = "answered by a person"
+NONE_FITS = "none of the classes, says a person"
+
+
+@step("read answers")
+def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
+    """Return what people decided about images of the pool; None when nobody was asked.
+
+    Raises:
+        InputError: answers were named that cannot be read, or none is about an image of the pool
+            and names one of its classes.
+    """
+    if spec.answers is None:
+        return None
+    known = _decided(spec.answers, pool)
+    labels = known.filter(pc.equal(known["kind"], "label"))
+    if not len(labels):
+        raise InputError(
+            f"--answers {spec.answers}: expected labels of images of the pool, found none. Name a "
+            "file of answers about these images, or a folder of rounds about them."
+        )
+    rows = known.select(["image_id", "kind", "label"]).sort_by("image_id")
+    digest = shards.fingerprint(KIND, pool.digest, rows.to_pylist())
+    uri = shards.join(spec.runtime.workspace, KIND, f"{digest}.parquet")
+    if not shards.exists(uri):
+        shards.write_table(uri, rows)
+    per_class = pc.value_counts(labels["label"].combine_chunks())
+    say(f"Answers: {len(labels):,} labels of {len(per_class)} of {len(pool.classes)} classes")
+    return AnswersRef(uri=uri, digest=digest, rows=len(rows))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What people said of some images, in their order.
+
+    Attributes:
+        labels: Class numbers, -1 where nobody named one.
+        none_fits: Where a person said that no class fits.
+    """
+
+    labels: Tensor
+    none_fits: np.ndarray
+
+    @property
+    def named(self) -> np.ndarray:
+        """Return where a person named a class."""
+        named: np.ndarray = (self.labels >= 0).numpy()
+        return named
+
+    @property
+    def settled(self) -> np.ndarray:
+        """Return where no model has a say any more."""
+        settled: np.ndarray = self.named | self.none_fits
+        return settled
+
+
+def told(answers: AnswersRef | None, ids: pa.ChunkedArray, classes: tuple[str, ...]) -> Told:
+    """Return what people said of images by their ids."""
+    if answers is None:
+        return Told(torch.full((len(ids),), -1), np.zeros(len(ids), bool))
+    known = shards.read_table(answers.uri, ["image_id", "kind", "label"])
+    rows = pc.index_in(ids, known["image_id"].combine_chunks())
+    none_fits = pc.equal(known["kind"].take(rows), "none").fill_null(fill_value=False)
+    labels = pc.index_in(known["label"].take(rows), pa.array(classes, pa.string())).fill_null(-1)
+    return Told(
+        torch.from_numpy(labels.to_numpy().astype(np.int64)),
+        none_fits.to_numpy().astype(bool),
+    )
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """The images that a model may label: of the pool split, and settled by nobody."""
+
+    pool: PoolRef
+    answers: AnswersRef | None
+
+    def among(self, table: pa.Table, number: int) -> pa.Table:
+        """Return the rows about such images; `number` is the part of the pool that has them."""
+        table = only_pool(table, self.pool.uri, number)
+        settled = told(self.answers, table["image_id"], self.pool.classes).settled
+        return table.filter(pa.array(~settled))
+
+
+def _decided(where: str, pool: PoolRef) -> pa.Table:
+    """Return labels and "none of these" for images of the pool, from a file or from rounds."""
+    if not shards.names_in(shards.join(where, FOLDER)):
+        known = decide(where, classes=pool.classes, pool=askable(pool, ["image_id", "uri"]))
+    else:
+        known = _of_pool(merge(where), pool)
+    usable = pc.is_in(known["kind"], pa.array(["label", "none"]))
+    return known.filter(usable)
+
+
+def _of_pool(known: pa.Table, pool: PoolRef) -> pa.Table:
+    """Return what is about images of the pool and, where it names a class, one of its classes."""
+    ids = known["image_id"].combine_chunks()
+    ours = pa.concat_tables(
+        table.filter(pc.is_in(table["image_id"], ids)) for table in askable(pool, ["image_id"])
+    )
+    fits = pc.or_(
+        known["label"].is_null(), pc.is_in(known["label"], pa.array(pool.classes, pa.string()))
+    )
+    return known.filter(
+        pc.and_(pc.is_in(known["image_id"], ours["image_id"].combine_chunks()), fits)
+    )
