@@ -42,6 +42,8 @@ def ensure_ray(runtime: RuntimeSpec) -> None:
     """
     if ray.is_initialized():
         return
+    # Of several items that fail, the caller hears of the first; Ray would log each of the others.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if runtime.ray_address:
         environment = {"env_vars": offline.quiet_environment()}
         ray.init(address=runtime.ray_address, runtime_env=environment, log_to_driver=False)

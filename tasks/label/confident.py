@@ -160,7 +160,7 @@ def _write_confident(  # a Ray task takes plain values
     heard = told(answers, table["image_id"], pool.classes)
     numbers = class_numbers(pool.classes, table["label"])
     filled = np.array([image in extra for image in ids], bool)
-    numbers[filled] = torch.tensor([extra[image] for image in ids if image in extra])
+    numbers[filled] = torch.tensor([extra[image] for image in ids if image in extra]).long()
     numbers = torch.where(heard.labels >= 0, heard.labels, numbers)
     top = np.array([image in chosen for image in ids], bool)
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())

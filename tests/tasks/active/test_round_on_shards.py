@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from tasks import shards
 from tasks.active import ask, score, train
@@ -18,25 +14,19 @@ from tasks.active.session import Rounds, RoundState
 from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
 from tasks.embed import find_backbone
-from tasks.shards import Part
 from tasks.specs import (
     ActiveSpec,
     AnswersRef,
     BackboneRef,
     BackboneSpec,
     CoftSpec,
-    EmbeddingsRef,
-    LabelsRef,
     LearnerSpec,
     PoolRef,
     PoolSpec,
     QuerySpec,
     RoundsSpec,
 )
-from tasks.vectors import fixed_size_list
-
-CLASSES = ("red", "green", "blue")
-COUNT = 70
+from tests.tasks.made_stages import CLASSES, COUNT, images, write_stages
 
 
 @pytest.fixture(scope="module")
@@ -44,65 +34,13 @@ def backbone(tiny_clip: Path) -> BackboneRef:
     return find_backbone.fn(BackboneSpec(name=f"local-dir:{tiny_clip}"))
 
 
-def stage(folder: Path, tables: list[pa.Table]) -> str:
-    """Write a finished stage of these parts."""
-    parts = []
-    for number, table in enumerate(tables):
-        name = shards.part_name(number, "0123456789abcdef")
-        shards.write_table(str(folder / name), table)
-        parts.append(Part(name=name, rows=table.num_rows))
-    shards.write_manifest(str(folder), shards.make_manifest("test", "0123456789abcdef", parts))
-    return str(folder)
-
-
-def cut(table: pa.Table, rows: int) -> list[pa.Table]:
-    return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
-
-
-def images(dim: int) -> tuple[pa.Table, pa.Table, torch.Tensor]:
-    """Return (pool, embeddings, class embeddings); two images are copies, a few are for testing."""
-    draws = np.random.default_rng(0)
-    labels = np.arange(COUNT) % len(CLASSES)
-    centres = F.normalize(torch.from_numpy(draws.normal(size=(len(CLASSES), dim))).float(), dim=1)
-    noise = 0.1 * torch.from_numpy(draws.normal(size=(COUNT, dim))).float()
-    features = F.normalize(centres[torch.from_numpy(labels)] + noise, dim=1)
-    ids = [f"{number * 7919 % 1000:032x}" for number in range(COUNT)]
-    pool = pa.table(
-        {
-            "image_id": ids,
-            "uri": [f"memory://{image}" for image in ids],
-            "split": ["test" if number % 9 == 0 else "pool" for number in range(COUNT)],
-            "label": [CLASSES[label] for label in labels],
-            "duplicate_of": pa.array([None] * (COUNT - 1) + ["copy"], pa.string()),
-        }
-    )
-    embeddings = pa.table({"image_id": ids, "embedding": fixed_size_list(features.numpy())})
-    return pool, embeddings, centres
-
-
 def stages(folder: Path, rows: int, dim: int) -> tuple[AnswersRef, StartRef, PoolRef]:
     """Write the stages before a round, with so many rows in a file."""
-    pool_table, embeddings, centres = images(dim)
-    answered = pool_table.slice(1, 7).select(["image_id", "label"]).to_pylist()
+    pool, features, zero_shot, _ = write_stages(folder, rows, dim)
+    answered = images(dim)[0].slice(1, 7).select(["image_id", "label"]).to_pylist()
     answers = [{**row, "kind": "label"} for row in answered]
     answers[0]["kind"] = "skip"
     shards.write_table(str(folder / "answers.parquet"), pa.Table.from_pylist(answers))
-    (folder / "zero-shot").mkdir(parents=True)
-    tensors = {"embeddings": centres, "logit_scale": torch.tensor(20.0)}
-    save_file(tensors, folder / "zero-shot" / "classes.safetensors")
-    pool = PoolRef(
-        uri=stage(folder / "pool", cut(pool_table, rows)),
-        digest="pool",
-        classes=CLASSES,
-        labeled=True,
-        num_pool=0,
-        num_test=0,
-        num_duplicates=1,
-        num_quarantined=0,
-    )
-    uri = stage(folder / "features", cut(embeddings, rows))
-    features = EmbeddingsRef(uri=uri, digest="features", dim=dim, model="test")
-    zero_shot = LabelsRef(uri=str(folder / "zero-shot"), digest="zero", source="zero-shot")
     answers_ref = AnswersRef(uri=str(folder / "answers.parquet"), digest="answers")
     return answers_ref, StartRef(features=features, zero_shot=zero_shot), pool
 
