@@ -1,6 +1,7 @@
 """Rounds as files: one folder a round, never changed once its `state.json` is there."""
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -313,7 +314,8 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
             if has_news(rounds)
             else ""
         )
-        return [*lines, f"Finished: the budget is spent, or nothing is left to ask.{more}"]
+        lines.append(f"Finished: the budget is spent, or nothing is left to ask.{more}")
+        return [*lines, f"To fine-tune the whole visual tower on the answers: {_adapt(rounds)}"]
     if not rounds.states:
         return [*lines, f"Next, the first question: coft active next {options}"]
     folder = rounds.round_folder(rounds.number - 1)
@@ -325,6 +327,22 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
     if missing == rounds.states[-1].query_size:
         return [*lines, f"Next: coft active answer FILE {options}"]
     return [*lines, f"Next: coft active next {options}"]
+
+
+def _adapt(rounds: Rounds) -> str:
+    """Return the command that adapts CLIP to the images of rounds with their answers."""
+    run = rounds.spec.active.run
+    given = {
+        "--images": run.pool.images,
+        "--classes": run.pool.classes,
+        "--test": run.pool.test,
+        "--labels": run.pool.labels,
+        "--backbone": run.backbone.name,
+        "--answers": rounds.folder,
+        "--workspace": run.runtime.workspace,
+    }
+    words = [(name, shards.redact(value)) for name, value in given.items() if value is not None]
+    return shlex.join(["coft", "adapt", *(word for pair in words for word in pair)])
 
 
 def describe(state: RoundState) -> str:

@@ -34,6 +34,7 @@ from tasks.active.session import (
     unanswered,
 )
 from tasks.active.simulate import read_findings
+from tasks.label import known_answers
 from tasks.pool import open_pool
 from tasks.specs import (
     ActiveSpec,
@@ -231,7 +232,7 @@ def test_two_commands_at_once_do_not_mix(place: str) -> None:
 
 
 def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twice(
-    place: str,
+    place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = active_rounds(here(place), NAME, oracle="column")
     assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
@@ -242,6 +243,13 @@ def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twi
     before = _times(Path(rounds.folder))
     assert active_rounds(here(place), NAME, oracle="column") == last
     assert before == _times(Path(rounds.folder))
+    assert cli.run(["active", "status", "--workspace", place]) == 0
+    assert f"--answers {rounds.folder} --workspace {place}" in capsys.readouterr().out
+    run = rounds.spec.active.run.model_copy(update={"answers": rounds.folder})
+    known = known_answers.fn(_pool(place), run)
+    assert known is not None
+    labels = shards.read_table(known.uri)
+    assert sorted(labels["image_id"].to_pylist()) == sorted(asked)
 
 
 def test_a_file_answers_what_was_asked_and_nothing_else(place: str, tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pytest
 
 from flows.coft import coft
 from tasks import shards
+from tasks.label.people import ANSWERED
+from tasks.pool import open_pool
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
@@ -24,6 +28,8 @@ from tasks.specs import (
     RuntimeSpec,
 )
 from tests.flows.drawn import COLOURS, PER_CLASS, write_images
+
+SPLITS = ("pool", "test")
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,6 +48,7 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
         "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
         "runtime": RuntimeSpec(workspace=str(workspace)),
         "register_as": "colours",
+        "answers": str(images.with_name("answers.csv")),
         **changes,
     }
     return CoftSpec.model_validate(values)
@@ -57,7 +64,18 @@ def whole(
     """Run once; return (images, workspace, summary)."""
     folder = tmp_path_factory.mktemp("coft")
     images, place = write_images(folder), folder / "workspace"
+    _answer(images, place, tiny_clip)
     return images, place, coft(_spec(images, place, tiny_clip))
+
+
+def _answer(images: Path, workspace: Path, clip: Path) -> None:
+    """Label a few images beside the Parquet file, one of each split, as a person would."""
+    spec = _spec(images, workspace, clip)
+    pool = pa.concat_tables(shards.iter_tables(open_pool.fn(spec.pool, spec.runtime).uri))
+    chosen = [pool.filter(pc.equal(pool["split"], split)).slice(0, 3) for split in SPLITS]
+    pacsv.write_csv(
+        pa.concat_tables(chosen).select(["image_id", "label"]), images.with_name("answers.csv")
+    )
 
 
 def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
@@ -81,7 +99,7 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
 
 @pytest.mark.usefixtures("prefect_session", "ray_session")
 def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
-    summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot"))
+    summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot", answers=None))
     assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not
     assert summary.verdict.startswith("Zero-shot")
 
@@ -111,6 +129,7 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     """Run the command with the settings of `_spec`; nothing of it outlives the block."""
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
     words += ["--backbone", f"local-dir:{clip}", "--rows-per-shard", "16"]
+    words += ["--answers", images.with_name("answers.csv")]
     words += ["--label.per-class", "4", "--label.min-confident", "0"]
     words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
     words += ["--phase1.num-visual-prompts", "2", "--register", "colours"]
@@ -154,6 +173,8 @@ def _check_rows(workspace: Path) -> None:
         assert table.num_rows == len(set(table["image_id"].to_pylist())) == rows
         for row in table.to_pylist():
             assert row["kept"] or row["reason"], f"{source} rejected {row} without a reason"
+        answered = pc.sum(pc.equal(table["reason"], ANSWERED)).as_py()
+        assert answered == (0 if source == "zero-shot" else 3), "of the pool split, in both phases"
 
 
 def _modified(workspace: Path) -> dict[Path, int]:
