@@ -53,5 +53,5 @@ def coft(spec: CoftSpec) -> RunSummary:
         predictions = predict_pool(model, pool, spec)
         evaluation = evaluate(stages, predictions, spec)
         model = assess(model, stages, predictions, evaluation)
-        registered = register(run, model, evaluation, name=spec.register_as)
+        registered = register(run, model, evaluation, name=spec.register_as, answers=answers)
         return publish(run, spec, stages, predictions, evaluation, model, registered=registered)

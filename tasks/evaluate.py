@@ -16,6 +16,7 @@ from clipcore.losses import scaled_similarity
 from tasks import shards
 from tasks.progress import say
 from tasks.specs import (
+    ANSWERED,
     CoftSpec,
     EmbeddingsRef,
     EvaluationRef,
@@ -202,14 +203,15 @@ def tally(
 
 
 def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
-    """Return how many of the kept, and of the rejected, labels of a labelling are right."""
+    """Return how many of the kept, and of the rejected, pseudo-labels of a labelling are right."""
     if not pool.labeled:
         return None
     counts = {"kept": 0, "kept_right": 0, "rejected": 0, "rejected_right": 0}
     images = shards.iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
     for part, table in zip(
-        shards.iter_tables(labels.uri, ["image_id", "label", "kept"]), images, strict=True
+        shards.iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]), images, strict=True
     ):
+        part = part.filter(pc.not_equal(part["reason"], ANSWERED))  # noqa: PLW2901
         known = table.filter(pc.is_null(table["duplicate_of"]))
         rows = pc.index_in(part["image_id"], known["image_id"].combine_chunks())
         right = pc.equal(known["label"].take(rows), part["label"]).fill_null(fill_value=False)

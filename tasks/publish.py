@@ -80,7 +80,12 @@ def tracked(
 
 @step("register model")
 def register(
-    run: Run, model: ModelRef, evaluation: EvaluationRef, *, name: str | None
+    run: Run,
+    model: ModelRef,
+    evaluation: EvaluationRef,
+    *,
+    name: str | None,
+    answers: AnswersRef | None = None,
 ) -> Registered | None:
     """Record what was measured and, if a name was given, register the model with its evidence."""
     accuracies = {
@@ -88,11 +93,12 @@ def register(
         "accuracy": evaluation.accuracy,
     }
     health = {f"health/{key}": value for key, value in model.health.items()}
-    log_metrics(run, {**accuracies, **health})
+    counts = {} if answers is None else {"num_answers": answers.num_labels}
+    log_metrics(run, {**accuracies, **health, **counts})
     log_file(run, shards.join(evaluation.uri, "metrics.json"), folder="evaluation")
     if name is None:
         return None
-    evidence = {**accuracies, **model.health, "verdict": model.verdict}
+    evidence = {**accuracies, **model.health, **counts, "verdict": model.verdict}
     registered = register_model(run, model.uri, name=name, healthy=model.healthy, evidence=evidence)
     role = f", {', '.join(registered.aliases)}" if registered.aliases else ""
     say(f"Registered {registered.uri}{role}")
@@ -117,6 +123,7 @@ def publish(  # noqa: PLR0913  # everything that a run made
         before=stages.images,
         after=features_of(predictions, dim=stages.backbone.embed_dim),
         zero_shot=stages.zero_shot,
+        answers=stages.answers,
         confident=stages.confident,
         clean=stages.clean,
         peers=(*stages.peers, *stages.networks),
@@ -189,6 +196,7 @@ def _summarize(inputs: ReportInputs, report: str) -> RunSummary:
         backbone=inputs.backbone.name,
         num_images=inputs.pool.num_pool + inputs.pool.num_test,
         num_quarantined=inputs.pool.num_quarantined + inputs.before.num_quarantined,
+        num_answers=0 if inputs.answers is None else inputs.answers.num_labels,
         zero_shot_accuracy=inputs.evaluation.zero_shot_accuracy,
         accuracy=inputs.evaluation.accuracy,
         per_class=adapted["per_class"] if adapted else {},

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 Method = Literal["coft", "zero-shot"]
 Split = Literal["pool", "test"]
 HELD_OUT = "held out to judge the fine-tuning"  # a reason in labels, and what the guard reads
+ANSWERED = "answered by a person"  # a reason too; what is measured of pseudo-labels leaves it out
 
 
 class InputError(ValueError):
@@ -283,6 +284,8 @@ class LabelsRef(Ref):
 class AnswersRef(Ref):
     """A Parquet file of (image_id, kind, label, ...): what people decided, one row an image."""
 
+    num_labels: int = Field(0, ge=0, description="Images of which somebody named the class.")
+
 
 class PeerRef(Ref):
     """One peer's weights of one phase (`weights.safetensors`) and its `history.json`."""
@@ -355,6 +358,7 @@ class RunSummary(Spec):
     backbone: str
     num_images: int
     num_quarantined: int
+    num_answers: int = Field(0, description="Labels of people that were trained on.")
     zero_shot_accuracy: float | None
     accuracy: float | None
     per_class: dict[str, dict[str, float | None]]

@@ -24,9 +24,17 @@ from tasks.label.parts import (
     only_pool,
     write_part,
 )
-from tasks.label.people import ANSWERED, NONE_FITS, Unsettled, told
+from tasks.label.people import NONE_FITS, Unsettled, told
 from tasks.label.zero_shot import read_zero_shot
-from tasks.specs import AnswersRef, CoftSpec, EmbeddingsRef, LabelsRef, PoolRef, RuntimeSpec
+from tasks.specs import (
+    ANSWERED,
+    AnswersRef,
+    CoftSpec,
+    EmbeddingsRef,
+    LabelsRef,
+    PoolRef,
+    RuntimeSpec,
+)
 from tasks.stage import Outcome, part_uris, step
 from tasks.vectors import read_features
 

@@ -26,8 +26,9 @@ from tasks.label.parts import (
     only_pool,
     write_part,
 )
-from tasks.label.people import ANSWERED, NONE_FITS, told
+from tasks.label.people import NONE_FITS, told
 from tasks.specs import (
+    ANSWERED,
     HELD_OUT,
     AnswersRef,
     CoftSpec,

@@ -18,7 +18,6 @@ from tasks.specs import AnswersRef, CoftSpec, InputError, PoolRef
 from tasks.stage import step
 
 KIND = "answers"
-ANSWERED = "answered by a person"
 NONE_FITS = "none of the classes, says a person"
 
 
@@ -46,7 +45,7 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
         shards.write_table(uri, rows)
     per_class = pc.value_counts(labels["label"].combine_chunks())
     say(f"Answers: {len(labels):,} labels of {len(per_class)} of {len(pool.classes)} classes")
-    return AnswersRef(uri=uri, digest=digest, rows=len(rows))
+    return AnswersRef(uri=uri, digest=digest, rows=len(rows), num_labels=len(labels))
 
 
 @dataclass(frozen=True)

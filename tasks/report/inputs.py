@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from tasks.specs import (
+    AnswersRef,
     BackboneRef,
     CoftSpec,
     EmbeddingsRef,
@@ -41,6 +42,7 @@ class ReportInputs(Spec):
     before: EmbeddingsRef
     after: EmbeddingsRef | None = None
     zero_shot: LabelsRef
+    answers: AnswersRef | None = Field(default=None, description="Labels of people, trained on.")
     confident: LabelsRef | None = None
     clean: tuple[LabelsRef, ...] = ()
     peers: tuple[PeerRef, ...] = Field(default=(), description="Of both phases, in any order.")

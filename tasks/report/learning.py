@@ -27,6 +27,7 @@ def kept(evidence: Evidence) -> Section:
             if found is not None
         ],
         "confident": inputs.confident,
+        "answers": inputs.answers,
         "dense": gallery.per_strip(len(inputs.pool.classes)) <= gallery.DENSE,
         "strips": gallery.clean_gallery(inputs.pool, inputs.clean, evidence.kept, max_pixels=limit)
         if inputs.clean

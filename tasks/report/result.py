@@ -40,9 +40,12 @@ def sentence(inputs: ReportInputs) -> str:
             f"The backbone “{name}” sorted {seen} images into {len(pool.classes)} classes "
             "as it is; nothing was trained."
         )
+    help_of = "without a single label in training"
+    if inputs.answers is not None:
+        help_of = f"with the labels that people gave to {words.number(inputs.answers.num_labels)}"
     return (
         f"The backbone “{name}” was adapted to {images} images of {len(pool.classes)} classes, "
-        "without a single label in training."
+        f"{help_of}."
     )
 
 

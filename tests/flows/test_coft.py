@@ -15,9 +15,9 @@ import pytest
 
 from flows.coft import coft
 from tasks import shards
-from tasks.label.people import ANSWERED
 from tasks.pool import open_pool
 from tasks.specs import (
+    ANSWERED,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
@@ -87,6 +87,8 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
     assert first.accuracy is not None
     assert set(first.per_class) == set(COLOURS)
     assert first.model_version == "1"
+    assert first.num_answers == 3
+    assert "labels that people gave to 3" in Path(first.report).read_text()
     assert (Path(first.report)).stat().st_size > 10_000
     _check_rows(workspace)
 

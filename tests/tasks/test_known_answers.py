@@ -1,6 +1,7 @@
 """Labels of people in CoFT: from a file or rounds, heeded in both phases, never tested on."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +16,9 @@ from tasks.answers import import_answers
 from tasks.answers.matching import askable
 from tasks.evaluate import evaluate, read_metrics
 from tasks.label import cross_filter, held_out, known_answers, most_confident
-from tasks.label.people import ANSWERED, NONE_FITS
+from tasks.label.people import NONE_FITS
 from tasks.specs import (
+    ANSWERED,
     HELD_OUT,
     AnswersRef,
     BackboneRef,
@@ -255,17 +257,18 @@ def test_an_answer_is_not_held_out(
 # --- evaluation -----------------------------------------------------------------------------------
 
 
-def test_without_a_test_split_answered_images_are_not_measured(
+def measure(
+    place: Path,
     made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
-    answers: AnswersRef,
-    tmp_path: Path,
-) -> None:
+    answers: AnswersRef | None,
+    confident: LabelsRef | None = None,
+) -> dict[str, Any]:
+    """Return the metrics of a model that predicts as zero-shot does."""
     pool, features, zero_shot, _ = made
     rows = pa.concat_tables(shards.iter_tables(zero_shot.uri, ["image_id", "label", "confidence"]))
     rows = rows.rename_columns(["image_id", "label", "score"])
     parts = [rows.slice(start, ROWS) for start in range(0, COUNT, ROWS)]
-    uri = stage(tmp_path / "predictions", parts)
-    predictions = PredictionsRef(uri=uri, digest="predictions")
+    predictions = PredictionsRef(uri=stage(place / "predictions", parts), digest="predictions")
     backbone = BackboneRef(
         name="test",
         kind="vit",
@@ -275,12 +278,37 @@ def test_without_a_test_split_answered_images_are_not_measured(
         weights_sha256="",
         preprocess_hash="",
     )
+    stages = Stages(
+        pool=pool,
+        backbone=backbone,
+        images=features,
+        zero_shot=zero_shot,
+        answers=answers,
+        confident=confident,
+    )
+    return read_metrics(evaluate.fn(stages, predictions, spec(place)).uri)
+
+
+def test_without_a_test_split_answered_images_are_not_measured(
+    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    answers: AnswersRef,
+    tmp_path: Path,
+) -> None:
     measured = {}
     for known in (None, answers):
-        stages = Stages(
-            pool=pool, backbone=backbone, images=features, zero_shot=zero_shot, answers=known
-        )
-        found = read_metrics(evaluate.fn(stages, predictions, spec(tmp_path)).uri)
+        found = measure(tmp_path, made, known)
         assert found["transductive"]
         measured[known] = found["adapted"]["num_images"]
     assert measured[None] - measured[answers] == 3
+
+
+def test_what_people_said_counts_in_no_precision_of_pseudo_labels(
+    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    answers: AnswersRef,
+    tmp_path: Path,
+) -> None:
+    pool, features, zero_shot, _ = made
+    confident = most_confident.fn(zero_shot, features, pool, spec(tmp_path), answers)
+    assert confident.num_kept == 3 * 2 + 2
+    found = measure(tmp_path, made, answers, confident)["kept_label_precision"]["confident"]
+    assert (found["kept"], found["kept_right"]) == (3 * 2, 3 * 2)
