@@ -59,11 +59,12 @@ def adapt(  # noqa: PLR0913  # a person's choices
     summary: Summary = None,
     where: Where = Where(),
 ) -> None:
-    """Adapt CLIP to a folder or bucket of images, without labels: the main job.
+    """Adapt CLIP to a folder or bucket of images, without labels or with a few: the main job.
 
     The same command goes on where a killed one stopped, and computes nothing twice.
     """
     name = register or Path(about.images.rstrip("/")).stem or "coft"
+    _check_answers(answers, method)
     spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
     from flows.coft import coft  # noqa: PLC0415  # seconds that a typo need not wait for
 
@@ -199,6 +200,23 @@ def run(words: list[str], *, debug: bool = False) -> int:
         errors.print(f"coft: {name}: {error}\nRun with --debug for the traceback.", markup=False)
         return FAILED
     return DONE
+
+
+def _check_answers(answers: str | None, method: str) -> None:
+    """Refuse answers that are not there, or that nothing would learn from."""
+    from tasks import shards  # noqa: PLC0415
+
+    if answers is None:
+        return
+    if method == "zero-shot":
+        raise InputError(
+            "--answers: nothing learns with --method zero-shot; leave one of them out."
+        )
+    if not shards.exists(answers):
+        raise InputError(
+            f"--answers {shards.redact(answers)}: expected a file of answers or the folder of "
+            "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."
+        )
 
 
 def _leave_quietly() -> None:

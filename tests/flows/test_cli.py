@@ -72,6 +72,20 @@ def test_settings_of_the_method(
     assert expected in _refused([*images, *words], capsys)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--answers", "/nowhere/answers.csv"], "found nothing there"),
+        (["--answers", "answers.csv", "--method", "zero-shot"], "nothing learns"),
+    ],
+)
+def test_answers_that_cannot_be_used(
+    words: list[str], expected: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ["adapt", "--images", str(photos), "--classes", "cat,dog"]
+    assert expected in _refused([*images, *words], capsys)
+
+
 def test_labels_column_without_the_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
