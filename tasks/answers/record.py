@@ -74,13 +74,15 @@ def merge(folder: str) -> pa.Table:
     return count_votes(_votes(folder))
 
 
-def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> pa.Table:
-    """Return what one file of answers says of each image (schema `MERGED`), without keeping it.
+def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> tuple[pa.Table, int]:
+    """Return what one file of answers says of each image (schema `MERGED`), and keep nothing.
+
+    The number is that of answers that cannot be used.
 
     Args:
         uri: Label Studio's JSON or JSON-MIN, CSV or Parquet.
         classes: The class names.
-        pool: Tables of (image_id, uri) of the images that may be asked about, one at a time.
+        pool: Tables of (image_id, uri) of the images that it may be about, one at a time.
 
     Raises:
         BadAnswers: the file cannot be understood, or no answer in it can be used.
@@ -97,7 +99,7 @@ def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> pa.
             "were asked about."
         )
         raise BadAnswers(msg)
-    return count_votes(votes)
+    return count_votes(votes), len(answers) - answers["problem"].null_count
 
 
 def _votes(folder: str) -> Votes:

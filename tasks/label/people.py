@@ -31,20 +31,21 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
     """
     if spec.answers is None:
         return None
-    known = _decided(spec.answers, pool)
+    known, unused = _decided(spec.answers, pool)
     labels = known.filter(pc.equal(known["kind"], "label"))
     if not len(labels):
         raise InputError(
-            f"--answers {spec.answers}: expected labels of images of the pool, found none. Name a "
-            "file of answers about these images, or a folder of rounds about them."
+            f"--answers {shards.redact(spec.answers)}: expected labels of images to learn from, "
+            "found none. Name a file of answers about these images, or a folder of rounds."
         )
     rows = known.select(["image_id", "kind", "label"]).sort_by("image_id")
     digest = shards.fingerprint(KIND, pool.digest, rows.to_pylist())
     uri = shards.join(spec.runtime.workspace, KIND, f"{digest}.parquet")
     if not shards.exists(uri):
         shards.write_table(uri, rows)
-    per_class = pc.value_counts(labels["label"].combine_chunks())
-    say(f"Answers: {len(labels):,} labels of {len(per_class)} of {len(pool.classes)} classes")
+    of_classes = f"{len(pc.unique(labels['label']))} of {len(pool.classes)} classes"
+    more = f"; {unused:,} name no image to learn from, or none of its classes" if unused else ""
+    say(f"Answers: {len(labels):,} labels of {of_classes}{more}")
     return AnswersRef(uri=uri, digest=digest, rows=len(rows), num_labels=len(labels))
 
 
@@ -101,25 +102,27 @@ class Unsettled:
         return table.filter(pa.array(~settled))
 
 
-def _decided(where: str, pool: PoolRef) -> pa.Table:
-    """Return labels and "none of these" for images of the pool, from a file or from rounds."""
-    if not shards.names_in(shards.join(where, FOLDER)):
-        known = decide(where, classes=pool.classes, pool=askable(pool, ["image_id", "uri"]))
+def _decided(where: str, pool: PoolRef) -> tuple[pa.Table, int]:
+    """Return labels and "none of these" for images of the pool, and how many could not be used."""
+    unused = 0
+    if shards.names_in(shards.join(where, FOLDER)):
+        known = merge(where)
     else:
-        known = _of_pool(merge(where), pool)
-    usable = pc.is_in(known["kind"], pa.array(["label", "none"]))
-    return known.filter(usable)
+        images = shards.iter_tables(pool.uri, ["image_id", "uri"])  # a copy has its original's id
+        known, unused = decide(where, classes=pool.classes, pool=images)
+    known = known.filter(pc.is_in(known["kind"], pa.array(["label", "none"])))
+    ours = _of_pool(known, pool)
+    return ours, unused + len(known) - len(ours)
 
 
 def _of_pool(known: pa.Table, pool: PoolRef) -> pa.Table:
-    """Return what is about images of the pool and, where it names a class, one of its classes."""
+    """Return what is about images to learn from and, where it names a class, one of the pool's."""
     ids = known["image_id"].combine_chunks()
     ours = pa.concat_tables(
         table.filter(pc.is_in(table["image_id"], ids)) for table in askable(pool, ["image_id"])
     )
-    fits = pc.or_(
-        known["label"].is_null(), pc.is_in(known["label"], pa.array(pool.classes, pa.string()))
-    )
+    is_ours = pc.is_in(known["image_id"], ours["image_id"].combine_chunks())
+    names = pa.array(pool.classes, pa.string())
     return known.filter(
-        pc.and_(pc.is_in(known["image_id"], ours["image_id"].combine_chunks()), fits)
+        pc.and_(is_ours, pc.or_(known["label"].is_null(), pc.is_in(known["label"], names)))
     )

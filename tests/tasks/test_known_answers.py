@@ -151,12 +151,39 @@ def test_a_file_and_rounds_with_the_same_answers_are_one(
     }
 
 
+def test_a_copy_can_be_named_and_what_is_not_used_is_told(
+    made: tuple[PoolRef, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, ids = made[0], pool_ids()
+    copy = pa.table(
+        {
+            "image_id": [ids[0]],
+            "uri": ["memory://copies/of-the-first"],
+            "split": ["pool"],
+            "label": [label_of(ids[0])],
+            "duplicate_of": [f"memory://{ids[0]}"],
+        }
+    )
+    tables = [*shards.iter_tables(pool.uri), copy]
+    with_copy = pool.model_copy(update={"uri": stage(tmp_path / "with-copy", tables)})
+    test_image = images(DIM)[0]["image_id"][0].as_py()
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"uri,label\nof-the-first,red\nmemory://{test_image},red\nnowhere.png,red\n"
+        f"memory://{ids[1]},purple\n"
+    )
+    found = known_answers.fn(with_copy, spec(tmp_path, answers=str(path)))
+    assert found is not None
+    assert shards.read_table(found.uri)["image_id"].to_pylist() == [ids[0]]
+    assert "Answers: 1 labels of 1 of 3 classes; 3 name no image" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
         ({"0" * 31 + "x": "red"}, "1 with unknown-image"),
         ({"first": "purple"}, "1 with unknown-label"),
-        ({"first": "skip"}, "expected labels of images of the pool"),
+        ({"first": "skip"}, "expected labels of images to learn from"),
     ],
 )
 def test_answers_that_teach_nothing_are_refused(
