@@ -332,17 +332,25 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
 def _adapt(rounds: Rounds) -> str:
     """Return the command that adapts CLIP to the images of rounds with their answers."""
     run = rounds.spec.active.run
-    given = {
-        "--images": run.pool.images,
-        "--classes": run.pool.classes,
-        "--test": run.pool.test,
-        "--labels": run.pool.labels,
-        "--backbone": run.backbone.name,
-        "--answers": rounds.folder,
-        "--workspace": run.runtime.workspace,
+    given: dict[str, object] = {
+        "images": run.pool.images,
+        "classes": run.pool.classes,
+        "test": run.pool.test,
+        "labels": run.pool.labels,
+        "rows-per-shard": run.pool.rows_per_shard,  # other files would be computed anew
+        "backbone": run.backbone.name,
+        "seed": run.seed,
+        "answers": rounds.folder,
+        "workspace": run.runtime.workspace,
     }
-    words = [(name, shards.redact(value)) for name, value in given.items() if value is not None]
-    return shlex.join(["coft", "adapt", *(word for pair in words for word in pair)])
+    for group in ("label", "phase1"):
+        changed = getattr(run, group).model_dump(exclude_defaults=True)
+        given |= {f"{group}.{name.replace('_', '-')}": value for name, value in changed.items()}
+    words = ["coft", "adapt"] if run.flip else ["coft", "adapt", "--no-flip"]
+    for name, value in given.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [] if one is None else [f"--{name}", shards.redact(str(one))]
+    return shlex.join(words)
 
 
 def describe(state: RoundState) -> str:

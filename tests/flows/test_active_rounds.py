@@ -1,6 +1,7 @@
 """Rounds with a person and rounds by script, on drawn images and a tiny CLIP."""
 
 import json
+import shlex
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from prefect.states import StateType
 from clipcore.classifier import load_classifier
 from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
+from flows.options import Where
 from flows.simulate import simulate
 from tasks import shards
 from tasks.active.reply import answer_by_script
@@ -244,9 +246,14 @@ def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twi
     assert active_rounds(here(place), NAME, oracle="column") == last
     assert before == _times(Path(rounds.folder))
     assert cli.run(["active", "status", "--workspace", place]) == 0
-    assert f"--answers {rounds.folder} --workspace {place}" in capsys.readouterr().out
-    run = rounds.spec.active.run.model_copy(update={"answers": rounds.folder})
-    known = known_answers.fn(_pool(place), run)
+    command = capsys.readouterr().out.rpartition(": coft ")[2]
+    assert f"--answers {rounds.folder} --workspace {place}" in command
+    _, bound, _ = cli.app.parse_args(shlex.split(command))
+    again = bound.arguments["about"].spec(Where(workspace=place))
+    unsaid = {"command": "", "runtime": here(place)}
+    run = rounds.spec.active.run.model_copy(update=unsaid)
+    assert again.model_copy(update=unsaid) == run
+    known = known_answers.fn(_pool(place), run.model_copy(update={"answers": rounds.folder}))
     assert known is not None
     labels = shards.read_table(known.uri)
     assert sorted(labels["image_id"].to_pylist()) == sorted(asked)
