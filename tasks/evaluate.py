@@ -17,6 +17,7 @@ from tasks import shards
 from tasks.progress import say
 from tasks.specs import (
     ANSWERED,
+    AnswersRef,
     CoftSpec,
     EmbeddingsRef,
     EvaluationRef,
@@ -93,15 +94,15 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     """
     pool, zero_shot = stages.pool, stages.zero_shot
     judged = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
-    inputs = [stage.digest for stage in (*stages.peers, *stages.features, *judged)]
-    known = [] if stages.answers is None else [stages.answers.digest]
-    digest = shards.fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs, *known)
+    made_from = (*stages.peers, *stages.features, *judged, stages.answers)
+    inputs = [stage.digest for stage in made_from if stage is not None]
+    digest = shards.fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs)
     folder = shards.join(spec.runtime.workspace, KIND, digest)
     split = "test" if pool.num_test else "pool"
 
     def compute() -> Outcome:
         phase1 = _phase1_predictions(stages.peers, stages.features) if stages.peers else None
-        answered = _answered(stages)
+        answered = answered_ids(stages.answers)
 
         def measure(predicted: Predicted) -> dict[str, Any] | None:
             return tally(pool, predicted, split, without=answered)
@@ -154,11 +155,11 @@ def labels_of(folder: str, confidence: str) -> Predicted:
         )
 
 
-def _answered(stages: Stages) -> list[str]:
-    """Return the ids of the images that people labelled, which are trained on."""
-    if stages.answers is None:
+def answered_ids(answers: AnswersRef | None) -> list[str]:
+    """Return the ids of the images that people were heard about, and that are not measured."""
+    if answers is None:
         return []
-    ids: list[str] = shards.read_table(stages.answers.uri, ["image_id"])["image_id"].to_pylist()
+    ids: list[str] = shards.read_table(answers.uri, ["image_id"])["image_id"].to_pylist()
     return ids
 
 

@@ -28,7 +28,7 @@ from tasks.active.session import (
 from tasks.active.start import StartRef, load_start, start_adapters
 from tasks.active.train import LearnerRef
 from tasks.combine import save_model
-from tasks.evaluate import labels_of, tally
+from tasks.evaluate import answered_ids, labels_of, tally
 from tasks.health import class_counts
 from tasks.label.parts import class_numbers
 from tasks.progress import say
@@ -146,7 +146,7 @@ def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) ->
 def _measured(made: Made, pool: PoolRef, start: StartRef) -> dict[str, Any]:
     """Return the accuracies on the test split, or else on pool images that have no answer."""
     split = "test" if pool.num_test else "pool"
-    answered = shards.read_table(made.answers.uri, ["image_id"])["image_id"].to_pylist()
+    answered = answered_ids(made.answers)
     after = tally(pool, labels_of(made.scores.uri, "confidence"), split, without=answered)
     before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
     return {

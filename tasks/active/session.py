@@ -296,7 +296,13 @@ def fix_answers(rounds: Rounds) -> AnswersRef:
                 f"with `coft active answer FILE --name {rounds.spec.name}`; some are enough."
             )
         shards.write_table(uri, merge(rounds.folder))
-    return AnswersRef(uri=uri, digest=shards.content_hash(uri)[:16], rows=shards.count_rows(uri))
+    kinds = shards.read_table(uri, ["kind"])["kind"].to_pylist()
+    return AnswersRef(
+        uri=uri,
+        digest=shards.content_hash(uri)[:16],
+        rows=len(kinds),
+        num_labels=kinds.count("label"),
+    )
 
 
 def describe_rounds(rounds: Rounds, options: str) -> list[str]:

@@ -75,8 +75,7 @@ def most_confident(
         scored = _score_empty_classes(empty, most, labels, images, free, runtime)
         extra = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
         items = [
-            (Target(folder, digest, number), pool, answers, uri, set(chosen), extra)
-            for number, uri in parts
+            (Target(folder, digest, number), free, uri, set(chosen), extra) for number, uri in parts
         ]
         return each_part(
             _write_confident, items, label="Choose confident", total=labels.rows, runtime=runtime
@@ -156,16 +155,12 @@ def _score_empty(
 
 
 def _write_confident(  # a Ray task takes plain values
-    target: Target,
-    pool: PoolRef,
-    answers: AnswersRef | None,
-    uri: str,
-    chosen: set[str],
-    extra: dict[str, int],
+    target: Target, free: Unsettled, uri: str, chosen: set[str], extra: dict[str, int]
 ) -> tuple[str, int, int]:
+    pool = free.pool
     table = only_pool(shards.read_table(uri), pool.uri, target.number)
     ids = table["image_id"].to_pylist()
-    heard = told(answers, table["image_id"], pool.classes)
+    heard = told(free.answers, table["image_id"], pool.classes)
     numbers = class_numbers(pool.classes, table["label"])
     filled = np.array([image in extra for image in ids], bool)
     numbers[filled] = torch.tensor([extra[image] for image in ids if image in extra]).long()

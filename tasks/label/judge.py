@@ -26,7 +26,7 @@ from tasks.label.parts import (
     only_pool,
     write_part,
 )
-from tasks.label.people import NONE_FITS, told
+from tasks.label.people import NONE_FITS, Told, told
 from tasks.specs import (
     ANSWERED,
     HELD_OUT,
@@ -134,23 +134,26 @@ class _Verdicts:
         table: Ids and the confidence in the label.
         labels: Class numbers: of the answer where there is one, else of the labelling peer.
         gap: What the other peer makes of the label.
-        named: Where a person named the class.
-        none_fits: Where a person said that no class fits.
+        heard: What people said.
         out: What is held out; never what a person settled.
     """
 
     table: pa.Table
     labels: Tensor
     gap: Tensor
-    named: np.ndarray
-    none_fits: np.ndarray
+    heard: Told
     out: np.ndarray
+
+    @property
+    def free(self) -> np.ndarray:
+        """Return where the peers decide."""
+        free: np.ndarray = ~(self.heard.settled | self.out)
+        return free
 
     @property
     def clean(self) -> np.ndarray:
         """Return where the other peer holds the peer's label to be right."""
-        inside = ~(self.named | self.none_fits | self.out)
-        clean: np.ndarray = cleaning.cross_filter(self.gap).numpy() & inside
+        clean: np.ndarray = cleaning.cross_filter(self.gap).numpy() & self.free
         return clean
 
 
@@ -172,15 +175,14 @@ def _judge(judged: _Judged, number: int, uri_own: str, uri_other: str) -> _Verdi
     )
     table = only_pool(table, judged.pool.uri, number)
     rows = table["row"].to_numpy().copy()
-    named, none_fits = heard.named[rows], heard.none_fits[rows]
+    heard = Told(heard.labels[rows], heard.none_fits[rows])
     out = held_out(table["image_id"].to_pylist(), judged.holdout, judged.seed)
     return _Verdicts(
         table=table,
         labels=labels[rows],
         gap=gap[rows],
-        named=named,
-        none_fits=none_fits,
-        out=out & ~named & ~none_fits,
+        heard=heard,
+        out=out & ~heard.settled,
     )
 
 
@@ -190,16 +192,16 @@ def _scan_judged(
     """Return how many of each class a shard keeps, and its highest gaps of each class."""
     found = _judge(judged, number, uri_own, uri_other)
     num_classes = len(judged.pool.classes)
-    free = torch.from_numpy(~(found.named | found.none_fits | found.out))
+    free = torch.from_numpy(found.free)
     best = candidates(
-        found.table["image_id"].filter(pa.array(free.numpy())),
+        found.table["image_id"].filter(pa.array(found.free)),
         found.labels[free],
         found.gap[free],
         shard=number,
         num_classes=num_classes,
         per_class=judged.min_kept,
     )
-    kept = torch.from_numpy(found.clean | found.named)
+    kept = torch.from_numpy(found.clean | found.heard.named)
     return torch.bincount(found.labels[kept], minlength=num_classes), best
 
 
@@ -210,7 +212,7 @@ def _write_judged(  # a Ray task takes plain values
     ids = found.table["image_id"]
     saved = np.array([image in rescued for image in ids.to_pylist()], bool)
     reasons = np.select(
-        [found.named, found.none_fits, found.out, found.clean, saved],
+        [found.heard.named, found.heard.none_fits, found.out, found.clean, saved],
         [ANSWERED, NONE_FITS, HELD_OUT, "", RESCUED],
         REJECTED,
     )
@@ -219,7 +221,7 @@ def _write_judged(  # a Ray task takes plain values
         judged.source,
         class_names(judged.pool.classes, found.labels),
         torch.from_numpy(found.table["confidence"].to_numpy().copy()),
-        kept=found.named | found.clean | saved,
+        kept=found.heard.named | found.clean | saved,
         gap=found.gap,
         reasons=reasons.tolist(),
     )

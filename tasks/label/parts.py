@@ -93,9 +93,9 @@ def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:
 
 
 def class_numbers(classes: Sequence[str], names: Any) -> Tensor:
-    """Return the number of each class name of an Arrow column."""
-    positions = pc.index_in(names, pa.array(classes, pa.string())).to_numpy().astype(np.int64)
-    return torch.from_numpy(positions)
+    """Return the number of each class name of an Arrow column, -1 where there is none."""
+    positions = pc.index_in(names, pa.array(classes, pa.string())).fill_null(-1)
+    return torch.from_numpy(positions.to_numpy().astype(np.int64))
 
 
 def labels_table(  # noqa: PLR0913  # the columns of the contract

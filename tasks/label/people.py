@@ -12,7 +12,7 @@ from tasks import shards
 from tasks.answers import decide, merge
 from tasks.answers.matching import askable
 from tasks.answers.record import FOLDER
-from tasks.label.parts import only_pool
+from tasks.label.parts import class_numbers, only_pool
 from tasks.progress import say
 from tasks.specs import AnswersRef, CoftSpec, InputError, PoolRef
 from tasks.stage import step
@@ -81,11 +81,8 @@ def told(answers: AnswersRef | None, ids: pa.ChunkedArray, classes: tuple[str, .
     known = shards.read_table(answers.uri, ["image_id", "kind", "label"])
     rows = pc.index_in(ids, known["image_id"].combine_chunks())
     none_fits = pc.equal(known["kind"].take(rows), "none").fill_null(fill_value=False)
-    labels = pc.index_in(known["label"].take(rows), pa.array(classes, pa.string())).fill_null(-1)
-    return Told(
-        torch.from_numpy(labels.to_numpy().astype(np.int64)),
-        none_fits.to_numpy().astype(bool),
-    )
+    labels = class_numbers(classes, known["label"].take(rows))
+    return Told(labels, none_fits.to_numpy().astype(bool))
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,14 @@ def answers(made: tuple[PoolRef, ...], tmp_path: Path) -> AnswersRef:
     return found
 
 
+def assert_heard(found: dict[str, dict[str, object]]) -> None:
+    """Assert that a labelling has what `answers` says of the first three images."""
+    ids = pool_ids()
+    assert found[ids[0]]["label"] == other_than(label_of(ids[0]))
+    assert all(found[i]["kept"] and found[i]["reason"] == ANSWERED for i in ids[:2])
+    assert (found[ids[2]]["kept"], found[ids[2]]["reason"]) == (False, NONE_FITS)
+
+
 def test_phase_1_learns_answers_beside_the_most_confident(
     made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
     answers: AnswersRef,
@@ -226,9 +234,7 @@ def test_phase_1_learns_answers_beside_the_most_confident(
     labels = most_confident.fn(zero_shot, features, pool, spec(tmp_path), answers)
     found = rows_of(labels)
     assert set(found) == set(without) == set(ids)
-    assert found[ids[0]]["label"] == other_than(label_of(ids[0]))
-    assert all(found[i]["kept"] and found[i]["reason"] == ANSWERED for i in ids[:2])
-    assert (found[ids[2]]["kept"], found[ids[2]]["reason"]) == (False, NONE_FITS)
+    assert_heard(found)
     surest = {i for i, row in without.items() if row["kept"]}
     assert {i for i, row in found.items() if row["kept"]} == surest | set(ids[:2])
     assert labels.num_kept == 3 * 2 + 2
@@ -259,10 +265,8 @@ def test_both_clean_sets_have_the_answers_whatever_the_peers_say(
         without, cross_filter.fn(both, seen, pool, settings, answers), strict=True
     ):
         found = rows_of(labels)
-        assert found[ids[0]]["label"] == other_than(label_of(ids[0]))
+        assert_heard(found)
         assert found[ids[0]]["gap"] < 0, "the other peer disagrees, and is not asked"
-        assert all(found[i]["kept"] and found[i]["reason"] == ANSWERED for i in ids[:2])
-        assert (found[ids[2]]["kept"], found[ids[2]]["reason"]) == (False, NONE_FITS)
         assert {i: found[i] for i in ids[3:]} == {i: before[i] for i in ids[3:]}
 
 
