@@ -15,8 +15,8 @@ from torch import Tensor
 
 from clipcore import adapters, precision
 from clipcore.backbone import build_visual
-from clipcore.coft.phase2 import Network
 from clipcore.images import Preprocess, decode, fit_all
+from clipcore.network import Network
 
 FORMAT = 1
 DESCRIPTION = "model.json"

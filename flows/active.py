@@ -40,7 +40,7 @@ def start_rounds(  # noqa: PLR0913  # a person's choices
     where: Where = Where(),
 ) -> None:
     """Write down what the rounds are about; `coft active next` then asks the first question."""
-    from tasks.active.session import start_rounds as write_down  # noqa: PLC0415
+    from tasks.active.rounds import start_rounds as write_down  # noqa: PLC0415
 
     query = QuerySpec(strategy=strategy, per_round=per_round, max_similarity=max_similarity)
     run = about.spec(where, register_as=register)
@@ -159,21 +159,22 @@ def simulate(  # noqa: PLR0913  # a person's choices
 def _check_learner(learner: LearnerSpec, backbone: str) -> None:
     """Refuse a learner that the backbone cannot carry, before any work."""
     from tasks.active.learn import check_learner  # noqa: PLC0415
-    from tasks.towers import check_backbone  # noqa: PLC0415
+    from tasks.backbone import check_backbone  # noqa: PLC0415
 
     check_learner(learner, check_backbone(backbone))
 
 
 def _which(where: Where, name: str | None) -> str:
     """Return which rounds are meant."""
-    from tasks.active.session import only_name  # noqa: PLC0415
+    from tasks.active.rounds import only_name  # noqa: PLC0415
 
     return name or only_name(where.runtime.workspace)
 
 
 def _tell_rounds(where: Where, name: str) -> None:
     """Say how far the rounds are and what to do next."""
-    from tasks.active.session import describe_rounds, open_rounds  # noqa: PLC0415
+    from tasks.active.rounds import open_rounds  # noqa: PLC0415
+    from tasks.active.rounds_text import describe_rounds  # noqa: PLC0415
 
     options = f"--name {name}" + (f" --workspace {where.workspace}" if where.workspace else "")
     for line in describe_rounds(open_rounds(where.runtime, name), options):

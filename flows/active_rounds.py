@@ -5,13 +5,11 @@ from typing import Literal
 from prefect import flow
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 
-from flows.active_start import find_start
-from tasks.active.ask import ask
-from tasks.active.close import Made, close_round, round_model
+from flows.rounds_start import find_start
+from tasks.active.finish import Made, close_round, round_model
 from tasks.active.learn import check_learner
-from tasks.active.reply import answer_by_script, take_answers
-from tasks.active.score import score_pool
-from tasks.active.session import (
+from tasks.active.query import ask
+from tasks.active.rounds import (
     Rounds,
     RoundState,
     fix_answers,
@@ -21,12 +19,16 @@ from tasks.active.session import (
     pin,
     unanswered,
 )
+from tasks.active.score import score_pool
 from tasks.active.start import StartRef
+from tasks.active.take_answers import answer_by_script, take_answers
 from tasks.active.train import LearnerRef, train_round
-from tasks.embed import embed_pool, find_backbone
-from tasks.pool import open_pool
-from tasks.publish import tracked
-from tasks.specs import BackboneRef, EmbeddingsRef, PoolRef, RuntimeSpec
+from tasks.backbone import find_backbone
+from tasks.embed import embed_pool
+from tasks.pool.open import open_pool
+from tasks.refs import BackboneRef, EmbeddingsRef, PoolRef
+from tasks.run import tracked
+from tasks.specs import RuntimeSpec
 
 Wait = Literal["return", "pause", "suspend"]
 WEEK = 7 * 24 * 3600

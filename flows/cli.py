@@ -28,7 +28,7 @@ from infra import offline
 from tasks.specs import InputError, Phase2Spec
 
 if TYPE_CHECKING:
-    from tasks.specs import RunSummary
+    from tasks.refs import RunSummary
     from tasks.tracking import Tracking
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -80,15 +80,15 @@ def embed(
     where: Where = Where(),
 ) -> None:
     """Write the features of every image to Parquet, and nothing else."""
-    from tasks.towers import check_backbone  # noqa: PLC0415
+    from tasks.backbone import check_backbone  # noqa: PLC0415
 
     check_backbone(backbone)
     from flows.embed import embed as embed_flow  # noqa: PLC0415
-    from tasks import specs  # noqa: PLC0415
+    from tasks.specs import BackboneSpec, CoftSpec, PoolSpec  # noqa: PLC0415
 
-    spec = specs.CoftSpec(
-        pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
-        backbone=specs.BackboneSpec(name=backbone),
+    spec = CoftSpec(
+        pool=PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
+        backbone=BackboneSpec(name=backbone),
         runtime=where.runtime,
     )
     found = embed_flow(spec)
@@ -105,10 +105,10 @@ def predict(
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     from flows.predict import predict as predict_flow  # noqa: PLC0415
-    from tasks import specs  # noqa: PLC0415
+    from tasks.specs import CoftSpec, PoolSpec  # noqa: PLC0415
 
-    spec = specs.CoftSpec(
-        pool=specs.PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
+    spec = CoftSpec(
+        pool=PoolSpec(images=images, **given(rows_per_shard=rows_per_shard)),
         runtime=where.runtime,
     )
     found = predict_flow(spec, model)
@@ -204,7 +204,8 @@ def run(words: list[str], *, debug: bool = False) -> int:
 
 def _check_answers(answers: str | None, method: str) -> None:
     """Refuse answers that are not there, or that nothing would learn from."""
-    from tasks import shards  # noqa: PLC0415
+    from tasks.storage.files import exists  # noqa: PLC0415
+    from tasks.storage.uris import redact  # noqa: PLC0415
 
     if answers is None:
         return
@@ -212,9 +213,9 @@ def _check_answers(answers: str | None, method: str) -> None:
         raise InputError(
             "--answers: nothing learns with --method zero-shot; leave one of them out."
         )
-    if not shards.exists(answers):
+    if not exists(answers):
         raise InputError(
-            f"--answers {shards.redact(answers)}: expected a file of answers or the folder of "
+            f"--answers {redact(answers)}: expected a file of answers or the folder of "
             "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."
         )
 

@@ -2,17 +2,20 @@
 
 from prefect import flow
 
-from tasks.adapt import adapt_peers
-from tasks.combine import combine, zero_shot_model
-from tasks.embed import embed_pool, find_backbone
+from tasks.backbone import find_backbone
+from tasks.classifier import combine, zero_shot_model
+from tasks.embed import embed_pool
 from tasks.evaluate import evaluate
-from tasks.finetune import finetune_each
-from tasks.health import assess
+from tasks.gate import assess
 from tasks.label import cross_filter, known_answers, label_zero_shot, most_confident
-from tasks.pool import open_pool
+from tasks.phase1 import adapt_peers
+from tasks.phase2 import finetune_each
+from tasks.pool.open import open_pool
 from tasks.predict import predict_pool
-from tasks.publish import publish, register, tracked
-from tasks.specs import CoftSpec, RunSummary, Stages
+from tasks.publish import publish, register
+from tasks.refs import RunSummary, Stages
+from tasks.run import tracked
+from tasks.specs import CoftSpec
 
 
 @flow(name="coft")

@@ -1,15 +1,8 @@
 """The main job on handwritten digits and a CLIP that has seen only print: minutes, offline."""
 
-from tasks.digits import write_digits
-from tasks.shards import join
-from tasks.specs import (
-    BackboneSpec,
-    CoftSpec,
-    LabelSpec,
-    Phase2Spec,
-    PoolSpec,
-    RuntimeSpec,
-)
+from tasks.demo import write_digits
+from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.storage.uris import join
 
 TEMPLATES = ("a photo of the {}.",)
 

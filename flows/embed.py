@@ -2,9 +2,11 @@
 
 from prefect import flow
 
-from tasks.embed import embed_pool, find_backbone
-from tasks.pool import open_pool
-from tasks.specs import CoftSpec, EmbeddingsRef
+from tasks.backbone import find_backbone
+from tasks.embed import embed_pool
+from tasks.pool.open import open_pool
+from tasks.refs import EmbeddingsRef
+from tasks.specs import CoftSpec
 
 
 @flow(name="embed")

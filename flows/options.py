@@ -10,14 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from infra.settings import Settings
-from tasks.specs import (
-    BackboneSpec,
-    CoftSpec,
-    LabelSpec,
-    Phase1Spec,
-    PoolSpec,
-    RuntimeSpec,
-)
+from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase1Spec, PoolSpec, RuntimeSpec
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
@@ -90,8 +83,8 @@ class About:
         Raises:
             InputError: the images, the classes or the backbone are not there, or not usable.
         """
-        from tasks.labels import check_input  # noqa: PLC0415  # a typo is told at once
-        from tasks.towers import check_backbone  # noqa: PLC0415
+        from tasks.backbone import check_backbone  # noqa: PLC0415
+        from tasks.pool.true_labels import check_input  # noqa: PLC0415  # a typo is told at once
 
         pool = PoolSpec(
             images=self.images,

@@ -2,9 +2,11 @@
 
 from prefect import flow
 
-from tasks.pool import open_pool
-from tasks.predict import find_model, predict_pool
-from tasks.specs import CoftSpec, PredictionsRef
+from tasks.pool.open import open_pool
+from tasks.predict import predict_pool
+from tasks.refs import PredictionsRef
+from tasks.specs import CoftSpec
+from tasks.tracking.registry_model import find_model
 
 
 @flow(name="predict")

@@ -2,19 +2,14 @@
 
 from prefect import flow
 
-from flows.active_start import find_start
 from flows.coft import coft
+from flows.rounds_start import find_start
 from tasks.active.learn import check_learner
-from tasks.active.simulate import (
-    SimulationRef,
-    check_measurable,
-    check_simulation,
-    simulate_rounds,
-)
+from tasks.active.simulate import SimulationRef, check_measurable, check_simulation, simulate_rounds
 from tasks.active.start import settle_start
-from tasks.embed import find_backbone
-from tasks.pool import open_pool
-from tasks.publish import tracked
+from tasks.backbone import find_backbone
+from tasks.pool.open import open_pool
+from tasks.run import tracked
 from tasks.specs import SimulationSpec
 
 

@@ -9,24 +9,17 @@ import torch
 from torch import Tensor
 
 from clipcore import precision
-from tasks import shards
-from tasks.pixels import BatchSize, batches, distinct_images
-from tasks.progress import say
-from tasks.quarantine import Quarantined
-from tasks.specs import (
-    BackboneRef,
-    BackboneSpec,
-    CoftSpec,
-    EmbeddingsRef,
-    InputError,
-    PoolRef,
-    PoolSpec,
-    Ref,
-)
-from tasks.stage import once, step
-from tasks.sweep import QUARANTINE, sweep
-from tasks.towers import describe, load_visual
-from tasks.vectors import fixed_size_list
+from tasks.compute.map_parts import QUARANTINE, sweep
+from tasks.images.pixels import BatchSize, batches, distinct_images
+from tasks.images.quarantine import Quarantined
+from tasks.refs import BackboneRef, EmbeddingsRef, PoolRef, Ref
+from tasks.specs import CoftSpec, InputError, PoolSpec
+from tasks.storage.columns import fixed_size_list
+from tasks.storage.digests import fingerprint
+from tasks.storage.stage import once, step
+from tasks.storage.tables import write_table
+from tasks.storage.uris import join
+from tasks.weights import load_visual
 
 KIND = "embeddings"
 
@@ -88,25 +81,14 @@ class EmbedActor:
             "normalized": "True",
         }
         if quarantined.rows:
-            bad = shards.join(self.job.folder, QUARANTINE, name)
-            shards.write_table(bad, quarantined.table(), facts)
-        shards.write_table(shards.join(self.job.folder, name), table, facts)
+            bad = join(self.job.folder, QUARANTINE, name)
+            write_table(bad, quarantined.table(), facts)
+        write_table(join(self.job.folder, name), table, facts)
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor) -> tuple[Tensor]:
         with precision.mixed(self.tower.mean.device, training=False):
             return (self.tower(pixels).cpu(),)
-
-
-@step("find backbone")
-def find_backbone(spec: BackboneSpec) -> BackboneRef:
-    """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
-    found = describe(spec)
-    say(
-        f"Backbone {found.name}: {found.kind} tower, {found.image_size} pixels, "
-        f"{found.embed_dim} dimensions, weights {found.weights_sha256[:12]}"
-    )
-    return found
 
 
 @step("embed pool")
@@ -134,7 +116,7 @@ def embed_pool(
     """
     limits, runtime = spec.pool, spec.runtime
     who = name or backbone.name
-    digest = shards.fingerprint(
+    digest = fingerprint(
         KIND,
         pool.digest,
         backbone,
@@ -142,7 +124,7 @@ def embed_pool(
         limits.max_pixels,
         limits.max_bytes,
     )
-    folder = shards.join(runtime.workspace, KIND, digest)
+    folder = join(runtime.workspace, KIND, digest)
     weights = tuple(ref.uri for ref in learned)
     job = EmbedJob(backbone, weights, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(

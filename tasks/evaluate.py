@@ -13,12 +13,10 @@ from torch import Tensor
 
 from clipcore import metrics
 from clipcore.losses import scaled_similarity
-from tasks import shards
 from tasks.progress import say
-from tasks.specs import (
+from tasks.refs import (
     ANSWERED,
     AnswersRef,
-    CoftSpec,
     EmbeddingsRef,
     EvaluationRef,
     LabelsRef,
@@ -27,9 +25,15 @@ from tasks.specs import (
     PredictionsRef,
     Stages,
 )
-from tasks.stage import Outcome, once, part_uris, step
-from tasks.towers import read_class_embeddings
-from tasks.vectors import read_features
+from tasks.specs import CoftSpec
+from tasks.storage.columns import read_features
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import read_json, write_json
+from tasks.storage.manifest import iter_tables
+from tasks.storage.stage import Outcome, once, part_uris, step
+from tasks.storage.tables import read_table
+from tasks.storage.uris import join
+from tasks.weights import read_class_embeddings
 
 KIND = "evaluations"
 METRICS = "metrics.json"
@@ -96,8 +100,8 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     judged = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
     made_from = (*stages.peers, *stages.features, *judged, stages.answers)
     inputs = [stage.digest for stage in made_from if stage is not None]
-    digest = shards.fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs)
-    folder = shards.join(spec.runtime.workspace, KIND, digest)
+    digest = fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs)
+    folder = join(spec.runtime.workspace, KIND, digest)
     split = "test" if pool.num_test else "pool"
 
     def compute() -> Outcome:
@@ -116,7 +120,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
                 labels.source: _kept_precision(pool, labels) for labels in judged
             },
         }
-        shards.write_json(shards.join(folder, METRICS), found)
+        write_json(join(folder, METRICS), found)
         return Outcome(parts=())
 
     manifest, resumed = once(folder, kind=KIND, digest=digest, label="Evaluate", compute=compute)
@@ -137,7 +141,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
 
 def read_metrics(folder: str) -> dict[str, Any]:
     """Return what `evaluate` measured."""
-    found: dict[str, Any] = shards.read_json(shards.join(folder, METRICS))
+    found: dict[str, Any] = read_json(join(folder, METRICS))
     return found
 
 
@@ -147,7 +151,7 @@ Predicted = Iterator[tuple[Any, Any, Tensor]]
 
 def labels_of(folder: str, confidence: str) -> Predicted:
     """Yield what a finished stage says of each image; `confidence` names the column."""
-    for table in shards.iter_tables(folder, ["image_id", "label", confidence]):
+    for table in iter_tables(folder, ["image_id", "label", confidence]):
         yield (
             table["image_id"],
             table["label"],
@@ -159,7 +163,7 @@ def answered_ids(answers: AnswersRef | None) -> list[str]:
     """Return the ids of the images that people were heard about, and that are not measured."""
     if answers is None:
         return []
-    ids: list[str] = shards.read_table(answers.uri, ["image_id"])["image_id"].to_pylist()
+    ids: list[str] = read_table(answers.uri, ["image_id"])["image_id"].to_pylist()
     return ids
 
 
@@ -189,7 +193,7 @@ def tally(
     left_out = pa.array(sorted(without), pa.string())
     total = Tally.empty(len(pool.classes))
     columns = ["image_id", "split", "label", "duplicate_of"]
-    images = shards.iter_tables(pool.uri, columns)
+    images = iter_tables(pool.uri, columns)
     for (ids, names, confidence), table in zip(predicted, images, strict=True):
         wanted = table.filter(
             pc.and_(pc.equal(table["split"], split), pc.is_null(table["duplicate_of"]))
@@ -208,9 +212,9 @@ def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
     if not pool.labeled:
         return None
     counts = {"kept": 0, "kept_right": 0, "rejected": 0, "rejected_right": 0}
-    images = shards.iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
+    images = iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
     for part, table in zip(
-        shards.iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]), images, strict=True
+        iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]), images, strict=True
     ):
         part = part.filter(pc.not_equal(part["reason"], ANSWERED))  # noqa: PLW2901
         known = table.filter(pc.is_null(table["duplicate_of"]))

@@ -1,31 +1,22 @@
 """Predict with a classifier: Ray actors over the parts of a pool, one row an image."""
 
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from clipcore.classifier import DESCRIPTION, load_classifier
-from tasks import shards
-from tasks.pixels import BatchSize, batches, distinct_images
-from tasks.quarantine import Quarantined
-from tasks.specs import (
-    CoftSpec,
-    EmbeddingsRef,
-    InputError,
-    ModelRef,
-    PoolRef,
-    PoolSpec,
-    PredictionsRef,
-    RuntimeSpec,
-)
-from tasks.stage import Outcome, once, step
-from tasks.sweep import QUARANTINE, sweep
-from tasks.tracking import download_bundle, tracking_for
-from tasks.vectors import fixed_size_list
+from clipcore.classifier import load_classifier
+from tasks.compute.map_parts import QUARANTINE, sweep
+from tasks.images.pixels import BatchSize, batches, distinct_images
+from tasks.images.quarantine import Quarantined
+from tasks.refs import EmbeddingsRef, ModelRef, PoolRef, PredictionsRef
+from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
+from tasks.storage.columns import fixed_size_list
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import local_copy
+from tasks.storage.stage import Outcome, once, step
+from tasks.storage.tables import write_table
+from tasks.storage.uris import join
 
 KIND = "predictions"
 FEATURES = "features"
@@ -48,7 +39,7 @@ class PredictActor:
     def __init__(self, job: PredictJob, device: str) -> None:
         self.job = job
         self.batch_size = BatchSize(job.batch_size)
-        with shards.local_copy(job.model) as folder:
+        with local_copy(job.model) as folder:
             self.classifier = load_classifier(folder, device=device)
 
     def sweep_part(self, images_uri: str, name: str) -> int:
@@ -59,12 +50,12 @@ class PredictActor:
         kept = images.filter(pa.array(found)).select(["image_id", "uri", "split"])
         facts = {"digest": self.job.digest}
         if quarantined.rows:
-            bad = shards.join(self.job.folder, QUARANTINE, name)
-            shards.write_table(bad, quarantined.table(), facts)
+            bad = join(self.job.folder, QUARANTINE, name)
+            write_table(bad, quarantined.table(), facts)
         vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[found])}
-        shards.write_table(shards.join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
+        write_table(join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
         table = _with_predictions(kept, softmaxes[:, found], self.classifier.classes)
-        shards.write_table(shards.join(self.job.folder, name), table, facts)
+        write_table(join(self.job.folder, name), table, facts)
         return int(images.num_rows)
 
     def _predict(
@@ -91,8 +82,8 @@ class PredictActor:
 def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsRef:
     """Write the class probabilities of every image of a pool, test split included."""
     limits, runtime = spec.pool, spec.runtime
-    digest = shards.fingerprint(KIND, model.digest, pool.digest, limits.max_pixels)
-    folder = shards.join(runtime.workspace, KIND, digest)
+    digest = fingerprint(KIND, model.digest, pool.digest, limits.max_pixels)
+    folder = join(runtime.workspace, KIND, digest)
     job = PredictJob(model.uri, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(
         folder,
@@ -111,42 +102,10 @@ def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsR
     )
 
 
-@step("find model")
-def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
-    """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
-
-    A registered one is copied into the workspace, where every worker can read it.
-    """
-    if not uri.startswith("models:/"):
-        description = shards.join(uri, DESCRIPTION)
-        if not shards.exists(description):
-            raise InputError(
-                f"{shards.redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
-                f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
-            )
-        names = [DESCRIPTION, *shards.read_json(description)["members"]]
-        return ModelRef(uri=shards.absolute(uri), digest=_model_digest(uri, names))
-    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
-        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
-        names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
-        digest = _model_digest(str(bundle), names)
-        folder = shards.join(runtime.workspace, "models", digest)
-        for name in names:
-            if not shards.exists(shards.join(folder, name)):
-                shards.write_bytes(shards.join(folder, name), (bundle / name).read_bytes())
-    return ModelRef(uri=folder, digest=digest)
-
-
-def _model_digest(folder: str, names: Sequence[str]) -> str:
-    """Return what changes with any byte of a model's files."""
-    contents = {name: shards.content_hash(shards.join(folder, name)) for name in sorted(names)}
-    return shards.fingerprint(KIND, contents)
-
-
 def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:
     """Return the features that the classifier's first member saw while it predicted."""
     return EmbeddingsRef(
-        uri=shards.join(predictions.uri, FEATURES),
+        uri=join(predictions.uri, FEATURES),
         digest=predictions.digest,
         rows=predictions.rows,
         dim=dim,
@@ -157,7 +116,7 @@ def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:
 def _sweep(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
     """Predict what is missing; the features get a manifest of their own, for their readers."""
     outcome = sweep(PredictActor, job, pool, runtime, label="Predict")
-    folder = shards.join(job.folder, FEATURES)
+    folder = join(job.folder, FEATURES)
     once(folder, kind="embeddings", digest=job.digest, label="Features", compute=lambda: outcome)
     return outcome
 

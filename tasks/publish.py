@@ -1,81 +1,19 @@
 """What a finished run leaves behind: an MLflow run, a registered model, a report, a summary."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import FlowRunContext
 
-from tasks import shards
 from tasks.evaluate import read_metrics
 from tasks.predict import features_of
 from tasks.progress import say
+from tasks.refs import AnswersRef, EvaluationRef, ModelRef, PredictionsRef, Ref, RunSummary, Stages
 from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
-from tasks.specs import (
-    AnswersRef,
-    BackboneRef,
-    CoftSpec,
-    EvaluationRef,
-    ModelRef,
-    PoolRef,
-    PredictionsRef,
-    Ref,
-    RunSummary,
-    Spec,
-    Stages,
-)
-from tasks.stage import step
-from tasks.tracking import (
-    Run,
-    finish_run,
-    log_file,
-    log_metrics,
-    register_model,
-    start_run,
-    tracking_for,
-)
-
-EXPERIMENT = "coft"
-
-
-@contextmanager
-def tracked(
-    spec: CoftSpec,
-    pool: PoolRef,
-    backbone: BackboneRef,
-    *,
-    name: str | None = None,
-    more: Spec | None = None,
-    answers: AnswersRef | None = None,
-) -> Iterator[Run]:
-    """Open the MLflow run of this flow for the block, or go on with the one that was killed.
-
-    Args:
-        spec: What was asked for.
-        pool: The images.
-        backbone: The pretrained CLIP.
-        name: What people call the run; by default the method and the images.
-        more: What a flow was asked for beside `spec`; another value, another run.
-        answers: What people said of the images; more of it, another run.
-    """
-    inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
-    known = None if answers is None else answers.digest
-    digest = shards.fingerprint("run", pool.digest, backbone, inputs, name, more, known)
-    added = {} if more is None else more.model_dump()
-    run = start_run(
-        tracking_for(spec.runtime.workspace),
-        experiment=EXPERIMENT,
-        name=name or f"{spec.method}-{Path(spec.pool.images).stem or 'images'}",
-        digest=digest,
-        params={**spec.model_dump(exclude={"command"}), **added},
-    )
-    try:
-        yield run
-    except BaseException:
-        finish_run(run, "FAILED")
-        raise
-    finish_run(run)
+from tasks.specs import CoftSpec
+from tasks.storage.stage import step
+from tasks.storage.uris import absolute, join
+from tasks.tracking import Run, log_file, log_metrics, register_model
 
 
 @step("register model")
@@ -95,7 +33,7 @@ def register(
     health = {f"health/{key}": value for key, value in model.health.items()}
     counts = {} if answers is None else {"num_answers": answers.num_labels}
     log_metrics(run, {**accuracies, **health, **counts})
-    log_file(run, shards.join(evaluation.uri, "metrics.json"), folder="evaluation")
+    log_file(run, join(evaluation.uri, "metrics.json"), folder="evaluation")
     if name is None:
         return None
     evidence = {**accuracies, **model.health, **counts, "verdict": model.verdict}
@@ -142,11 +80,11 @@ def publish(  # noqa: PLR0913  # everything that a run made
 def publish_report(run: Run, inputs: ReportInputs) -> str:
     """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
     report = write_report.fn(inputs, inputs.spec.runtime)
-    uri = shards.join(report.uri, "report.html")
+    uri = join(report.uri, "report.html")
     log_file(run, uri, folder="report")
     if FlowRunContext.get() is not None:
         create_markdown_artifact(summary_markdown(inputs), key="coft-result")
-        link = shards.absolute(uri)
+        link = absolute(uri)
         link = link if "://" in link else Path(link).as_uri()
         create_link_artifact(link=link, link_text="Report", key="coft-report")
     say(f"Report: {uri}")

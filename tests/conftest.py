@@ -205,7 +205,7 @@ def ray_session(doors: Doors) -> Iterator[None]:
     """Start Ray with two CPUs for the session, on loopback and without a dashboard."""
     import ray
 
-    from tasks.cluster import start_ray
+    from tasks.compute.cluster import start_ray
 
     start_ray(num_cpus=2, num_gpus=0, object_store_memory=256 * 2**20)
     yield

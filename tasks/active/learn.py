@@ -7,7 +7,10 @@ import torch
 from torch import Generator, Tensor
 
 from clipcore import adapters
-from clipcore.active.learner import (
+from clipcore.adapters import Adapter
+from clipcore.backbone import Backbone, Kind, UnsupportedBackbone
+from clipcore.cleaning import label_gap, top_k_per_class
+from clipcore.dual import (
     CachedFeatures,
     ImageSide,
     Learner,
@@ -15,16 +18,13 @@ from clipcore.active.learner import (
     mixed_batches,
     train_learner,
 )
-from clipcore.active.text_sides import GivenText, TextSide, couple
-from clipcore.adapters import Adapter
-from clipcore.backbone import Backbone, Kind, UnsupportedBackbone
-from clipcore.cleaning import label_gap, top_k_per_class
 from clipcore.fit import PixelLoader, Schedule, TrainingSet, resolve_epochs
 from clipcore.losses import scaled_similarity
 from clipcore.prompts import ContextTooLong, DualPrompts
 from clipcore.seeding import generator
+from clipcore.text_sides import GivenText, TextSide, couple
 from tasks.specs import InputError, LearnerSpec
-from tasks.towers import learner_adapter
+from tasks.weights import learner_adapter
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,21 @@ import torch
 from torch import Tensor
 
 from clipcore import checkpoint
-from clipcore.active.learner import CachedFeatures
-from tasks import shards
+from clipcore.dual import CachedFeatures
 from tasks.active.learn import Scores, score_images
-from tasks.active.session import SCORES, Rounds
+from tasks.active.rounds import SCORES, Rounds
 from tasks.active.train import CORRECTION, LearnerRef
-from tasks.cluster import run_tasks
+from tasks.compute.cluster import run_tasks
 from tasks.progress import progress
-from tasks.shards import Part
-from tasks.specs import EmbeddingsRef, PoolRef, Ref
-from tasks.stage import Outcome, once, part_uris, step
-from tasks.towers import WEIGHTS
-from tasks.vectors import read_features
+from tasks.refs import EmbeddingsRef, PoolRef, Ref
+from tasks.storage.columns import read_features
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, local_copy
+from tasks.storage.manifest import Part, part_name
+from tasks.storage.stage import Outcome, once, part_uris, step
+from tasks.storage.tables import count_rows, write_table
+from tasks.storage.uris import join
+from tasks.weights import WEIGHTS
 
 
 class ScoresRef(Ref):
@@ -31,25 +34,23 @@ def score_pool(
     rounds: Rounds, learner: LearnerRef, seen: EmbeddingsRef, pool: PoolRef
 ) -> ScoresRef:
     """Write what the learner says of every image, test split included, one task for each shard."""
-    folder = shards.join(rounds.round_folder(rounds.number), SCORES)
-    digest = shards.fingerprint("scores", learner.digest)
+    folder = join(rounds.round_folder(rounds.number), SCORES)
+    digest = fingerprint("scores", learner.digest)
     runtime = rounds.spec.active.run.runtime
 
     def compute() -> Outcome:
         parts = part_uris(seen.uri)
-        names = [shards.part_name(number, digest) for number, _ in enumerate(parts)]
+        names = [part_name(number, digest) for number, _ in enumerate(parts)]
         items = [
-            (learner.uri, uri, shards.join(folder, name), pool.classes)
+            (learner.uri, uri, join(folder, name), pool.classes)
             for uri, name in zip(parts, names, strict=True)
-            if not shards.exists(shards.join(folder, name))
+            if not exists(join(folder, name))
         ]
         with progress("Score", seen.rows) as advance:
             for _, rows in run_tasks(_score_part, items, runtime=runtime):
                 advance(rows)
-        uris = [shards.join(folder, name) for name in names]
-        return Outcome(
-            [Part(name=n, rows=shards.count_rows(u)) for n, u in zip(names, uris, strict=True)]
-        )
+        uris = [join(folder, name) for name in names]
+        return Outcome([Part(name=n, rows=count_rows(u)) for n, u in zip(names, uris, strict=True)])
 
     manifest, resumed = once(folder, kind="scores", digest=digest, label="Score", compute=compute)
     return ScoresRef(
@@ -80,7 +81,7 @@ class RoundModel:
 
 def read_learner(folder: str) -> RoundModel:
     """Return a round's learner as far as scoring needs it."""
-    with shards.local_copy(shards.join(folder, WEIGHTS)) as path:
+    with local_copy(join(folder, WEIGHTS)) as path:
         return RoundModel(tensors=checkpoint.read(str(path))[0])
 
 
@@ -99,5 +100,5 @@ def _score_part(learner: str, features_uri: str, uri: str, classes: tuple[str, .
             "probabilities": pa.array(list(found.probabilities.numpy()), pa.list_(pa.float32())),
         }
     )
-    shards.write_table(uri, table)
+    write_table(uri, table)
     return len(ids)

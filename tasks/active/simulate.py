@@ -9,20 +9,23 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from clipcore import checkpoint
+from clipcore.active.oracle import Oracle
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from clipcore.backbone import Backbone
 from clipcore.seeding import derive_seed
-from tasks import shards
-from tasks.active import findings
-from tasks.active.oracle import Oracle
+from tasks.active import simulation_report
 from tasks.active.start import StartRef, load_start, read_beginning, read_labelled
 from tasks.active.trial import Images, Method, Setting, run_trial, train_first
-from tasks.cluster import gpus_of_cluster, run_tasks
+from tasks.compute.cluster import gpus_of_cluster, run_tasks
 from tasks.evaluate import labels_of, tally
+from tasks.images.disk_cache import map_pixels
 from tasks.progress import progress
-from tasks.specs import BackboneRef, CoftSpec, InputError, PoolRef, Ref, SimulationSpec
-from tasks.spool import map_pixels
-from tasks.stage import Outcome, once, step
+from tasks.refs import BackboneRef, PoolRef, Ref
+from tasks.specs import CoftSpec, InputError, SimulationSpec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, local_copy, read_json, write_bytes, write_json
+from tasks.storage.stage import Outcome, once, step
+from tasks.storage.uris import join
 from tasks.tracking import Run, log_file, log_metrics
 
 KIND = "simulations"
@@ -103,7 +106,7 @@ def simulate_rounds(
     the choice of images gives and what the pseudo-labels give can be told apart.
     """
     active, runtime = spec.active, spec.active.run.runtime
-    digest = shards.fingerprint(
+    digest = fingerprint(
         KIND,
         start.digest,
         coft_accuracy,
@@ -116,17 +119,16 @@ def simulate_rounds(
         active.run.seed,
         active.run.flip,
     )
-    folder = shards.join(runtime.workspace, KIND, digest)
+    folder = join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
-        probe = shards.join(runtime.workspace, KIND, "trials", f"probe-{start.digest}.json")
+        probe = join(runtime.workspace, KIND, "trials", f"probe-{start.digest}.json")
         jobs = _jobs(start, pool, backbone, spec)
         firsts: dict[str, Work] = {probe: (_probe, (start, pool, active.run.seed, probe))}
         firsts.update({job.first_uri: (_first, (job,)) for _, job in jobs})
         trials: dict[str, Work] = {job.uri: (_trial, (job,)) for _, job in jobs}
         missing = [
-            [work for uri, work in stage.items() if not shards.exists(uri)]
-            for stage in (firsts, trials)
+            [work for uri, work in stage.items() if not exists(uri)] for stage in (firsts, trials)
         ]
         with progress("Simulate", sum(map(len, missing)), unit="trials") as advance:
             gpus = 0.0 if active.learner.on_features else gpus_of_cluster(runtime)
@@ -138,13 +140,13 @@ def simulate_rounds(
         levels = {
             "zero-shot": before and before["accuracy"],
             "CoFT without labels": coft_accuracy,
-            "all labels, linear": shards.read_json(probe)["accuracy"],
+            "all labels, linear": read_json(probe)["accuracy"],
         }
         found: dict[str, Any] = {"levels": levels, "lines": {}}
         for name, job in jobs:
             line = found["lines"].setdefault(name, {})
-            line[str(job.method.seed)] = shards.read_json(job.uri)
-        shards.write_json(shards.join(folder, RESULTS), found)
+            line[str(job.method.seed)] = read_json(job.uri)
+        write_json(join(folder, RESULTS), found)
         return Outcome(parts=())
 
     manifest, resumed = once(folder, kind=KIND, digest=digest, label="Simulate", compute=compute)
@@ -154,20 +156,20 @@ def simulate_rounds(
 
 def read_findings(simulation: SimulationRef) -> tuple[dict[str, Any], list[str]]:
     """Return what a simulation found: as numbers, and in lines for a person."""
-    summary = findings.summarize(shards.read_json(shards.join(simulation.uri, RESULTS)))
-    page = shards.join(simulation.uri, PAGE)
-    return {**summary, "report": page}, [*findings.lines(summary), f"report: {page}"]
+    summary = simulation_report.summarize(read_json(join(simulation.uri, RESULTS)))
+    page = join(simulation.uri, PAGE)
+    return {**summary, "report": page}, [*simulation_report.lines(summary), f"report: {page}"]
 
 
 def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
     """Write the page of the findings, and record them."""
-    summary = findings.summarize(shards.read_json(shards.join(folder, RESULTS)))
+    summary = simulation_report.summarize(read_json(join(folder, RESULTS)))
     title = f"Which images to ask about: {Path(spec.pool.images).stem}"
-    text = findings.page(summary, title=title, command=spec.command)
-    shards.write_bytes(shards.join(folder, PAGE), text.encode())
-    log_metrics(run, findings.metrics(summary))
+    text = simulation_report.page(summary, title=title, command=spec.command)
+    write_bytes(join(folder, PAGE), text.encode())
+    log_metrics(run, simulation_report.metrics(summary))
     for name in (RESULTS, PAGE):
-        log_file(run, shards.join(folder, name), folder="simulation")
+        log_file(run, join(folder, name), folder="simulation")
 
 
 def _jobs(
@@ -178,15 +180,15 @@ def _jobs(
     More seeds or strategies leave finished trials finished. Trials of one seed share round 0: it
     has no answers, so its learner is the same in all.
     """
-    folder = shards.join(spec.active.run.runtime.workspace, KIND, "trials")
+    folder = join(spec.active.run.runtime.workspace, KIND, "trials")
     found = []
     for name, method in _methods(spec, pool):
         learner = method.learner.model_copy(update={"pseudo_labels": True})
-        first = shards.fingerprint("first", start.digest, learner, method.seed, method.flip)
+        first = fingerprint("first", start.digest, learner, method.seed, method.flip)
         made_from = (method.learner, method.query, method.seed, method.flip, spec.rounds)
-        trial = shards.fingerprint("trial", start.digest, *made_from)
-        first_uri = shards.join(folder, f"{first}.safetensors")
-        uri = shards.join(folder, f"{trial}.json")
+        trial = fingerprint("trial", start.digest, *made_from)
+        first_uri = join(folder, f"{first}.safetensors")
+        uri = join(folder, f"{trial}.json")
         limit = spec.active.run.pool.max_pixels
         job = TrialJob(start, pool, backbone.name, method, spec.rounds, limit, first_uri, uri)
         found.append((name, job))
@@ -222,16 +224,14 @@ def _call(function: Any, arguments: tuple[Any, ...]) -> None:
 def _first(job: TrialJob) -> None:
     setting, _ = _setting(job)
     tensors = train_first(setting, job.method)
-    shards.write_bytes(job.first_uri, checkpoint.to_bytes(tensors, {}))
+    write_bytes(job.first_uri, checkpoint.to_bytes(tensors, {}))
 
 
 def _trial(job: TrialJob) -> None:
     setting, oracle = _setting(job)
-    with shards.local_copy(job.first_uri) as path:
+    with local_copy(job.first_uri) as path:
         first, _ = checkpoint.read(str(path))
-    shards.write_json(
-        job.uri, run_trial(setting, oracle, job.method, rounds=job.rounds, first=first)
-    )
+    write_json(job.uri, run_trial(setting, oracle, job.method, rounds=job.rounds, first=first))
 
 
 def _setting(job: TrialJob) -> tuple[Setting, Oracle]:
@@ -258,7 +258,7 @@ def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> None:
     Its strength of regularisation is chosen on a tenth of the pool.
     """
     images, oracle = read_labelled(start.features, pool)
-    shards.write_json(uri, {"accuracy": _fully_labelled(images, oracle, seed)})
+    write_json(uri, {"accuracy": _fully_labelled(images, oracle, seed)})
 
 
 def _fully_labelled(images: Images, oracle: Oracle, seed: int) -> float:

@@ -9,35 +9,28 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from clipcore.active.oracle import Oracle
 from clipcore.backbone import Backbone, Kind
 from clipcore.classifier import DESCRIPTION
-from tasks import shards
-from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images
+from tasks.backbone import load_backbone
 from tasks.label.zero_shot import read_zero_shot
-from tasks.specs import (
-    BackboneRef,
-    EmbeddingsRef,
-    InputError,
-    LabelsRef,
-    ModelRef,
-    PeerRef,
-    Phase1Spec,
-    PoolRef,
-    RuntimeSpec,
-    Spec,
-)
-from tasks.stage import part_uris
-from tasks.towers import (
+from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, ModelRef, PeerRef, PoolRef
+from tasks.specs import InputError, Phase1Spec, RuntimeSpec, Spec
+from tasks.storage.columns import read_features
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, read_json
+from tasks.storage.manifest import iter_tables
+from tasks.storage.stage import part_uris
+from tasks.storage.uris import absolute, join
+from tasks.tracking import pinned, tracking_for
+from tasks.weights import (
     attach_learned,
-    load_backbone,
     peer_adapter,
     read_class_embeddings,
     read_network,
     served_adapters,
 )
-from tasks.tracking import pinned, tracking_for
-from tasks.vectors import read_features
 
 
 class StartRef(Spec):
@@ -56,7 +49,7 @@ class StartRef(Spec):
         """Return what changes with anything that the start is made from."""
         learned = [ref.digest for ref in (self.peer, self.model) if ref is not None]
         made_from = (self.features.digest, self.zero_shot.digest, learned)
-        return shards.fingerprint("start", *made_from)
+        return fingerprint("start", *made_from)
 
 
 def settle_start(start: str, runtime: RuntimeSpec) -> str:
@@ -69,12 +62,12 @@ def settle_start(start: str, runtime: RuntimeSpec) -> str:
         return start
     if start.startswith("models:/"):
         return pinned(tracking_for(runtime.workspace), start)
-    if not shards.exists(shards.join(start, DESCRIPTION)):
+    if not exists(join(start, DESCRIPTION)):
         raise InputError(
             f"--start {start}: expected phase1, zero-shot, models:/NAME@ALIAS or /3, or a "
             f"folder with a {DESCRIPTION}. `coft models list` shows what is registered."
         )
-    return shards.absolute(start)
+    return absolute(start)
 
 
 def read_beginning(start: StartRef) -> Beginning:
@@ -128,7 +121,7 @@ def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
 
 def read_description(folder: str) -> dict[str, Any]:
     """Return the `model.json` of a classifier."""
-    found: dict[str, Any] = shards.read_json(shards.join(folder, DESCRIPTION))
+    found: dict[str, Any] = read_json(join(folder, DESCRIPTION))
     return found
 
 
@@ -167,7 +160,7 @@ def _labelled_parts(features: EmbeddingsRef, pool: PoolRef) -> Iterator[tuple[pa
     """Yield (image_id, uri, split, class number) and the features of images that have a label."""
     classes = pa.array(pool.classes, pa.string())
     columns = ["image_id", "uri", "split", "label", "duplicate_of"]
-    parts = shards.iter_tables(pool.uri, columns)
+    parts = iter_tables(pool.uri, columns)
     for part, table in zip(part_uris(features.uri), parts, strict=True):
         ids, vectors = read_features(part)
         first = table.filter(table["duplicate_of"].is_null())

@@ -8,21 +8,25 @@ import torch.nn.functional as F
 from pydantic import JsonValue
 
 from clipcore import checkpoint
-from clipcore.active.learner import Learner
 from clipcore.backbone import Backbone
-from tasks import shards
+from clipcore.dual import Learner
 from tasks.active.learn import Known, Training, known_of, new_learner, train
-from tasks.active.lesson import RoundJob, lesson_features, lesson_uris, read_lesson
-from tasks.active.session import SCORES, Rounds
+from tasks.active.rounds import SCORES, Rounds
 from tasks.active.start import StartRef, load_start, read_beginning
-from tasks.cluster import actors, ensure_ray, result, run_tasks, shares
+from tasks.active.training_set import RoundJob, lesson_features, lesson_uris, read_lesson
+from tasks.backbone import load_backbone
+from tasks.compute.cluster import actors, ensure_ray, result, run_tasks
+from tasks.compute.epochs import Checkpoints, drive
+from tasks.compute.placement import shares
+from tasks.images.disk_cache import Spool
 from tasks.progress import say
-from tasks.specs import AnswersRef, BackboneRef, PoolRef, Ref
-from tasks.spool import Spool
-from tasks.stage import Outcome, once, step
-from tasks.towers import WEIGHTS, learner_adapter, load_backbone
+from tasks.refs import AnswersRef, BackboneRef, PoolRef, Ref
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import write_bytes
+from tasks.storage.stage import Outcome, once, step
+from tasks.storage.uris import join
 from tasks.tracking import Run
-from tasks.training import Checkpoints, drive
+from tasks.weights import WEIGHTS, learner_adapter
 
 ADAPTER = "adapter"  # of tensors that go on the tower
 CORRECTION = "correction"  # of tensors that correct features
@@ -46,14 +50,12 @@ def train_round(
     run: Run,
 ) -> LearnerRef:
     """Train a fresh learner on all answers and on what the round before was surest of (3.3)."""
-    folder = shards.join(rounds.round_folder(rounds.number), LEARNER)
+    folder = join(rounds.round_folder(rounds.number), LEARNER)
     last = rounds.round_folder(rounds.number - 1) if rounds.number else None
-    job = RoundJob(
-        folder, answers, start, pool, backbone, rounds, last and shards.join(last, SCORES)
-    )
+    job = RoundJob(folder, answers, start, pool, backbone, rounds, last and join(last, SCORES))
     elsewhere: Any = {"active": {"run": {"runtime", "command"}}}  # another place, the same round
     settings = rounds.spec.model_dump(mode="json", exclude=elsewhere)
-    digest = shards.fingerprint("learner", settings, rounds.number, answers.digest)
+    digest = fingerprint("learner", settings, rounds.number, answers.digest)
 
     def compute() -> Outcome:
         say(f"Round {rounds.number}: training")
@@ -160,4 +162,4 @@ def _write(job: RoundJob, learner: Learner, side: str, header: Mapping[str, Any]
         "logit_scale": torch.tensor(learner.logit_scale),
     }
     data = checkpoint.to_bytes(tensors, {"round": job.rounds.number, **header})
-    shards.write_bytes(shards.join(job.folder, WEIGHTS), data)
+    write_bytes(join(job.folder, WEIGHTS), data)

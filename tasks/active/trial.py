@@ -12,15 +12,15 @@ from torch import Tensor
 
 from clipcore import cleaning, metrics
 from clipcore.active.candidates import Candidates
-from clipcore.active.learner import Learner
+from clipcore.active.oracle import Oracle
 from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.strategies import find_strategy
 from clipcore.active.uncertainty import entropy_of, margin_of
 from clipcore.backbone import Backbone
+from clipcore.dual import Learner
 from clipcore.seeding import generator
 from tasks.active.learn import Scores, known_of, most_believed, new_learner, score, train
-from tasks.active.oracle import Oracle
 from tasks.specs import LearnerSpec, QuerySpec
 
 Row = dict[str, Any]

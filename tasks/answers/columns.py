@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.answers.fields import read_text, read_time
 from tasks.answers.schema import Answer, BadAnswers, Kind
-from tasks.listing import short
+from tasks.images.listing import short
 
 # The second names are those of a CSV export of Label Studio.
 _NAMES = {

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from tasks.answers.exports import CONTROL
 from tasks.answers.schema import NONE, fold
-from tasks.classes import some
+from tasks.pool.classes import some
 from tasks.specs import InputError
 
 _MANY = 30  # classes; more are easier to search than to overlook

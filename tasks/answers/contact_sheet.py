@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tasks import shards
 from tasks.answers.pictures import batches, placeholder, read_pictures
+from tasks.storage.files import open_write
 
 _ROOM = Path(__file__).parent
 _SIDE = 320  # pixels of the longer side; shown at half of that, so it is sharp on dense screens
@@ -38,7 +38,7 @@ def write_contact_sheet(
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    with shards.open_write(uri) as file:
+    with open_write(uri) as file:
         for piece in pieces:
             file.write(piece.encode())
 

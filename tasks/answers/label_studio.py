@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tasks import shards
 from tasks.answers.config import labeling_config
 from tasks.answers.exports import CONTROL
 from tasks.answers.pictures import batches, placeholder, read_pictures
-from tasks.classes import some
+from tasks.pool.classes import some
 from tasks.specs import InputError, Spec
+from tasks.storage.files import write_bytes
+from tasks.storage.uris import join, redact
 
 Media = Literal["auto", "inline", "uri"]
 
@@ -69,10 +70,10 @@ def write_tasks(
     tasks = _tasks(query, model, inline, max_pixels, unreadable)
     files = []
     for number, chunk in enumerate(_chunks(tasks), start=1):
-        files.append(shards.join(folder, f"tasks-{number:04d}.json"))
-        shards.write_bytes(files[-1], b"[\n" + b",\n".join(chunk) + b"\n]\n")
-    target = shards.join(folder, CONFIG)
-    shards.write_bytes(target, config.encode())
+        files.append(join(folder, f"tasks-{number:04d}.json"))
+        write_bytes(files[-1], b"[\n" + b",\n".join(chunk) + b"\n]\n")
+    target = join(folder, CONFIG)
+    write_bytes(target, config.encode())
     return TaskFiles(
         config=target,
         files=tuple(files),
@@ -95,7 +96,7 @@ def _inline_uris(query: pa.Table, media: Media) -> set[str]:
     local = {uri for uri in uris if not uri.startswith(_REMOTE) or _TABLE_ROW.search(uri)}
     if media == "uri" and local:
         msg = (
-            f"{shards.redact(min(local))}: Label Studio can fetch http, s3 and gs addresses of "
+            f"{redact(min(local))}: Label Studio can fetch http, s3 and gs addresses of "
             "images only; use media inline"
         )
         raise InputError(msg)

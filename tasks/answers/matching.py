@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.answers.schema import IMPORTED, fold
-from tasks.shards import absolute, is_local, iter_tables
-from tasks.specs import PoolRef
+from tasks.refs import PoolRef
+from tasks.storage.manifest import iter_tables
+from tasks.storage.uris import absolute, is_local
 
 NO_IMAGE = "no-image-given"
 UNKNOWN_IMAGE = "unknown-image"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tasks.classes import some
+from tasks.pool.classes import some
 from tasks.specs import Spec
 
 

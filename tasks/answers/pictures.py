@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from clipcore.images import BadImage, decode
-from tasks.sources import read_images
+from tasks.images.sources import read_images
 
 BATCH = 256  # images; what is held of them is small, and a Parquet file is opened once for each
 _QUALITY = 85

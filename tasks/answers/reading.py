@@ -7,8 +7,9 @@ import pyarrow as pa
 from tasks.answers.columns import from_csv, from_parquet
 from tasks.answers.exports import from_label_studio
 from tasks.answers.schema import ANSWERS, WORDS, Answer, BadAnswers, fold
-from tasks.listing import short
-from tasks.shards import open_read, redact
+from tasks.images.listing import short
+from tasks.storage.files import open_read
+from tasks.storage.uris import redact
 
 _MAX_BYTES = 2**30
 _OTHERS = {

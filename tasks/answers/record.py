@@ -9,12 +9,14 @@ from collections.abc import Set as AbstractSet
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks import shards
 from tasks.answers.matching import UNKNOWN_LABEL, match
 from tasks.answers.merging import Votes, add_votes, count_votes
 from tasks.answers.outcome import ImportReport
 from tasks.answers.reading import load, parse_answers, read_answers
 from tasks.answers.schema import BadAnswers
+from tasks.storage.files import names_in
+from tasks.storage.tables import read_table, write_table
+from tasks.storage.uris import join, redact
 
 FOLDER = "answers"
 _FILE = re.compile(r"(\d{4,})-([0-9a-f]{12})\.parquet")
@@ -46,7 +48,7 @@ def import_answers(
     """
     data = load(uri)
     digest = hashlib.sha256(data).hexdigest()
-    source = shards.redact(uri)
+    source = redact(uri)
     answers = match(parse_answers(data, source, classes), classes, pool)
     votes = _votes(folder)
     known_as = _find_equal(folder, digest, answers)
@@ -58,7 +60,7 @@ def import_answers(
     name = _next_name(folder, digest) if answers.num_rows else ""
     if name:
         facts = {"source": source, "sha256": digest}
-        shards.write_table(shards.join(folder, FOLDER, name), answers, facts)
+        write_table(join(folder, FOLDER, name), answers, facts)
     counts = add_votes(votes, answers)
     return _report(source, answers, votes, queried).model_copy(update={**counts, "file": name})
 
@@ -66,7 +68,7 @@ def import_answers(
 def iter_imports(folder: str) -> Iterator[pa.Table]:
     """Yield what was imported (schema `IMPORTED`), in that order, one file in memory at a time."""
     for name in _imports(folder):
-        yield shards.read_table(shards.join(folder, FOLDER, name))
+        yield read_table(join(folder, FOLDER, name))
 
 
 def merge(folder: str) -> pa.Table:
@@ -94,7 +96,7 @@ def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> tup
         problems = Counter(answers["problem"].drop_null().to_pylist())
         found = ", ".join(f"{count:,} with {name}" for name, count in problems.most_common())
         msg = (
-            f"{shards.redact(uri)}: expected answers about images of the pool, one of the class "
+            f"{redact(uri)}: expected answers about images of the pool, one of the class "
             f"names each; found {found or 'none'}. Check that images and classes are those that "
             "were asked about."
         )
@@ -110,15 +112,15 @@ def _votes(folder: str) -> Votes:
 
 
 def _imports(folder: str) -> list[str]:
-    names = shards.names_in(shards.join(folder, FOLDER))
+    names = names_in(join(folder, FOLDER))
     return sorted((name for name in names if _FILE.fullmatch(name)), key=_order)
 
 
 def _find_equal(folder: str, digest: str, answers: pa.Table) -> str | None:
     """Return the import of the same content with the same outcome."""
     same = (name for name in _imports(folder) if digest[:12] in name)
-    uris = {name: shards.join(folder, FOLDER, name) for name in same}
-    return next((n for n, uri in uris.items() if shards.read_table(uri).equals(answers)), None)
+    uris = {name: join(folder, FOLDER, name) for name in same}
+    return next((n for n, uri in uris.items() if read_table(uri).equals(answers)), None)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -9,8 +9,9 @@ from uuid import uuid4
 import torch
 
 from clipcore import precision
-from tasks import shards
 from tasks.doctor.found import Check, fine, note, wrong
+from tasks.storage.files import remove, write_bytes
+from tasks.storage.uris import is_local, join, local_path, redact
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB  # for the embedded backbone, Ray and Prefect together
@@ -56,8 +57,8 @@ def check_gpus() -> Check:
 
 def check_disk(workspace: str) -> Check:
     """Look at the free space where results go."""
-    if not shards.is_local(workspace):
-        return note("disk", f"{shards.redact(workspace)} is not on this machine")
+    if not is_local(workspace):
+        return note("disk", f"{redact(workspace)} is not on this machine")
     place = _nearest(workspace)
     free = shutil.disk_usage(place).free
     detail = f"{free / GIB:.1f} GiB free at {place}"
@@ -68,20 +69,20 @@ def check_disk(workspace: str) -> Check:
 
 def check_workspace(workspace: str) -> Check:
     """Write to the workspace and remove it again; a folder that is absent is not made."""
-    name = shards.redact(workspace)
+    name = redact(workspace)
     try:
-        state = _try_local(workspace) if shards.is_local(workspace) else _try_bucket(workspace)
+        state = _try_local(workspace) if is_local(workspace) else _try_bucket(workspace)
     except ImportError as error:
         advice = "install coft[s3] or coft[gcs]"
         return wrong("workspace", f"{name}: {error}", advice)
     except (OSError, ValueError) as error:
-        reason = shards.redact(str(error))
+        reason = redact(str(error))
         return wrong("workspace", f"{name}: {reason}", "name another --workspace")
     return fine("workspace", f"{name} {state}")
 
 
 def _try_local(workspace: str) -> str:
-    path, place = shards.local_path(workspace), _nearest(workspace)
+    path, place = local_path(workspace), _nearest(workspace)
     if not place.is_dir():
         raise NotADirectoryError(f"{place} is a file")
     if path != place:
@@ -94,15 +95,15 @@ def _try_local(workspace: str) -> str:
 
 
 def _try_bucket(workspace: str) -> str:
-    probe = shards.join(workspace, f".coft-doctor-{uuid4().hex}")
-    shards.write_bytes(probe, b"coft")
-    shards.remove(probe)
+    probe = join(workspace, f".coft-doctor-{uuid4().hex}")
+    write_bytes(probe, b"coft")
+    remove(probe)
     return "is writable"
 
 
 def _nearest(uri: str) -> Path:
     """Return the path, or the nearest folder above it that exists."""
-    path = shards.local_path(uri).absolute()
+    path = local_path(uri).absolute()
     return next(place for place in (path, *path.parents) if place.exists())
 
 

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from tasks.doctor.found import Check, fine, note, wrong
-from tasks.shards import redact
 from tasks.specs import InputError
+from tasks.storage.uris import redact
 from tasks.tracking import check_reachable, tracking_for
 
 PATIENCE = 3.0  # seconds for one answer; a check has five

@@ -7,36 +7,29 @@ import pyarrow as pa
 import torch
 
 from clipcore import cleaning
-from tasks import shards
-from tasks.cluster import run_tasks
-from tasks.label.parts import (
+from tasks.compute.cluster import run_tasks
+from tasks.label.people import NONE_FITS, Unsettled, told
+from tasks.label.table import (
     KIND,
     Candidates,
     Target,
     candidates,
-    class_names,
-    class_numbers,
     digests,
     each_part,
     labels_once,
     labels_table,
     merge_top,
-    only_pool,
     write_part,
 )
-from tasks.label.people import NONE_FITS, Unsettled, told
 from tasks.label.zero_shot import read_zero_shot
-from tasks.specs import (
-    ANSWERED,
-    AnswersRef,
-    CoftSpec,
-    EmbeddingsRef,
-    LabelsRef,
-    PoolRef,
-    RuntimeSpec,
-)
-from tasks.stage import Outcome, part_uris, step
-from tasks.vectors import read_features
+from tasks.pool.readers import only_pool
+from tasks.refs import ANSWERED, AnswersRef, EmbeddingsRef, LabelsRef, PoolRef
+from tasks.specs import CoftSpec, RuntimeSpec
+from tasks.storage.columns import class_names, class_numbers, read_features
+from tasks.storage.digests import fingerprint
+from tasks.storage.stage import Outcome, part_uris, step
+from tasks.storage.tables import read_table
+from tasks.storage.uris import join
 
 NOT_TOP = "not among the most confident of its class"
 NO_CLASS = "taken for a class that no image was predicted as"
@@ -61,8 +54,8 @@ def most_confident(
         minimum_total=spec.label.min_confident,
     )
     runtime = spec.runtime
-    digest = shards.fingerprint(KIND, "confident", labels.digest, per_class, *digests(answers))
-    folder = shards.join(runtime.workspace, KIND, digest)
+    digest = fingerprint(KIND, "confident", labels.digest, per_class, *digests(answers))
+    folder = join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
         parts = list(enumerate(part_uris(labels.uri)))
@@ -86,7 +79,7 @@ def most_confident(
 
 def _top_of_part(free: Unsettled, per_class: int, number: int, uri: str) -> Candidates:
     """Return the shard's most confident images of each class, of those that nobody settled."""
-    table = free.among(shards.read_table(uri, ["image_id", "label", "confidence"]), number)
+    table = free.among(read_table(uri, ["image_id", "label", "confidence"]), number)
     labels = class_numbers(free.pool.classes, table["label"])
     confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
     return candidates(
@@ -158,7 +151,7 @@ def _write_confident(  # a Ray task takes plain values
     target: Target, free: Unsettled, uri: str, chosen: set[str], extra: dict[str, int]
 ) -> tuple[str, int, int]:
     pool = free.pool
-    table = only_pool(shards.read_table(uri), pool.uri, target.number)
+    table = only_pool(read_table(uri), pool.uri, target.number)
     ids = table["image_id"].to_pylist()
     heard = told(free.answers, table["image_id"], pool.classes)
     numbers = class_numbers(pool.classes, table["label"])

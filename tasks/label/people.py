@@ -8,14 +8,20 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from tasks import shards
 from tasks.answers import decide, merge
 from tasks.answers.matching import askable
 from tasks.answers.record import FOLDER
-from tasks.label.parts import class_numbers, only_pool
+from tasks.pool.readers import only_pool
 from tasks.progress import say
-from tasks.specs import AnswersRef, CoftSpec, InputError, PoolRef
-from tasks.stage import step
+from tasks.refs import AnswersRef, PoolRef
+from tasks.specs import CoftSpec, InputError
+from tasks.storage.columns import class_numbers
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, names_in
+from tasks.storage.manifest import iter_tables
+from tasks.storage.stage import step
+from tasks.storage.tables import read_table, write_table
+from tasks.storage.uris import join, redact
 
 KIND = "answers"
 NONE_FITS = "none of the classes, says a person"
@@ -35,14 +41,14 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
     labels = known.filter(pc.equal(known["kind"], "label"))
     if not len(labels):
         raise InputError(
-            f"--answers {shards.redact(spec.answers)}: expected labels of images to learn from, "
+            f"--answers {redact(spec.answers)}: expected labels of images to learn from, "
             "found none. Name a file of answers about these images, or a folder of rounds."
         )
     rows = known.select(["image_id", "kind", "label"]).sort_by("image_id")
-    digest = shards.fingerprint(KIND, pool.digest, rows.to_pylist())
-    uri = shards.join(spec.runtime.workspace, KIND, f"{digest}.parquet")
-    if not shards.exists(uri):
-        shards.write_table(uri, rows)
+    digest = fingerprint(KIND, pool.digest, rows.to_pylist())
+    uri = join(spec.runtime.workspace, KIND, f"{digest}.parquet")
+    if not exists(uri):
+        write_table(uri, rows)
     of_classes = f"{len(pc.unique(labels['label']))} of {len(pool.classes)} classes"
     more = f"; {unused:,} name no image to learn from, or none of its classes" if unused else ""
     say(f"Answers: {len(labels):,} labels of {of_classes}{more}")
@@ -78,7 +84,7 @@ def told(answers: AnswersRef | None, ids: pa.ChunkedArray, classes: tuple[str, .
     """Return what people said of images by their ids."""
     if answers is None:
         return Told(torch.full((len(ids),), -1), np.zeros(len(ids), bool))
-    known = shards.read_table(answers.uri, ["image_id", "kind", "label"])
+    known = read_table(answers.uri, ["image_id", "kind", "label"])
     rows = pc.index_in(ids, known["image_id"].combine_chunks())
     none_fits = pc.equal(known["kind"].take(rows), "none").fill_null(fill_value=False)
     labels = class_numbers(classes, known["label"].take(rows))
@@ -102,10 +108,10 @@ class Unsettled:
 def _decided(where: str, pool: PoolRef) -> tuple[pa.Table, int]:
     """Return labels and "none of these" for images of the pool, and how many could not be used."""
     unused = 0
-    if shards.names_in(shards.join(where, FOLDER)):
+    if names_in(join(where, FOLDER)):
         known = merge(where)
     else:
-        images = shards.iter_tables(pool.uri, ["image_id", "uri"])  # a copy has its original's id
+        images = iter_tables(pool.uri, ["image_id", "uri"])  # a copy has its original's id
         known, unused = decide(where, classes=pool.classes, pool=images)
     known = known.filter(pc.is_in(known["kind"], pa.array(["label", "none"])))
     ours = _of_pool(known, pool)

@@ -6,21 +6,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from clipcore import zero_shot
-from tasks import shards
-from tasks.cluster import run_tasks
-from tasks.label.parts import (
-    KIND,
-    Target,
-    class_names,
-    each_part,
-    labels_once,
-    labels_table,
-    write_part,
-)
-from tasks.specs import BackboneRef, CoftSpec, EmbeddingsRef, LabelsRef, PoolRef
-from tasks.stage import Outcome, part_uris, step
-from tasks.towers import load_backbone
-from tasks.vectors import read_features
+from tasks.backbone import load_backbone
+from tasks.compute.cluster import run_tasks
+from tasks.label.table import KIND, Target, each_part, labels_once, labels_table, write_part
+from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, PoolRef
+from tasks.specs import CoftSpec
+from tasks.storage.columns import class_names, read_features
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import read_bytes, write_bytes
+from tasks.storage.stage import Outcome, part_uris, step
+from tasks.storage.uris import join
 
 CLASSES = "classes.safetensors"
 
@@ -34,8 +29,8 @@ def label_zero_shot(
 ) -> LabelsRef:
     """Label every image, test split included, with the most probable class (CoFT Eq. 1)."""
     templates, runtime = spec.label.templates, spec.runtime
-    digest = shards.fingerprint(KIND, "zero-shot", images.digest, pool.classes, templates)
-    folder = shards.join(runtime.workspace, KIND, digest)
+    digest = fingerprint(KIND, "zero-shot", images.digest, pool.classes, templates)
+    folder = join(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
         encode = (folder, backbone.name, pool.classes, templates)
@@ -53,7 +48,7 @@ def label_zero_shot(
 
 def read_zero_shot(folder: str) -> tuple[Tensor, float]:
     """Return the class embeddings (classes, dim) and the logit scale of a zero-shot labelling."""
-    tensors = load(shards.read_bytes(shards.join(folder, CLASSES)))
+    tensors = load(read_bytes(join(folder, CLASSES)))
     return tensors["embeddings"], float(tensors["logit_scale"])
 
 
@@ -65,7 +60,7 @@ def _write_class_embeddings(
         embeddings = zero_shot.class_embeddings(loaded, classes, templates)
     scale = torch.tensor(loaded.logit_scale)
     data = save({"embeddings": embeddings.clone(), "logit_scale": scale})
-    shards.write_bytes(shards.join(folder, CLASSES), data)
+    write_bytes(join(folder, CLASSES), data)
 
 
 def _label_part(target: Target, classes: tuple[str, ...], uri: str) -> tuple[str, int, int]:

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks import shards
-from tasks.query.stages import Stage
+from tasks.query.contents import Stage
 from tasks.specs import InputError
-from tasks.vectors import read_features
+from tasks.storage.columns import read_features
+from tasks.storage.tables import read_table
+from tasks.storage.uris import redact
 
 BLOCK_BYTES = 64 * 2**20  # of vectors that are held while the others stream past
 TILE_BYTES = 64 * 2**20  # of one matrix of similarities
@@ -28,8 +29,8 @@ def features(stage: Stage, *, first: int = 0) -> Iterator[tuple[Any, Tensor]]:
         dim = dim or vectors.shape[1]
         if vectors.shape[1] != dim:
             raise InputError(
-                f"{shards.redact(uri)}: expected vectors of {dim} values as in the parts before, "
-                f"got {vectors.shape[1]}; delete {shards.redact(stage.folder)} and embed again"
+                f"{redact(uri)}: expected vectors of {dim} values as in the parts before, "
+                f"got {vectors.shape[1]}; delete {redact(stage.folder)} and embed again"
             )
         yield ids, F.normalize(vectors, dim=1)
 
@@ -117,7 +118,7 @@ def _ids_at(stage: Stage, positions: Sequence[int]) -> dict[int, str]:
     names: dict[int, str] = {}
     left, start = list(reversed(positions)), 0
     for uri in stage.files if positions else ():
-        ids = shards.read_table(uri, ["image_id"])["image_id"]
+        ids = read_table(uri, ["image_id"])["image_id"]
         while left and left[-1] < start + len(ids):
             position = left.pop()
             names[position] = ids[position - start].as_py()

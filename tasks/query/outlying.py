@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks import shards
+from tasks.query.contents import Stage
 from tasks.query.neighbours import features
-from tasks.query.stages import Stage
+from tasks.storage.tables import read_table
 
 EVERYTHING = ""  # the class of every image where nothing was labelled
 
@@ -71,7 +71,7 @@ def _labelled(
         if uri is None:
             yield ids, vectors, [EVERYTHING] * len(ids)
             continue
-        table = shards.read_table(uri, ["image_id", "label"])
+        table = read_table(uri, ["image_id", "label"])
         places = pc.index_in(ids, table["image_id"].combine_chunks())
         there = places.is_valid()
         names = table["label"].take(places.drop_null()).to_pylist()

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tasks import shards
 from tasks.specs import InputError
+from tasks.storage.files import write_bytes
+from tasks.storage.uris import redact
 
 Format = Literal["csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -57,13 +58,13 @@ def write_output(table: pa.Table, output: str, form: Format | None = None) -> No
     chosen = form or next((known for known in FORMATS if known == ending), None)
     if chosen is None:
         raise InputError(
-            f"{shards.redact(output)}: expected a name that ends in one of {', '.join(FORMATS)}, "
+            f"{redact(output)}: expected a name that ends in one of {', '.join(FORMATS)}, "
             "or --format"
         )
     try:
-        shards.write_bytes(output, to_bytes(table, chosen))
+        write_bytes(output, to_bytes(table, chosen))
     except OSError as error:
-        raise InputError(f"{shards.redact(output)}: cannot be written ({error})") from error
+        raise InputError(f"{redact(output)}: cannot be written ({error})") from error
 
 
 def to_bytes(table: pa.Table, form: Format) -> bytes:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from tasks import shards
+from tasks.query.contents import Chosen, Stage, choose
 from tasks.query.neighbours import close_pairs, nearest, vector_of
 from tasks.query.outlying import least_typical
 from tasks.query.sandbox import connect, for_people
-from tasks.query.stages import Chosen, Stage, choose
 from tasks.specs import InputError
+from tasks.storage.uris import absolute, redact
 
 _SHOWN = 5  # candidates that a message lists
 
@@ -95,7 +95,7 @@ def similar(
         query = vector_of(asked.vectors, image_id)
         if query is None:
             raise InputError(
-                f"{shards.redact(image)}: the image is in the pool but has no embedding; "
+                f"{redact(image)}: the image is in the pool but has no embedding; "
                 "`coft query` on the view quarantine says why, or run `coft embed` to the end"
             )
         found = nearest(asked.vectors, query, k, without=image_id)
@@ -216,7 +216,7 @@ def disagreements(workspace: str, k: int = 20, *, pool: str | None = None) -> pa
 @contextmanager
 def _asked(workspace: str, pool: str | None, embeddings: str | None) -> Iterator[_Asked]:
     with for_people():
-        chosen = choose(shards.absolute(workspace), pool=pool, embeddings=embeddings)
+        chosen = choose(absolute(workspace), pool=pool, embeddings=embeddings)
         with connect(chosen) as connection:
             yield _Asked(chosen, connection)
 
@@ -234,8 +234,8 @@ def _find(asked: _Asked, image: str) -> str:
         return found[0]
     if not found:
         raise InputError(
-            f"{shards.redact(image)!r}: no image of the pool has this image_id or uri; "
+            f"{redact(image)!r}: no image of the pool has this image_id or uri; "
             "`coft query` on the view images lists them"
         )
     some = ", ".join(name[:16] for name in found[:_SHOWN])
-    raise InputError(f"{shards.redact(image)!r}: several images begin or end so: {some}, ...")
+    raise InputError(f"{redact(image)!r}: several images begin or end so: {some}, ...")

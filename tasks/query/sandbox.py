@@ -9,11 +9,11 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 
-from tasks import shards
-from tasks.query.stages import Chosen, choose
+from tasks.query.contents import Chosen, choose
 from tasks.query.views import VIEWS, create_views, escape, literal
-from tasks.shards import ShardMismatch
 from tasks.specs import InputError
+from tasks.storage.digests import ShardMismatch
+from tasks.storage.uris import absolute, is_local, open_filesystem, redact
 
 MEMORY_LIMIT = "2GB"  # what is larger goes to temporary files
 MAX_SPILL = "20GB"
@@ -40,7 +40,7 @@ def open_workspace(
         InputError: there is no such workspace or digest, or a file is damaged.
     """
     with for_people():
-        return connect(choose(shards.absolute(workspace), pool=pool, embeddings=embeddings))
+        return connect(choose(absolute(workspace), pool=pool, embeddings=embeddings))
 
 
 def run_sql(
@@ -83,7 +83,7 @@ def for_people() -> Iterator[None]:
     except duckdb.Error as error:
         raise InputError(_first_lines(error)) from error
     except (ShardMismatch, OSError, pa.ArrowException) as error:
-        message = shards.redact(str(error))
+        message = redact(str(error))
         raise InputError(f"the workspace cannot be read: {message}") from error
 
 
@@ -105,8 +105,8 @@ def _names(files: list[str]) -> list[str]:
     """Return each file as views name it, and as it is called when that was taken for a pattern."""
     names = dict.fromkeys(name for file in files for name in (file, escape(file)))
     for file in files:
-        if not shards.is_local(file):
-            filesystem, path = shards.open_filesystem(file)
+        if not is_local(file):
+            filesystem, path = open_filesystem(file)
             names[str(filesystem.unstrip_protocol(path))] = None
     return list(names)
 
@@ -121,7 +121,7 @@ def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def _first_lines(error: duckdb.Error) -> str:
-    lines = [line.rstrip() for line in shards.redact(str(error)).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in redact(str(error)).splitlines() if line.strip()]
     return "\n".join(lines[:_LINES])
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import duckdb
 
-from tasks import shards
-from tasks.query.stages import Chosen, Stage
+from tasks.query.contents import Chosen, Stage
+from tasks.storage.uris import is_local, open_filesystem
 
 VIEWS: dict[str, dict[str, str]] = {
     "images": {
@@ -106,8 +106,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, chosen: Chosen) -> list[
 
 
 def _register_bucket(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
-    if not shards.is_local(uri):
-        filesystem, _ = shards.open_filesystem(uri)
+    if not is_local(uri):
+        filesystem, _ = open_filesystem(uri)
         connection.register_filesystem(filesystem)
 
 

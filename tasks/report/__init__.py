@@ -9,11 +9,14 @@ import time
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.refs import Ref
 from tasks.report.document import render
 from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.report.summary import summary_markdown
-from tasks.shards import exists, fingerprint, join, write_bytes
-from tasks.specs import Ref, RuntimeSpec
+from tasks.specs import RuntimeSpec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, write_bytes
+from tasks.storage.uris import join
 
 __all__ = ["Registered", "ReportInputs", "StageTime", "summary_markdown", "write_report"]
 

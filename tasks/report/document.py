@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tasks.report import learning, record, result, words
+from tasks.report import provenance, result, training_section, words
 from tasks.report.evidence import gather
 from tasks.report.inputs import ReportInputs
 
@@ -23,12 +23,12 @@ def render(inputs: ReportInputs) -> str:
             headline=result.headline(evidence),
             classes=result.classes(evidence),
             confusions=result.confusions(evidence),
-            kept=learning.kept(evidence),
-            training=learning.training(evidence),
-            maps=learning.maps(evidence),
-            times=record.times(evidence),
-            quarantine=record.quarantine(evidence),
-            provenance=record.provenance(evidence),
+            kept=training_section.kept(evidence),
+            training=training_section.training(evidence),
+            maps=training_section.maps(evidence),
+            times=provenance.times(evidence),
+            quarantine=provenance.quarantine(evidence),
+            provenance=provenance.provenance(evidence),
             glossary=words.GLOSSARY,
         )
     )

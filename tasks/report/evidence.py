@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tasks.report import reading, tables
+from tasks.report import read_stages, tables
 from tasks.report.inputs import ReportInputs
-from tasks.report.metrics import Metrics, read_metrics
+from tasks.report.measured import Metrics, read_metrics
 
 Section = dict[str, object]
 """Plain values by the names that the template knows."""
@@ -16,7 +16,7 @@ class Evidence:
 
     inputs: ReportInputs
     metrics: Metrics
-    fates: dict[str, list[reading.LabelCount]]
+    fates: dict[str, list[read_stages.LabelCount]]
     kept: dict[str, tables.KeptRow]
 
     @property
@@ -32,7 +32,7 @@ class Evidence:
 
 def gather(inputs: ReportInputs) -> Evidence:
     """Read the metrics and count the labels of the cross-filter, once for all sections."""
-    fates = {ref.source: reading.count_labels(ref) for ref in inputs.clean}
+    fates = {ref.source: read_stages.count_labels(ref) for ref in inputs.clean}
     counts = [row for rows in fates.values() for row in rows]
     kept = tables.kept_rows(inputs.pool.classes, counts) if inputs.clean else {}
     return Evidence(inputs, measured(inputs), fates, kept)

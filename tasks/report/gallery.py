@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageOps
 
 from clipcore.images import BadImage, decode
-from tasks.report import reading, words
-from tasks.report.reading import Example
+from tasks.images.sources import read_images
+from tasks.refs import LabelsRef, PoolRef
+from tasks.report import read_stages, words
+from tasks.report.read_stages import Example
 from tasks.report.tables import KeptRow
-from tasks.sources import read_images
-from tasks.specs import LabelsRef, PoolRef
 
 MAX_THUMBNAILS = 120
 MAX_CLASSES = 30
@@ -50,7 +50,7 @@ def clean_gallery(
     """Show, per class, the surest labels that were kept and the surest that were rejected."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {name: row.share or 0.0 for name, row in kept.items()})
-    found = [row for ref in clean for row in reading.pick_surest(ref, limit)]
+    found = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
     found.sort(key=lambda row: (-row.confidence, row.image_id))
     return _strips(pool, chosen, _first_of_each(found, chosen, limit), max_pixels)
 
@@ -59,8 +59,8 @@ def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> l
     """Show, per class, the surest labels (as kept) and the least sure ones (as rejected)."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {})
-    sure = [replace(row, kept=True) for row in reading.pick_surest(labels, limit)]
-    unsure = [replace(row, kept=False) for row in reading.pick_least_sure(labels, limit)]
+    sure = [replace(row, kept=True) for row in read_stages.pick_surest(labels, limit)]
+    unsure = [replace(row, kept=False) for row in read_stages.pick_least_sure(labels, limit)]
     sure.sort(key=lambda row: (-row.confidence, row.image_id))
     unsure.sort(key=lambda row: (row.confidence, row.image_id))
     return _strips(pool, chosen, _first_of_each(sure + unsure, chosen, limit), max_pixels)
@@ -96,7 +96,7 @@ def _first_of_each(rows: Sequence[Example], chosen: Sequence[str], limit: int) -
 def _strips(
     pool: PoolRef, chosen: Sequence[str], rows: Sequence[Example], max_pixels: int
 ) -> list[Strip]:
-    located = reading.locate(pool, rows)
+    located = read_stages.locate(pool, rows)
     images = thumbnails([row.uri for row in located], max_pixels=max_pixels)
     shown: dict[tuple[str, bool], list[Thumbnail]] = {}
     for row in located:

@@ -2,10 +2,9 @@
 
 from pydantic import Field
 
-from tasks.specs import (
+from tasks.refs import (
     AnswersRef,
     BackboneRef,
-    CoftSpec,
     EmbeddingsRef,
     EvaluationRef,
     LabelsRef,
@@ -13,8 +12,8 @@ from tasks.specs import (
     PeerRef,
     PoolRef,
     PredictionsRef,
-    Spec,
 )
+from tasks.specs import CoftSpec, Spec
 
 
 class StageTime(Spec):

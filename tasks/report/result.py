@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tasks.report import figures, reading, tables, words
+from tasks.report import figures, read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 from tasks.report.inputs import ReportInputs
-from tasks.report.metrics import Measured, Metrics
+from tasks.report.measured import Measured, Metrics
 
 
 def headline(evidence: Evidence) -> Section:
@@ -103,8 +103,8 @@ def classes(evidence: Evidence) -> Section:
     if evidence.labelled:
         rows = tables.measured_rows(names, metrics, evidence.kept)
     else:
-        before = reading.count_predicted(inputs.zero_shot)
-        after = reading.count_predicted(inputs.predictions) if evidence.adapted else {}
+        before = read_stages.count_predicted(inputs.zero_shot)
+        after = read_stages.count_predicted(inputs.predictions) if evidence.adapted else {}
         rows = tables.counted_rows(names, before, after, evidence.kept)
     return {
         "rows": tables.ends(rows),

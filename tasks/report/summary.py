@@ -3,7 +3,7 @@
 from tasks.report import result, tables, words
 from tasks.report.evidence import measured
 from tasks.report.inputs import ReportInputs
-from tasks.report.metrics import Metrics
+from tasks.report.measured import Metrics
 
 
 def summary_markdown(inputs: ReportInputs) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tasks.report import words
 from tasks.report.inputs import StageTime
-from tasks.report.metrics import ClassMetrics, Measured, Metrics
-from tasks.report.reading import LabelCount
+from tasks.report.measured import ClassMetrics, Measured, Metrics
+from tasks.report.read_stages import LabelCount
 
 MAX_ROWS = 200  # of a table by class; the ends of the order are shown
 MAX_PAIRS = 12

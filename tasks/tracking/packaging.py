@@ -1,13 +1,15 @@
 """From a bundle to a model folder that MLflow loads without coft, without pickle, without network.
 
 The folder holds the bundle (JSON and safetensors), the file `tasks/serving/pyfunc_model.py` as
-code, and the source of clipcore. Python objects are nowhere in it.
+code, and the modules of clipcore that it needs. Python objects are nowhere in it.
 """
 
+import ast
 import hashlib
 import io
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 BUNDLE = "bundle"  # key of the folder among the artifacts of the pyfunc
+CODE = Path(serving.__file__).parent / "pyfunc_model.py"
 _SAFE = {".json", ".safetensors"}
 _CHUNK = 1 << 20
 # What clipcore imports, and what serves it. Versions are those that the model was made with.
@@ -79,7 +82,7 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
     with tempfile.TemporaryDirectory(prefix="coft-") as folder:
         mlflow.pyfunc.save_model(
             path=str(target),
-            python_model=str(Path(serving.__file__).parent / "pyfunc_model.py"),
+            python_model=str(CODE),
             artifacts={BUNDLE: str(bundle)},
             code_paths=[str(_source_of_clipcore(Path(folder)))],
             signature=signature(),
@@ -150,13 +153,35 @@ def _forget_machine(model: "Model", target: Path) -> None:
 
 
 def _source_of_clipcore(folder: Path) -> Path:
-    """Copy the modules of clipcore, not its embedded weights: the bundle carries its own."""
+    """Copy the modules of clipcore that a served classifier imports, and no weights."""
     source, target = Path(clipcore.__file__).parent, folder / "clipcore"
-    for module in source.rglob("*.py"):
+    for module in _closure(source, _imports(CODE, source.name)):
         copy = target / module.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(module, copy)
     return target
+
+
+def _closure(source: Path, names: Iterable[str]) -> set[Path]:
+    """Return the files of modules below `source`, of all that they import there, and of parents."""
+    closed: set[Path] = set()
+    waiting = list(names)
+    while waiting:
+        inside = waiting.pop().split(".")[1:]
+        parents = [source.joinpath(*inside[:depth], "__init__.py") for depth in range(len(inside))]
+        own = [source.joinpath(*inside, "__init__.py"), source.joinpath(*inside).with_suffix(".py")]
+        for file in {path for path in (*parents, *own) if path.is_file()} - closed:
+            closed.add(file)
+            waiting += _imports(file, source.name)
+    return closed
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """Yield the names that a file imports from a package; some are modules, others stand in one."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _files(folder: Path) -> list[Path]:

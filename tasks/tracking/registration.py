@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.shards import local_copy
+from tasks.storage.files import local_copy
 from tasks.tracking.packaging import bundle_digest, check_bundle, write_model
 from tasks.tracking.redaction import redact_fields
 from tasks.tracking.runs import Run

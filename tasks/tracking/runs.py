@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tasks.shards import local_copy
 from tasks.specs import InputError, Spec
+from tasks.storage.files import local_copy
 from tasks.tracking.redaction import redact, redact_fields
 from tasks.tracking.store import Tracking, connect
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from infra import offline
-from tasks.shards import is_local, local_path
 from tasks.specs import InputError, Spec
+from tasks.storage.uris import is_local, local_path
 from tasks.tracking.redaction import redact
 
 if TYPE_CHECKING:

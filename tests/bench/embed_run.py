@@ -29,7 +29,7 @@ class WatchedActor:
     folder = ""
 
     def __init__(self, job: Any, device: str) -> None:
-        from tasks.embed import EmbedActor  # in the worker, where nothing is patched
+        from tasks.embed import EmbedActor
 
         self.actor = EmbedActor(job, device)
 
@@ -50,12 +50,14 @@ def main() -> None:
     folder, *words = sys.argv[1:]
     offline.apply()  # before what follows loads Prefect and Ray
     from flows import cli
-    from tasks import cluster, embed, scan, sweep
+    from tasks import embed
+    from tasks.compute import cluster, map_parts, placement
+    from tasks.pool import scan
 
-    ensure_ray, shares = cluster.ensure_ray, cluster.shares
+    ensure_ray, shares = cluster.ensure_ray, placement.shares
 
     def watched_scan(job: Any) -> dict[str, int]:
-        from tasks.scan import scan_shard
+        from tasks.pool.scan import scan_shard
 
         scan_begun = time.time()
         reasons = scan_shard(job)
@@ -76,7 +78,7 @@ def main() -> None:
         patch.object(embed, "EmbedActor", WatchedActor),
         patch.object(scan, "scan_shard", watched_scan),
         patch.object(cluster, "ensure_ray", watched_ray),
-        patch.object(sweep, "shares", watched_shares),
+        patch.object(map_parts, "shares", watched_shares),
         patch.object(sys, "argv", ["coft", *words]),
     ):
         try:

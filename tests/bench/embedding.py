@@ -13,8 +13,8 @@ from torch import Tensor
 
 from clipcore import precision
 from tasks.embed import EmbedActor
-from tasks.pixels import batches, distinct_images
-from tasks.quarantine import Quarantined
+from tasks.images.pixels import batches, distinct_images
+from tasks.images.quarantine import Quarantined
 from tests.bench.measure import interleaved, seconds
 from tests.bench.pipeline import ROOT, Bench, EmbedRun, actor_here, sweep_all
 from tests.bench.rows import Row

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from tasks.backbone import describe
 from tasks.embed import EmbedActor, EmbedJob
-from tasks.shards import exists
 from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec
-from tasks.towers import describe
+from tasks.storage.files import exists
 from tests.bench import images
 from tests.bench.measure import say
 

@@ -19,13 +19,7 @@ from infra import offline
 offline.apply()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.bench import (  # noqa: E402  # what these load reads the switches
-    embed_memory,
-    embedding,
-    orchestration,
-    phase1_step,
-    text_memory,
-)
+from tests.bench import embed_memory, embedding, orchestration, phase1_step, text_memory  # noqa: E402  # what these load reads the switches
 from tests.bench.measure import say  # noqa: E402
 from tests.bench.pipeline import Bench  # noqa: E402
 from tests.bench.rows import Row, machine, render  # noqa: E402

@@ -18,8 +18,8 @@ from clipcore import adapters
 from clipcore.adapters import AdapterName
 from clipcore.backbone import Backbone
 from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_classifier
-from clipcore.coft.phase2 import Network, new_network
 from clipcore.images import BadImage, decode, fit
+from clipcore.network import Network, new_network
 from clipcore.zero_shot import class_embeddings
 from tests.clipcore.parts import draws, random_pixels
 

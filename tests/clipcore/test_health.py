@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clipcore.coft.health import Health, class_drift, judge
+from clipcore.health import Health, class_drift, judge
 
 GOOD = Health(
     agreement=0.9,

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from clipcore import adapters
-from clipcore.active.learner import CachedFeatures, Learner, TowerWithAdapter, train_learner
-from clipcore.active.text_sides import CoupledPrompts, GivenText, TextSide, couple
 from clipcore.backbone import Backbone, UnsupportedBackbone
+from clipcore.dual import CachedFeatures, Learner, TowerWithAdapter, train_learner
 from clipcore.fit import Schedule, shuffled
 from clipcore.prompts import DualPrompts
+from clipcore.text_sides import CoupledPrompts, GivenText, TextSide, couple
 from tests.clipcore.parts import draws, random_features, random_pixels, same, snapshot, training_set
 
 CLASSES = ("cat", "a very small dog", "bird")

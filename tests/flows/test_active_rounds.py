@@ -25,9 +25,7 @@ from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
 from flows.options import Where
 from flows.simulate import simulate
-from tasks import shards
-from tasks.active.reply import answer_by_script
-from tasks.active.session import (
+from tasks.active.rounds import (
     RoundState,
     hold_rounds,
     open_rounds,
@@ -36,8 +34,11 @@ from tasks.active.session import (
     unanswered,
 )
 from tasks.active.simulate import read_findings
+from tasks.active.take_answers import answer_by_script
+from tasks.images.disk_cache import map_pixels
 from tasks.label import known_answers
-from tasks.pool import open_pool
+from tasks.pool.open import open_pool
+from tasks.refs import PoolRef
 from tasks.specs import (
     ActiveSpec,
     BackboneSpec,
@@ -46,14 +47,14 @@ from tasks.specs import (
     LabelSpec,
     LearnerSpec,
     Phase1Spec,
-    PoolRef,
     PoolSpec,
     QuerySpec,
     RoundsSpec,
     RuntimeSpec,
     SimulationSpec,
 )
-from tasks.spool import map_pixels
+from tasks.storage.manifest import iter_tables
+from tasks.storage.tables import read_table
 from tests.flows.drawn import write_images
 
 pytestmark = [
@@ -123,7 +124,7 @@ def _times(folder: Path) -> dict[Path, int]:
 
 def _images(workspace: str) -> pa.Table:
     folder = min((Path(workspace) / "pool").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    return pa.concat_tables(shards.iter_tables(str(folder), ["image_id", "uri", "label"]))
+    return pa.concat_tables(iter_tables(str(folder), ["image_id", "uri", "label"]))
 
 
 def _pool(workspace: str) -> PoolRef:
@@ -255,7 +256,7 @@ def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twi
     assert again.model_copy(update=unsaid) == run
     known = known_answers.fn(_pool(place), run.model_copy(update={"answers": rounds.folder}))
     assert known is not None
-    labels = shards.read_table(known.uri)
+    labels = read_table(known.uri)
     assert sorted(labels["image_id"].to_pylist()) == sorted(asked)
 
 
@@ -267,7 +268,7 @@ def test_a_file_answers_what_was_asked_and_nothing_else(place: str, tmp_path: Pa
     assert last.query_size == 0
     assert last.answers_per_class["blue"] == 0
     rounds = open_rounds(here(place), NAME)
-    answers = shards.read_table(str(Path(rounds.round_folder(last.number)) / "answers.parquet"))
+    answers = read_table(str(Path(rounds.round_folder(last.number)) / "answers.parquet"))
     asked = [
         i
         for state in rounds.states
@@ -287,7 +288,7 @@ def test_an_oracle_that_knows_none_of_those_asked_skips_them_and_one_of_others_i
     strange = _write(tmp_path / "strange.csv", {"0" * 32: "red"})
     with pytest.raises(InputError, match="expected labels of images of the pool"):
         answer_by_script.fn(rounds, strange, pool)
-    images = pa.concat_tables(shards.iter_tables(pool.uri, ["image_id", "split"]))
+    images = pa.concat_tables(iter_tables(pool.uri, ["image_id", "split"]))
     others = images.filter(pc.equal(images["split"], "pool"))["image_id"].to_pylist()
     other = next(image for image in others if image not in asked)
     answer_by_script.fn(rounds, _write(tmp_path / "other.csv", {other: truth[other]}), pool)
@@ -354,7 +355,7 @@ def test_the_model_of_a_round_says_what_the_round_said(
     start_rounds(RoundsSpec(name=name, budget=10, active=active))
     state = active_round(here(common), name)
     folder = Path(open_rounds(here(common), name).round_folder(0))
-    said = pa.concat_tables(shards.iter_tables(str(folder / "scores")))
+    said = pa.concat_tables(iter_tables(str(folder / "scores")))
     assert said.num_rows == 60
     where = {row["image_id"]: row["uri"] for row in _images(common).to_pylist()}
     classifier = load_classifier(folder / "model")

@@ -14,19 +14,18 @@ import pyarrow.csv as pacsv
 import pytest
 
 from flows.coft import coft
-from tasks import shards
-from tasks.pool import open_pool
+from tasks.pool.open import open_pool
+from tasks.refs import ANSWERED, RunSummary
 from tasks.specs import (
-    ANSWERED,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
     Phase1Spec,
     Phase2Spec,
     PoolSpec,
-    RunSummary,
     RuntimeSpec,
 )
+from tasks.storage.manifest import iter_tables
 from tests.flows.drawn import COLOURS, PER_CLASS, write_images
 
 SPLITS = ("pool", "test")
@@ -71,7 +70,7 @@ def whole(
 def _answer(images: Path, workspace: Path, clip: Path) -> None:
     """Label a few images beside the Parquet file, one of each split, as a person would."""
     spec = _spec(images, workspace, clip)
-    pool = pa.concat_tables(shards.iter_tables(open_pool.fn(spec.pool, spec.runtime).uri))
+    pool = pa.concat_tables(iter_tables(open_pool.fn(spec.pool, spec.runtime).uri))
     chosen = [pool.filter(pc.equal(pool["split"], split)).slice(0, 3) for split in SPLITS]
     pacsv.write_csv(
         pa.concat_tables(chosen).select(["image_id", "label"]), images.with_name("answers.csv")
@@ -155,7 +154,7 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> N
 
 def _ids(workspace: Path) -> list[str]:
     (folder,) = (workspace / "predictions").iterdir()
-    tables = shards.iter_tables(str(folder), ["image_id"])
+    tables = iter_tables(str(folder), ["image_id"])
     return [image for table in tables for image in table["image_id"].to_pylist()]
 
 
@@ -169,7 +168,7 @@ def _check_rows(workspace: Path) -> None:
     ids = _ids(workspace)
     assert len(ids) == len(set(ids)) == 3 * PER_CLASS
     for folder in (workspace / "labels").iterdir():
-        table = pa.concat_tables(shards.iter_tables(str(folder)))
+        table = pa.concat_tables(iter_tables(str(folder)))
         source = table["source"][0].as_py()
         rows = 3 * PER_CLASS if source == "zero-shot" else 3 * PER_CLASS * 3 // 4
         assert table.num_rows == len(set(table["image_id"].to_pylist())) == rows

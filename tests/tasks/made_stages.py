@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from tasks import shards
-from tasks.shards import Part
-from tasks.specs import EmbeddingsRef, LabelsRef, PoolRef
-from tasks.vectors import fixed_size_list
+from tasks.refs import EmbeddingsRef, LabelsRef, PoolRef
+from tasks.storage.columns import fixed_size_list
+from tasks.storage.manifest import Part, make_manifest, part_name, write_manifest
+from tasks.storage.tables import write_table
 
 CLASSES = ("red", "green", "blue")
 COUNT = 70
@@ -22,10 +22,10 @@ def stage(folder: Path, tables: list[pa.Table]) -> str:
     """Write a finished stage of these parts."""
     parts = []
     for number, table in enumerate(tables):
-        name = shards.part_name(number, "0123456789abcdef")
-        shards.write_table(str(folder / name), table)
+        name = part_name(number, "0123456789abcdef")
+        write_table(str(folder / name), table)
         parts.append(Part(name=name, rows=table.num_rows))
-    shards.write_manifest(str(folder), shards.make_manifest("test", "0123456789abcdef", parts))
+    write_manifest(str(folder), make_manifest("test", "0123456789abcdef", parts))
     return str(folder)
 
 

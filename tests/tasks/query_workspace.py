@@ -1,4 +1,4 @@
-"""A small finished workspace, written by `tasks.shards` alone: no Ray, no model."""
+"""A small finished workspace, written by `tasks.storage` alone: no Ray, no model."""
 
 import hashlib
 import os
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks import shards
-from tasks.catalog import IMAGES
-from tasks.label.parts import SCHEMA as LABELS
-from tasks.quarantine import SCHEMA as QUARANTINE
-from tasks.shards import Part
-from tasks.vectors import fixed_size_list
+from tasks.images.quarantine import SCHEMA as QUARANTINE
+from tasks.label.table import SCHEMA as LABELS
+from tasks.pool.catalog import IMAGES
+from tasks.storage.columns import fixed_size_list
+from tasks.storage.manifest import MANIFEST, Part, make_manifest, part_name, write_manifest
+from tasks.storage.tables import write_table
+from tasks.storage.uris import join, local_path
 
 CLASSES = ["cat", "dog", "x'); DROP--"]
 
@@ -38,16 +39,16 @@ def stage(folder: str, kind: str, digest: str, tables: list[pa.Table], **facts: 
     parts = []
     header = facts.pop("header", {})
     for number, table in enumerate(tables):
-        name = prefix + shards.part_name(number, digest)
-        shards.write_table(shards.join(folder, name), table, {"digest": digest, **header})
+        name = prefix + part_name(number, digest)
+        write_table(join(folder, name), table, {"digest": digest, **header})
         parts.append(Part(name=name, rows=table.num_rows))
-    manifest = shards.make_manifest(kind, digest, parts)
-    shards.write_manifest(folder, manifest.model_copy(update={"facts": facts}))
+    manifest = make_manifest(kind, digest, parts)
+    write_manifest(folder, manifest.model_copy(update={"facts": facts}))
 
 
 def age(folder: str, seconds: int) -> None:
     """Make a local stage look as if it had been finished some seconds ago."""
-    path = shards.local_path(shards.join(folder, shards.MANIFEST))
+    path = local_path(join(folder, MANIFEST))
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
 
@@ -80,9 +81,9 @@ def write_pool(
         for number, name in zip(numbers, ids, strict=True)
     ]
     rows.append({**rows[0], "uri": f"{folder}/copy.png", "duplicate_of": rows[0]["uri"]})
-    home = shards.join(uri, "pool", digest)
+    home = join(uri, "pool", digest)
     bad = {"uri": "bad.png", "stage": "pool", "reason": "truncated", "detail": "", "bytes": 3}
-    quarantine = shards.join(home, "quarantine")
+    quarantine = join(home, "quarantine")
     stage(quarantine, "quarantine", digest, [pa.Table.from_pylist([bad], QUARANTINE)])
     tables = cut(pa.Table.from_pylist(rows, IMAGES), parts_of)
     stage(home, "pool", digest, tables, classes=CLASSES)
@@ -109,7 +110,7 @@ def write_embeddings(
         for start in pieces
     ]
     header = {"backbone": backbone, "weights_sha256": "0"}
-    stage(shards.join(uri, "embeddings", digest), "embeddings", digest, tables, header=header)
+    stage(join(uri, "embeddings", digest), "embeddings", digest, tables, header=header)
 
 
 def write_labels(  # noqa: PLR0913
@@ -136,7 +137,7 @@ def write_labels(  # noqa: PLR0913
     ]
     table = pa.Table.from_pylist(rows, LABELS)
     tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(shards.join(uri, "labels", digest), "labels", digest, tables, kept=0)
+    stage(join(uri, "labels", digest), "labels", digest, tables, kept=0)
 
 
 def write_predictions(
@@ -159,7 +160,7 @@ def write_predictions(
     ]
     table = pa.Table.from_pylist(full, schema)
     tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(shards.join(uri, "predictions", digest), "predictions", digest, tables)
+    stage(join(uri, "predictions", digest), "predictions", digest, tables)
 
 
 def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from clipcore.backbone import build_visual
 from clipcore.classifier import save_classifier
-from clipcore.coft.phase2 import Network
 from clipcore.images import Preprocess
+from clipcore.network import Network
 
 CLASSES = ("ant", "bee", "cat")
 CONFIG = {

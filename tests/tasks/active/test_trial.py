@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipcore.active.oracle import Oracle
 from clipcore.backbone import Backbone
-from tasks.active import findings
+from tasks.active import simulation_report
 from tasks.active.learn import new_learner, score
-from tasks.active.oracle import Oracle
 from tasks.active.trial import Beginning, Images, Method, Row, Setting, run_trial, train_first
+from tasks.backbone import load_backbone
 from tasks.specs import LearnerSpec, QuerySpec
-from tasks.towers import load_backbone
 
 CLASSES = ("red", "green", "blue")
 LEARNER = LearnerSpec(epochs=2, min_steps=6, per_class=4, min_pseudo=0, learning_rate=0.1)
@@ -144,7 +144,9 @@ def test_findings_are_means_and_spreads_over_seeds() -> None:
         "paper": {"0": rows(0.5, 0.7), "1": rows(0.5, 0.9)},
         "random": {"0": rows(0.5, 0.65), "1": rows(0.5, 0.75)},
     }
-    summary = findings.summarize({"levels": {"zero-shot": 0.4, "CoFT": None}, "lines": lines})
+    summary = simulation_report.summarize(
+        {"levels": {"zero-shot": 0.4, "CoFT": None}, "lines": lines}
+    )
     found = summary["lines"]["paper"]
     assert found["mean"] == pytest.approx([0.5, 0.8])
     assert found["spread"] == pytest.approx([0.0, 0.1 * 2**0.5])
@@ -154,10 +156,15 @@ def test_findings_are_means_and_spreads_over_seeds() -> None:
     assert found["over_random"]["mean"] == pytest.approx([0.0, 0.1])
     assert found["over_random"]["spread"] == pytest.approx([0.0, 0.05 * 2**0.5])
     assert "over_random" not in summary["lines"]["random"]
-    said = findings.lines(summary)
+    said = simulation_report.lines(summary)
     assert "paper above random, points by seed: +0.0 ± 0.0, +10.0 ± 7.1" in said
     assert any(line.endswith("margin unknown") for line in said)
-    assert findings.table(summary)[1] == ["paper", "0.500 ± 0.000", "0.800 ± 0.141", "0.6500"]
-    page = findings.page(summary, title="<b>", command="coft & co")
+    assert simulation_report.table(summary)[1] == [
+        "paper",
+        "0.500 ± 0.000",
+        "0.800 ± 0.141",
+        "0.6500",
+    ]
+    page = simulation_report.page(summary, title="<b>", command="coft & co")
     assert "&lt;b&gt;" in page
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import shards
 from tasks.answers import (
     IMPORTED,
     MERGED,
@@ -23,6 +22,9 @@ from tasks.answers import (
     merge,
 )
 from tasks.answers.merging import Votes, add_votes, count_votes
+from tasks.storage.files import names_in
+from tasks.storage.tables import read_table, write_table
+from tasks.storage.uris import join
 
 Import = Callable[..., ImportReport]
 
@@ -75,7 +77,7 @@ def test_an_import_is_one_file_and_says_what_was_in_it(
             ("", "dog"),
         )
     )
-    assert shards.names_in(shards.join(folder, "answers")) == {report.file}
+    assert names_in(join(folder, "answers")) == {report.file}
     assert report.model_dump(exclude={"source", "file"}) == {
         "imported_before": False,
         "num_answers": 8,
@@ -115,14 +117,14 @@ def test_the_same_content_is_added_once(add: Import, folder: str, pool: pa.Table
     assert "imported before" in again.lines()[0]
     assert before == {ids[0]: ("label", "cat", "cat 1")}
     assert decisions(folder) == {ids[0]: ("label", "dog", "dog 1")}
-    assert len(shards.names_in(shards.join(folder, "answers"))) == 2
+    assert len(names_in(join(folder, "answers"))) == 2
 
 
 def test_a_bad_or_empty_file_adds_nothing(add: Import, folder: str) -> None:
     with pytest.raises(BadAnswers):
         add(b"\xff\xd8\xff")
     assert "nothing was added" in add("image_id,label\n").lines()[0]
-    assert shards.names_in(shards.join(folder, "answers")) == set()
+    assert names_in(join(folder, "answers")) == set()
     assert merge(folder).schema == MERGED
 
 
@@ -189,10 +191,10 @@ def test_the_tenth_thousand_import_comes_last(add: Import, folder: str, pool: pa
     image = pool["image_id"][0].as_py()
     first = add(lines_of((image, "cat")))
     names = ("9999-" + "f" * 12 + ".parquet", "10000-" + "0" * 12 + ".parquet")
-    table = shards.read_table(shards.join(folder, "answers", first.file))
+    table = read_table(join(folder, "answers", first.file))
     for name, label in zip(names, ("dog", "Ünicorn"), strict=True):
         changed = table.set_column(3, "label", pa.array([label]))
-        shards.write_table(shards.join(folder, "answers", name), changed)
+        write_table(join(folder, "answers", name), changed)
     assert decisions(folder)[image][1] == "Ünicorn"
     assert add(lines_of((image, "skip"))).file.startswith("10001-")
 

@@ -1,0 +1,198 @@
+"""End a round: measure it, register its model, and write down that it is done."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from pydantic import JsonValue
+
+from clipcore import adapters
+from clipcore.active.stopping import Change, change, outlook
+from clipcore.health import class_drift, judge_shares
+from clipcore.network import new_network
+from tasks.active.rounds import SCORES, STATE, Outlook, Rounds, RoundState, asked_ids, read_query
+from tasks.active.rounds_report import write_course
+from tasks.active.rounds_text import describe
+from tasks.active.score import ScoresRef, read_learner
+from tasks.active.start import StartRef, load_start, start_adapters
+from tasks.active.train import LearnerRef
+from tasks.classifier import save_model
+from tasks.evaluate import answered_ids, labels_of, tally
+from tasks.gate import class_counts
+from tasks.progress import say
+from tasks.refs import AnswersRef, BackboneRef, ModelRef, PoolRef
+from tasks.storage.columns import class_numbers
+from tasks.storage.files import write_json
+from tasks.storage.manifest import iter_tables
+from tasks.storage.stage import Outcome, once, step
+from tasks.storage.tables import read_table
+from tasks.storage.uris import join
+from tasks.tracking import Run, log_file, log_metrics, register_model
+from tasks.weights import attach_learned, learner_adapter, served_adapters
+
+MODEL = "model"
+
+
+@step("model of round")
+def round_model(
+    rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+) -> ModelRef:
+    """Write the round's learner as a classifier: the tower, its adapters, a head of its prompts."""
+    folder = join(rounds.round_folder(rounds.number), MODEL)
+    facts: dict[str, JsonValue] = {
+        "method": "active",
+        "round": rounds.number,
+        "labels": learner.num_labels,
+    }
+
+    def write() -> Outcome:
+        active = rounds.spec.active
+        loaded = load_start(backbone.name, start, device="cpu")
+        attached = start_adapters(start, active.run.phase1, backbone.kind)
+        if not active.learner.on_features:
+            attach_learned(loaded.visual, learner.uri).merge()
+            attached += served_adapters(learner_adapter(active.learner, backbone.kind))
+        model = read_learner(learner.uri)
+        if model.correction:
+            adapter = adapters.attach(loaded.visual, "bottleneck", generator=torch.Generator())
+            adapter.restore({**adapter.tensors(), **model.correction})
+            attached.append({"name": "bottleneck"})
+        scale = float(model.tensors["logit_scale"])
+        state = new_network(loaded.visual, model.tensors["positive"], scale).state_dict()
+        save_model(folder, [state], pool, loaded, facts, attached)
+        return Outcome(parts=(), facts=facts)
+
+    manifest, resumed = once(
+        folder, kind="models", digest=learner.digest, label="Model", compute=write
+    )
+    return ModelRef(
+        uri=folder, digest=learner.digest, resumed=resumed, seconds=manifest.seconds, facts=facts
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a round made."""
+
+    answers: AnswersRef
+    learner: LearnerRef
+    scores: ScoresRef
+    model: ModelRef
+    query_size: int
+
+
+@step("close round")
+def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run: Run) -> RoundState:
+    """Measure what labels allow, register the model with the round's evidence, and end the round.
+
+    Nothing of the round changes after its `state.json` is written.
+    """
+    measured = _measured(made, pool, start)
+    moved = _moved(rounds, made.scores, pool)
+    changes = [*_changes(rounds), *([moved] if moved else [])]
+    expected = outlook(changes, smallest_gain=rounds.spec.smallest_gain)
+    state = RoundState(
+        number=rounds.number,
+        num_labels=made.learner.num_labels,
+        num_asked=len(
+            asked_ids(rounds) | set(read_query(rounds, rounds.number)["image_id"].to_pylist())
+        ),
+        query_size=made.query_size,
+        **measured,
+        answers_per_class=_coverage(made.answers, pool.classes),
+        churn=moved and moved.churn,
+        surer=moved and moved.surer,
+        outlook=expected and Outlook(**vars(expected)),
+        seconds=made.learner.seconds + made.scores.seconds + made.model.seconds,
+    )
+    state = _judged(rounds, state, made, pool, start)
+    state = _registered(rounds, state, made.model, run)
+    log_file(run, write_course(rounds, state), folder="rounds")
+    write_json(join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json"))
+    say(describe(state))
+    return state
+
+
+def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) -> RoundState:
+    """Register the round's model with what is known of the round."""
+    measured = {
+        "labels": state.num_labels,
+        "accuracy": state.accuracy,
+        "zero_shot_accuracy": state.zero_shot_accuracy,
+        "churn": state.churn,
+    }
+    log_metrics(run, {f"active/{key}": value for key, value in measured.items()}, step=state.number)
+    name = rounds.spec.active.run.register_as or f"{rounds.spec.name}-active"
+    empty = [label for label, count in state.answers_per_class.items() if not count]
+    evidence = {
+        "round": state.number,
+        **measured,
+        "classes_without_answer": len(empty),
+        "verdict": state.verdict,
+    }
+    found = register_model(run, model.uri, name=name, healthy=state.healthy, evidence=evidence)
+    return state.model_copy(update={"model_uri": found.uri, "model_version": found.version})
+
+
+def _measured(made: Made, pool: PoolRef, start: StartRef) -> dict[str, Any]:
+    """Return the accuracies on the test split, or else on pool images that have no answer."""
+    split = "test" if pool.num_test else "pool"
+    answered = answered_ids(made.answers)
+    after = tally(pool, labels_of(made.scores.uri, "confidence"), split, without=answered)
+    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
+    return {
+        "accuracy": after and after["accuracy"],
+        "zero_shot_accuracy": before and before["accuracy"],
+        "transductive": split == "pool" and after is not None,
+    }
+
+
+def _judged(
+    rounds: Rounds, state: RoundState, made: Made, pool: PoolRef, start: StartRef
+) -> RoundState:
+    """Say whether the round's model may become a candidate, by labels where they are known."""
+    before, after = (class_counts(ref.uri, pool.classes) for ref in (start.zero_shot, made.scores))
+    objections = judge_shares(*class_drift(before, after))
+    earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
+    best = max([*earlier, state.zero_shot_accuracy or 0.0])
+    if state.accuracy is not None and state.accuracy < best:
+        objections.append(f"accuracy {state.accuracy:.3f} is below the {best:.3f} reached before")
+    verdict = f"Not a candidate: {'; '.join(objections)}." if objections else "Healthy."
+    predicted = dict(zip(pool.classes, after.tolist(), strict=True))
+    found = {"healthy": not objections, "verdict": verdict, "predicted_per_class": predicted}
+    return state.model_copy(update=found)
+
+
+def _coverage(answers: AnswersRef, classes: tuple[str, ...]) -> dict[str, int]:
+    """Return how many answers each class has."""
+    table = read_table(answers.uri, ["kind", "label"])
+    labels = table.filter(pc.equal(table["kind"], "label"))["label"].to_pylist()
+    return {name: labels.count(name) for name in classes}
+
+
+def _changes(rounds: Rounds) -> list[Change]:
+    return [
+        Change(churn=state.churn, surer=state.surer)
+        for state in rounds.states
+        if state.churn is not None and state.surer is not None
+    ]
+
+
+def _moved(rounds: Rounds, scores: ScoresRef, pool: PoolRef) -> Change | None:
+    """Return how the predictions differ from the round before; None in the first round."""
+    if not rounds.number:
+        return None
+    last = join(rounds.round_folder(rounds.number - 1), SCORES)
+    before, after = (list(_predicted(uri, pool)) for uri in (last, scores.uri))
+    labels_before, sure_before = (torch.cat(column) for column in zip(*before, strict=True))
+    labels_after, sure_after = (torch.cat(column) for column in zip(*after, strict=True))
+    return change(labels_before, labels_after, sure_before, sure_after)
+
+
+def _predicted(folder: str, pool: PoolRef) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (class numbers, clean probabilities) shard by shard: twelve bytes an image."""
+    for table in iter_tables(folder, ["label", "p_clean"]):
+        sure = torch.from_numpy(table["p_clean"].to_numpy().copy())
+        yield class_numbers(pool.classes, table["label"]), sure

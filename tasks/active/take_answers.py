@@ -1,0 +1,81 @@
+"""Answers come in: from a person's file, or by script from labels that are known."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from tasks.active.rounds import Rounds, asked_ids, read_query
+from tasks.answers import ImportReport, import_answers, read_answers
+from tasks.answers.matching import askable, match
+from tasks.answers.schema import SKIP
+from tasks.refs import PoolRef
+from tasks.specs import InputError
+from tasks.storage.stage import step
+
+COLUMN = "column"
+
+
+@step("answer")
+def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
+    """Add a file of answers to the rounds; the same file again adds nothing.
+
+    An answer about an image of the test split, or about a copy of one, is kept and not used.
+
+    Raises:
+        InputError: the file cannot be read as answers.
+    """
+    images = askable(pool, ["image_id", "uri"])
+    return import_answers(
+        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
+    )
+
+
+@step("answer by script")
+def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport:
+    """Answer the last query, and nothing else, from a file of labels or from the pool's own.
+
+    What the oracle does not know it skips, so that it is not asked again.
+
+    Raises:
+        InputError: the oracle knows no image of the pool at all.
+    """
+    asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
+    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
+    skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
+    known = pa.concat_tables([known, skipped])
+    with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
+        path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
+        pacsv.write_csv(known, path)
+        return take_answers.fn(rounds, str(path), pool)
+
+
+def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of those asked about that carry a label."""
+    if not pool.labeled:
+        raise InputError(
+            f"--oracle {COLUMN}: the images carry no labels. Name a file of answers about them, or "
+            "start rounds with --labels."
+        )
+    columns = ["image_id", "label"]
+    known = [
+        table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
+        for table in askable(pool, columns)
+    ]
+    return pa.concat_tables(known)
+
+
+def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
+    """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
+    images = askable(pool, ["image_id", "uri"])
+    table = match(read_answers(uri, pool.classes), pool.classes, images)
+    table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
+    if not len(table):
+        raise InputError(
+            f"--oracle {uri}: expected labels of images of the pool, found none. Name a file of "
+            "answers about these images."
+        )
+    return table.filter(pc.is_in(table["image_id"], asked)).select(["image_id", "label"])

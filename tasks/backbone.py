@@ -1,0 +1,53 @@
+"""The backbone of a run: by name, checked before anything is computed, and identified."""
+
+from clipcore import backbone
+from clipcore.backbone import Backbone, Kind, MissingWeights, UnsupportedBackbone
+from tasks.progress import say
+from tasks.refs import BackboneRef
+from tasks.specs import BackboneSpec, InputError
+from tasks.storage.stage import step
+
+
+def check_backbone(name: str) -> Kind:
+    """Return the kind of a backbone's image tower, without reading or fetching weights.
+
+    Raises:
+        InputError: its name, files or kind is wrong.
+    """
+    try:
+        return backbone.kind_of(backbone.check(name)[2])
+    except (UnsupportedBackbone, MissingWeights, KeyError) as error:
+        raise InputError(str(error)) from error
+
+
+def load_backbone(name: str, *, device: str = "cpu") -> Backbone:
+    """Load a backbone; what a person got wrong becomes an InputError."""
+    try:
+        return backbone.load(name, device=device)
+    except (UnsupportedBackbone, MissingWeights, KeyError) as error:
+        raise InputError(str(error)) from error
+
+
+def describe(spec: BackboneSpec) -> BackboneRef:
+    """Return the identity of a backbone, having loaded it once to know that it fits."""
+    loaded = load_backbone(spec.name)
+    return BackboneRef(
+        name=spec.name,
+        kind=loaded.visual.kind,
+        embed_dim=loaded.embed_dim,
+        image_size=loaded.visual.preprocess.size,
+        quick_gelu=bool(loaded.config.get("quick_gelu", False)),
+        weights_sha256=loaded.weights_sha256(),
+        preprocess_hash=loaded.visual.preprocess.digest(),
+    )
+
+
+@step("find backbone")
+def find_backbone(spec: BackboneSpec) -> BackboneRef:
+    """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
+    found = describe(spec)
+    say(
+        f"Backbone {found.name}: {found.kind} tower, {found.image_size} pixels, "
+        f"{found.embed_dim} dimensions, weights {found.weights_sha256[:12]}"
+    )
+    return found

@@ -1,0 +1,148 @@
+"""From trained networks, or from zero-shot alone, to the classifier that is served."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from clipcore import checkpoint
+from clipcore.backbone import Backbone
+from clipcore.classifier import save_classifier
+from clipcore.coft import guard
+from clipcore.coft.guard import Candidate
+from clipcore.network import interpolate, new_network
+from tasks.backbone import load_backbone
+from tasks.label.zero_shot import read_zero_shot
+from tasks.phase2 import GUARD, STATE
+from tasks.progress import say
+from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
+from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import local_copy, write_bytes
+from tasks.storage.stage import Outcome, once, step
+from tasks.storage.uris import join
+from tasks.weights import WEIGHTS, peer_adapter, served_adapters
+
+KIND = "models"
+
+
+@step("combine networks")
+def combine(
+    networks: Sequence[PeerRef], pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+) -> ModelRef:
+    """Choose, without labels, the epoch and the mix with Phase I, and write both networks.
+
+    The guard takes what the two networks agree on most, on images that neither was trained on
+    (WiSE-FT interpolation and early stop in one choice). The classifier is their mean softmax.
+    """
+    phase2 = spec.phase2
+    digest = fingerprint(KIND, [network.digest for network in networks], phase2.wise_alphas)
+
+    def write(folder: str) -> dict[str, Any]:
+        candidates, num_images = _candidates(networks, phase2)
+        best = guard.choose(candidates, num_images=num_images)
+        _say_choice(candidates, best)
+        members = [_mixed(network.uri, best) for network in networks]
+        facts = {
+            "method": "coft",
+            "epoch": best.epoch + 1,
+            "alpha": best.alpha,
+            "candidates": [vars(candidate) for candidate in candidates],
+        }
+        attached = (
+            served_adapters(peer_adapter(spec.phase1, backbone.kind))
+            if phase2.start == "phase1"
+            else ()
+        )
+        save_model(folder, members, pool, load_backbone(backbone.name), facts, attached)
+        return facts
+
+    return _model_once(spec.runtime, digest, write)
+
+
+@step("zero-shot model")
+def zero_shot_model(
+    zero_shot: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+) -> ModelRef:
+    """Write CLIP itself as a classifier: the original tower, and a head from the templates."""
+    digest = fingerprint(KIND, "zero-shot", zero_shot.digest)
+
+    def write(folder: str) -> dict[str, Any]:
+        embeddings, scale = read_zero_shot(zero_shot.uri)
+        loaded = load_backbone(backbone.name)
+        state = new_network(loaded.visual, embeddings, scale).state_dict()
+        facts = {"method": "zero-shot"}
+        save_model(folder, [state], pool, loaded, facts, ())
+        return facts
+
+    return _model_once(spec.runtime, digest, write)
+
+
+def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Candidate], int]:
+    """Return every epoch and mix with the networks' agreement, and on how many images that is."""
+    found = []
+    num_images = 0
+    for epoch in range(spec.epochs):
+        one, two = (_read(network.uri, GUARD.format(epoch)) for network in networks)
+        for alpha in spec.wise_alphas:
+            agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
+            found.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
+            num_images = len(one[str(alpha)])
+    return found, num_images
+
+
+def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
+    start = next((item.agreement for item in candidates if item.alpha == 0), float("nan"))
+    say(
+        f"Guard: epoch {best.epoch + 1}, {best.alpha:.0%} of the way from Phase I; the networks "
+        f"agree on {best.agreement:.1%} of the held-out images ({start:.1%} before Phase II)"
+    )
+
+
+def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
+    start = _read(folder, WEIGHTS)
+    return interpolate(start, _read(folder, STATE.format(choice.epoch)), choice.alpha)
+
+
+def _read(folder: str, name: str) -> dict[str, Tensor]:
+    with local_copy(join(folder, name)) as path:
+        return checkpoint.read(str(path))[0]
+
+
+def save_model(  # what a classifier is made of
+    folder: str,
+    members: Sequence[Mapping[str, Tensor]],
+    pool: PoolRef,
+    backbone: Backbone,
+    facts: Mapping[str, Any],
+    attached: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write a classifier of networks' states to any URI; `model.json` is sent last."""
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
+        save_classifier(
+            Path(temporary),
+            members,
+            classes=pool.classes,
+            config=backbone.config,
+            preprocess=backbone.visual.preprocess,
+            attached=attached,
+            facts={**facts, "backbone": backbone.name, "pool": pool.digest},
+        )
+        for path in sorted(Path(temporary).iterdir(), reverse=True):  # safetensors, then JSON
+            write_bytes(join(folder, path.name), path.read_bytes())
+
+
+def _model_once(runtime: RuntimeSpec, digest: str, write: Any) -> ModelRef:
+    folder = join(runtime.workspace, KIND, digest)
+    manifest, resumed = once(
+        folder,
+        kind=KIND,
+        digest=digest,
+        label="Model",
+        compute=lambda: Outcome(parts=(), facts=write(folder)),
+    )
+    return ModelRef(
+        uri=folder, digest=digest, seconds=manifest.seconds, resumed=resumed, facts=manifest.facts
+    )

@@ -1,0 +1,1 @@
+"""Image files: where they are, how they are listed, read and decoded, and why some are not."""

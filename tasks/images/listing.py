@@ -1,0 +1,194 @@
+"""Find files under a folder, a glob or a bucket URI, without opening any of them."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from tasks.specs import InputError
+from tasks.storage.uris import is_local, local_path, open_filesystem, redact
+
+DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+_MAGIC = re.compile(r"[*?\[]")
+_PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
+_VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+
+
+class NoImages(InputError):
+    """Nothing was found where images were expected."""
+
+
+class SourceUnreadable(InputError):
+    """The images URI cannot be listed: driver, permission, network or format."""
+
+
+class Entry(NamedTuple):
+    """A file: `version` is its modification time or entity tag, whatever changes with content."""
+
+    uri: str
+    size: int
+    version: str
+
+
+class Files(NamedTuple):
+    """What was found, sorted; `root` is where relative names start.
+
+    `num_skipped` counts links that lead out of the folder, which are not followed.
+    """
+
+    root: str
+    entries: list[Entry]
+    num_skipped: int = 0
+
+
+def list_files(uri: str) -> Files:
+    """List the files under a URI recursively, without the hidden ones.
+
+    Raises:
+        NoImages: if a local path does not exist.
+        SourceUnreadable: if the URI cannot be listed; the message says what to do.
+    """
+    if not uri.strip():
+        msg = "expected a folder, glob, bucket URI or Parquet file of images, got an empty text"
+        raise NoImages(msg)
+    if _PASSWORD.search(uri):
+        msg = f"{redact(uri)}: give credentials by environment or profile, not inside the URI"
+        raise SourceUnreadable(msg)
+    found = _list_local(uri) if is_local(uri) else _list_bucket(uri)
+    return found._replace(entries=sorted(found.entries))
+
+
+def short(error: BaseException) -> str:
+    """Say an error in one line, without credentials."""
+    text = " ".join(str(error).split())
+    return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:500]
+
+
+# --- this machine ---------------------------------------------------------------------------
+
+
+def _list_local(uri: str) -> Files:
+    path = Path(os.path.abspath(local_path(uri)))  # noqa: PTH100  # keeps links, unlike resolve
+    if path.is_dir():
+        return _walk(path)
+    if path.is_file():
+        return Files(_text(path.parent), [_entry(path)])
+    if _MAGIC.search(str(path)):
+        return _list_glob(path)
+    msg = f"{uri}: expected a folder, glob or Parquet file of images, got no such path; check it"
+    raise NoImages(msg)
+
+
+def _list_glob(pattern: Path) -> Files:
+    root = pattern.parent
+    while _MAGIC.search(str(root)):
+        root = root.parent
+    entries: set[Entry] = set()
+    num_skipped = 0
+    for name in glob.iglob(str(pattern), recursive=True):  # noqa: PTH207  # hides dotfiles
+        match = Path(name)
+        if match.is_dir():
+            found = _walk(match)
+            entries.update(found.entries)
+            num_skipped += found.num_skipped
+        elif match.is_file():
+            entries.add(_entry(match))
+    return Files(_text(root), list(entries), num_skipped)
+
+
+def _walk(root: Path) -> Files:
+    """List a tree; a folder that may not be read is listed as if it were one unreadable image.
+
+    So what is in it is not lost in silence: reading it fails, and it ends in quarantine.
+    """
+    inside = root.resolve()
+    folders, entries, num_skipped = [str(root)], [], 0
+    while folders:
+        folder = folders.pop()
+        try:
+            children = list(_visible(folder))
+        except OSError as error:
+            entries.append(Entry(f"{_text(folder)}/unreadable-folder.png", 0, str(error.errno)))
+            continue
+        for child in children:
+            if child.is_symlink() and not Path(child.path).resolve().is_relative_to(inside):
+                num_skipped += 1
+            elif child.is_dir(follow_symlinks=False):
+                folders.append(child.path)
+            elif child.is_file():  # not a pipe, whose reading would never end
+                entries.append(_entry(child))
+    return Files(_text(root), entries, num_skipped)
+
+
+def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as children:
+        yield from (child for child in children if not child.name.startswith("."))
+
+
+def _entry(file: Path | os.DirEntry[str]) -> Entry:
+    status = file.stat()
+    return Entry(_text(file), status.st_size, str(status.st_mtime_ns))
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    # A name that is not UTF-8 cannot stand in a table; its escaped form ends in quarantine.
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+# --- buckets --------------------------------------------------------------------------------
+
+
+def _list_bucket(uri: str) -> Files:
+    if "::" in uri:
+        msg = f"{redact(uri)}: chained URIs are not supported; unpack the archive first"
+        raise SourceUnreadable(msg)
+    uri = uri if uri.endswith("://") else uri.rstrip("/")
+    filesystem, path = _connect(uri)
+    scheme = uri.split("://", 1)[0] + "://"
+    prefix = uri.removesuffix(path) if uri.endswith(path) else scheme
+    try:
+        root, infos = _find(filesystem, path)
+    except Exception as error:  # every driver raises errors of its own
+        hint = "check that it exists, your credentials, and the permission to list and read it"
+        msg = f"{redact(uri)}: cannot be listed ({short(error)}); {hint}"
+        raise SourceUnreadable(msg) from error
+    entries = [
+        Entry(prefix + name, int(info.get("size") or 0), _version(info))
+        for name, info in infos.items()
+        if info.get("type") != "directory" and "/." not in name.removeprefix(root)
+    ]
+    return Files(prefix + root, entries)
+
+
+def _connect(uri: str) -> tuple[Any, str]:
+    try:
+        return open_filesystem(uri)
+    except ImportError as error:
+        scheme = uri.split("://", 1)[0]
+        driver = DRIVERS.get(scheme, f"the fsspec driver of {scheme}")
+        msg = f"{redact(uri)}: {scheme}:// needs {driver}, which is not installed; install {driver}"
+        raise SourceUnreadable(msg) from error
+    except Exception as error:
+        msg = f"{redact(uri)}: cannot be opened ({short(error)}); check the URI and credentials"
+        raise SourceUnreadable(msg) from error
+
+
+def _find(filesystem: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the folder that relative names start from, and what is below it by name."""
+    if filesystem.isfile(path):
+        return path.rpartition("/")[0], {path: filesystem.info(path)}
+    if not _MAGIC.search(path) or filesystem.isdir(path):
+        found = filesystem.find(path, detail=True)
+        if not found:
+            filesystem.ls(path)  # says why: absent, or no permission
+        return path, found
+    root = path
+    while _MAGIC.search(root):
+        root = root.rpartition("/")[0]
+    return root, cast("dict[str, dict[str, Any]]", filesystem.glob(path, detail=True))
+
+
+def _version(info: dict[str, Any]) -> str:
+    return str(next((info[name] for name in _VERSIONS if info.get(name)), ""))

@@ -1,0 +1,120 @@
+"""Images that are rows of Parquet files: which column, how many, and their bytes by row."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.images.listing import SourceUnreadable, short
+from tasks.storage.files import open_read
+from tasks.storage.uris import is_local, join, redact
+
+_ROWS_AT_ONCE = 64  # bounds the memory, whatever the size of a row group
+_PIECE = 2**20  # bytes that are read of a column at once
+
+
+def read_footer(uri: str) -> tuple[pa.Schema, int]:
+    """Return (schema, rows) of a Parquet file; raises SourceUnreadable when it is not one."""
+    try:
+        with open_read(uri) as file, pq.ParquetFile(file) as parquet:
+            return parquet.schema_arrow, parquet.metadata.num_rows
+    except Exception as error:  # every driver raises errors of its own
+        msg = f"{redact(uri)}: expected a Parquet file ({short(error)}); repair or remove it"
+        raise SourceUnreadable(msg) from error
+
+
+def read_schema(uri: str) -> pa.Schema:
+    """Return the schema of a Parquet file; raises SourceUnreadable when it is not one."""
+    return read_footer(uri)[0]
+
+
+def image_column(uri: str, schema: pa.Schema) -> str:
+    """Return the column path of the image bytes, or `uri` where a Parquet file names files.
+
+    Raises:
+        SourceUnreadable: if it has neither an `image` nor a `uri` column of the right type.
+    """
+    if (index := schema.get_field_index("image")) >= 0:
+        kind = schema.field(index).type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return "image.bytes"  # as Hugging Face datasets writes images
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return "image"
+        msg = f"{redact(uri)}: expected bytes in column image, got {kind}; store encoded images"
+        raise SourceUnreadable(msg)
+    if schema.get_field_index("uri") >= 0:
+        return "uri"
+    msg = (
+        f"{redact(uri)}: expected a column image (bytes) or uri, got {', '.join(schema.names)}; "
+        "rename the column that holds the images"
+    )
+    raise SourceUnreadable(msg)
+
+
+def read_columns(uri: str, columns: Sequence[str], *, first: int = 0, rows: int = -1) -> pa.Table:
+    """Return columns of rows `first` to `first + rows` of a Parquet file, to the end by default."""
+    with open_read(uri) as file, pq.ParquetFile(file) as parquet:
+        last = parquet.metadata.num_rows if rows < 0 else first + rows
+        spans = [span for span in _spans(parquet) if span[1] < last and span[2] > first]
+        table = parquet.read_row_groups([span[0] for span in spans], columns=list(columns))
+    skipped = spans[0][1] if spans else 0
+    return table.slice(first - skipped, last - first)
+
+
+def resolve(uri: str, table: str) -> str:
+    """Return a `uri` value of a table as an absolute one; relative ones start in its folder."""
+    if "://" in uri or uri.startswith("/"):
+        return uri
+    joined = join(table.rpartition("/")[0], uri)
+    return os.path.normpath(joined) if is_local(joined) else joined
+
+
+def scan_images(
+    uri: str, wanted: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, bytes | OSError | None]]:
+    """Yield (index, image bytes) of sorted (row, index) pairs; only needed row groups are read.
+
+    A damaged row group costs its own rows, which come back as an OSError, and no others.
+    """
+    with (
+        open_read(uri) as file,
+        pq.ParquetFile(file, buffer_size=_PIECE, pre_buffer=False) as parquet,
+    ):
+        column = image_column(uri, parquet.schema_arrow)
+        for group, start, end in _spans(parquet):
+            left = {index: row - start for row, index in wanted if start <= row < end}
+            try:
+                for index, image in _scan_group(parquet, group, column, left) if left else ():
+                    del left[index]
+                    yield index, image
+            except Exception as error:  # noqa: BLE001  # of drivers, and of Arrow on bad pages
+                yield from ((index, OSError(short(error))) for index in left)
+
+
+def _scan_group(
+    parquet: pq.ParquetFile, group: int, column: str, rows: Mapping[int, int]
+) -> Iterator[tuple[int, bytes | None]]:
+    left = iter([*sorted((row, index) for index, row in rows.items()), (-1, -1)])
+    row, index = next(left)
+    start = 0
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+        images = batch.column(0)
+        images = pc.struct_field(images, "bytes") if column == "image.bytes" else images
+        while start <= row < start + len(images):
+            yield index, images[row - start].as_py()
+            row, index = next(left)
+        if row < 0:
+            return
+        start += len(images)
+
+
+def _spans(parquet: pq.ParquetFile) -> list[tuple[int, int, int]]:
+    """Return (row group, first row, row after the last) of every row group."""
+    spans, start = [], 0
+    for group in range(parquet.metadata.num_row_groups):
+        end = start + parquet.metadata.row_group(group).num_rows
+        spans.append((group, start, end))
+        start = end
+    return spans

@@ -1,0 +1,1 @@
+"""The images of a run without their pixels, class names, and labels for evaluation."""

@@ -1,0 +1,154 @@
+"""What a step hands on (`...Ref`): references to finished files, with counts and never data.
+
+They pass through Prefect and survive a restart.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue
+
+from tasks.specs import Spec
+
+Split = Literal["pool", "test"]
+HELD_OUT = "held out to judge the fine-tuning"  # a reason in labels, and what the guard reads
+ANSWERED = "answered by a person"  # a reason too; what is measured of pseudo-labels leaves it out
+
+
+class Ref(Spec):
+    """A finished stage: its folder in the workspace, and what its manifest says of it."""
+
+    uri: str = Field(description="Folder of the stage in the workspace.")
+    digest: str = Field(description="Of everything that the files were made from.")
+    rows: int = Field(0, ge=0)
+    seconds: float = Field(0.0, ge=0, description="Time that computing it took, whenever that was.")
+    resumed: bool = Field(default=False, description="Whether this run found it finished.")
+
+
+class PoolRef(Ref):
+    """`images/part-*.parquet`, `quarantine/part-*.parquet`: the images of a run, without pixels."""
+
+    classes: tuple[str, ...]
+    labeled: bool = Field(description="Whether images carry labels for evaluation.")
+    num_pool: int = Field(ge=0, description="Distinct images that may be trained on.")
+    num_test: int = Field(ge=0, description="Distinct images for evaluation only.")
+    num_duplicates: int = Field(ge=0)
+    num_quarantined: int = Field(ge=0)
+
+
+class BackboneRef(Spec):
+    """A backbone that was found, fits, and can be loaded again by any worker."""
+
+    name: str
+    kind: Literal["vit", "timm"]
+    embed_dim: int
+    image_size: int
+    quick_gelu: bool
+    weights_sha256: str
+    preprocess_hash: str
+
+
+class EmbeddingsRef(Ref):
+    """`part-*.parquet` of (image_id, embedding), L2-normalised; bad images in quarantine."""
+
+    dim: int
+    num_quarantined: int = 0
+    model: str = Field(description="Backbone name, or the folder of the weights that were used.")
+
+
+class LabelsRef(Ref):
+    """`part-*.parquet` of (image_id, source, label, confidence, gap, kept, reason)."""
+
+    source: str
+    num_kept: int = 0
+
+
+class AnswersRef(Ref):
+    """A Parquet file of (image_id, kind, label, ...): what people decided, one row an image."""
+
+    num_labels: int = Field(0, ge=0, description="Images of which somebody named the class.")
+
+
+class PeerRef(Ref):
+    """One peer's weights of one phase (`weights.safetensors`) and its `history.json`."""
+
+    peer: int
+    phase: Literal[1, 2]
+
+
+class Stages(Spec):
+    """What a run has made so far, from the pool to the trained networks."""
+
+    pool: PoolRef
+    backbone: BackboneRef
+    images: EmbeddingsRef
+    zero_shot: LabelsRef
+    answers: AnswersRef | None = None
+    confident: LabelsRef | None = None
+    peers: tuple[PeerRef, ...] = ()
+    features: tuple[EmbeddingsRef, ...] = ()
+    clean: tuple[LabelsRef, ...] = ()
+    networks: tuple[PeerRef, ...] = ()
+
+    def adapted(
+        self,
+        confident: LabelsRef,
+        peers: tuple[PeerRef, ...],
+        features: tuple[EmbeddingsRef, ...],
+        clean: tuple[LabelsRef, ...],
+        networks: tuple[PeerRef, ...],
+    ) -> Self:
+        """Return these stages with those of both phases added."""
+        return self.model_copy(
+            update={
+                "confident": confident,
+                "peers": peers,
+                "features": features,
+                "clean": clean,
+                "networks": networks,
+            }
+        )
+
+
+class ModelRef(Ref):
+    """A classifier ready to serve: `model.json` and one safetensors file per member."""
+
+    facts: dict[str, JsonValue] = Field(default_factory=dict, description="How it was chosen.")
+    health: dict[str, float] = Field(default_factory=dict, description="Label-free measures.")
+    healthy: bool = True
+    verdict: str = ""
+
+
+class PredictionsRef(Ref):
+    """`part-*.parquet` of (image_id, uri, split, label, score, probabilities, member_labels)."""
+
+    num_quarantined: int = 0
+
+
+class EvaluationRef(Ref):
+    """`metrics.json` and the predictions that it was made from."""
+
+    zero_shot_accuracy: float | None = None
+    accuracy: float | None = None
+    transductive: bool = False
+
+
+class RunSummary(Spec):
+    """What `--summary` writes."""
+
+    method: str
+    backbone: str
+    num_images: int
+    num_quarantined: int
+    num_answers: int = Field(0, description="Labels of people that were trained on.")
+    zero_shot_accuracy: float | None
+    accuracy: float | None
+    per_class: dict[str, dict[str, float | None]]
+    model_uri: str | None
+    model_version: str | None
+    run_id: str
+    report: str
+    seconds_by_stage: dict[str, float]
+    total_seconds: float
+    images_per_second: float
+    healthy: bool
+    verdict: str

@@ -1,0 +1,94 @@
+"""`metrics.json` of an evaluation, checked: unknown fields pass, missing numbers are None."""
+
+from math import isfinite, sqrt
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from tasks.refs import EvaluationRef
+from tasks.storage.files import read_json
+from tasks.storage.uris import join
+
+_Z95 = 1.96  # standard normal quantile of a 95 % interval
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def _something(value: object) -> object:
+    # The mean over no image is NaN in the file: nothing was measured.
+    if isinstance(value, dict) and _finite(value.get("accuracy")) is None:
+        return None
+    return value
+
+
+Number = Annotated[float | None, AfterValidator(_finite)]
+
+
+class Lenient(BaseModel):
+    """A file that another step wrote: take what is known, ignore what is not."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ClassMetrics(Lenient):
+    """Of one class; recall is None when no image of it was tested, precision when never said."""
+
+    recall: Number = None
+    precision: Number = None
+    num_images: int = 0
+    num_predicted: int = 0
+
+
+class Measured(Lenient):
+    """Of one classifier against labels; the rows of `confusion` are true classes."""
+
+    accuracy: float
+    mean_recall: Number = None
+    calibration_error: Number = None
+    num_images: int = 0
+    per_class: dict[str, ClassMetrics] = {}
+    confusion: list[list[int]] = []
+
+    @property
+    def margin(self) -> float:
+        """Half width of the 95 % interval of the accuracy (normal approximation)."""
+        return _Z95 * sqrt(self.accuracy * (1 - self.accuracy) / max(self.num_images, 1))
+
+
+class KeptPrecision(Lenient):
+    """Shares of the labels of one source that are right, among those kept and among the others."""
+
+    kept_precision: Number = None
+    rejected_precision: Number = None
+
+
+MaybeMeasured = Annotated[Measured | None, BeforeValidator(_something)]
+
+
+class Metrics(Lenient):
+    """All that an evaluation measured; without labels nothing is."""
+
+    zero_shot: MaybeMeasured = None
+    phase1: MaybeMeasured = None
+    adapted: MaybeMeasured = None
+    transductive: bool = False
+    kept_label_precision: dict[str, KeptPrecision | None] = {}
+
+    @property
+    def best_known(self) -> Measured | None:
+        """What the shipped model measured: adapted, or zero-shot where nothing was adapted."""
+        return self.adapted or self.zero_shot
+
+    @property
+    def gain(self) -> float | None:
+        """Accuracy gained over zero-shot, None unless both were measured."""
+        if self.zero_shot is None or self.adapted is None:
+            return None
+        return self.adapted.accuracy - self.zero_shot.accuracy
+
+
+def read_metrics(evaluation: EvaluationRef) -> Metrics:
+    """Read and check `metrics.json`."""
+    return Metrics.model_validate(read_json(join(evaluation.uri, "metrics.json")))

@@ -1,0 +1,218 @@
+"""What the files of a run say, in bounded memory: one part at a time, counts and few examples."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Ref
+from tasks.report.words import HELD_OUT
+from tasks.storage.files import exists, read_json
+from tasks.storage.manifest import Manifest, iter_tables, read_manifest
+from tasks.storage.tables import read_table
+from tasks.storage.uris import join
+
+MAX_PARTS = 256  # of embeddings that a sample reads, evenly spaced
+_OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "threads": 1,  # keeps the order of the rows
+}
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How many labels of a class met one fate."""
+
+    label: str
+    kept: bool
+    reason: str
+    count: int
+
+    @property
+    def judged(self) -> bool:
+        """Whether the other peer decided on them; images that are held out are not judged."""
+        return not self.reason.startswith(HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled image of a gallery; `uri` and `truth` are filled from the pool."""
+
+    image_id: str
+    source: str
+    label: str
+    confidence: float
+    gap: float | None
+    kept: bool
+    reason: str
+    uri: str = ""
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Embeddings of a few images: `vectors` of shape (images, dim), in the order of the ids."""
+
+    image_ids: tuple[str, ...]
+    vectors: np.ndarray
+
+
+def count_labels(ref: LabelsRef) -> list[LabelCount]:
+    """Count labels by class, fate and reason."""
+    rows = _ask(
+        ref.uri,
+        ("label", "kept", "reason"),
+        "select label, kept, coalesce(reason, ''), count(*) from rows group by all order by all",
+    )
+    return [LabelCount(*row) for row in rows]
+
+
+def count_predicted(ref: Ref | None) -> dict[str, int]:
+    """Count labels or predictions by class; none without a stage."""
+    if ref is None:
+        return {}
+    query = "select label, count(*) from rows where label is not null group by all order by all"
+    return dict(_ask(ref.uri, ("label",), query))
+
+
+def pick_surest(ref: LabelsRef, per_group: int) -> list[Example]:
+    """Return the most confident labels of each class and fate, at most `per_group` of each."""
+    return _pick(ref, "max_by", per_group)
+
+
+def pick_least_sure(ref: LabelsRef, per_group: int) -> list[Example]:
+    """Return the least confident labels of each class and fate, at most `per_group` of each."""
+    return _pick(ref, "min_by", per_group)
+
+
+def _pick(ref: LabelsRef, best_by: str, per_group: int) -> list[Example]:
+    columns = ("image_id", "source", "label", "confidence", "gap", "kept", "reason")
+    row = ", ".join(f"{name} := {name}" for name in columns)
+    query = (
+        f"select unnest({best_by}(struct_pack({row}), confidence, {int(per_group)})) "  # noqa: S608
+        "from rows where not isnan(confidence) "
+        f"and not starts_with(coalesce(reason, ''), '{HELD_OUT}') "
+        "group by label, kept order by label, kept"
+    )
+    return [Example(**row) for (row,) in _ask(ref.uri, columns, query)]
+
+
+def locate(pool: PoolRef, examples: Sequence[Example]) -> list[Example]:
+    """Fill in where each example's image is, and its true label where the pool has one."""
+    wanted = pa.array(sorted({example.image_id for example in examples}), pa.string())
+    found: dict[str, Mapping[str, Any]] = {}
+    columns = ("image_id", "uri", "label", "duplicate_of")
+    for table in iter_tables(pool.uri, columns) if len(wanted) else ():
+        for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
+            if row["duplicate_of"] is None:
+                found[row["image_id"]] = row
+    return [
+        replace(example, uri=row["uri"], truth=row["label"])
+        for example in examples
+        if (row := found.get(example.image_id))
+    ]
+
+
+def first_duplicates(pool: PoolRef, limit: int) -> list[dict[str, str]]:
+    """Return (uri, duplicate_of) of the first images that are copies of another one."""
+    rows: list[dict[str, str]] = []
+    for table in iter_tables(pool.uri, ("uri", "duplicate_of")):
+        copies = table.filter(table["duplicate_of"].is_valid())
+        rows += copies.slice(0, limit - len(rows)).to_pylist()
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+def read_quarantine(folder: str, limit: int) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """Count the bad files of a stage by reason, and return the first of them."""
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    for table in _quarantine_tables(folder):
+        counts.update(table["reason"].to_pylist())
+        rows += table.slice(0, limit - len(rows)).to_pylist()
+    return counts, rows
+
+
+def _quarantine_tables(folder: str) -> Iterator[pa.Table]:
+    """Yield `quarantine/` beside the parts of a stage; a part without bad files has none."""
+    inner = join(folder, "quarantine")
+    if read_manifest(inner) is not None:
+        yield from iter_tables(inner)
+    elif (manifest := read_manifest(folder)) is not None:
+        for part in manifest.parts:
+            if exists(uri := join(inner, part.name.rpartition("/")[2])):
+                yield read_table(uri)
+
+
+def sample_embeddings(ref: EmbeddingsRef, limit: int) -> Sample:
+    """Draw at most `limit` embeddings.
+
+    Ids are hashes of the images, so the smallest ids are a fair draw, the same in every file.
+    """
+    manifest = read_manifest(ref.uri)
+    parts = [] if manifest is None else _evenly(manifest, MAX_PARTS)
+    share = 1.5 * limit / max(sum(rows for _, rows in parts), 1)  # some spare for bad luck
+    ceiling = f"{int(share * 2**32):08x}" if share < 1 else "g"  # "g" is above every hex digit
+    ids: list[str] = []
+    vectors: list[np.ndarray] = []
+    for name, _ in parts:
+        table = read_table(join(ref.uri, name), ("image_id", "embedding"))
+        rows = table.filter(pc.less(table["image_id"], ceiling))
+        ids += rows["image_id"].to_pylist()
+        vectors += [np.asarray(row, np.float32) for row in rows["embedding"].to_pylist()]
+    order = sorted(range(len(ids)), key=ids.__getitem__)[:limit]
+    stacked = np.stack([vectors[i] for i in order]) if order else np.zeros((0, ref.dim), np.float32)
+    return Sample(tuple(ids[i] for i in order), stacked)
+
+
+def _evenly(manifest: Manifest, limit: int) -> list[tuple[str, int]]:
+    parts = manifest.parts
+    chosen = np.unique(np.linspace(0, len(parts) - 1, min(limit, len(parts))).astype(int))
+    return [(parts[i].name, parts[i].rows) for i in chosen]
+
+
+def labels_of(ref: Ref | None, image_ids: Sequence[str]) -> dict[str, str]:
+    """Look up the `label` of a few images; those that are not there are left out."""
+    wanted = pa.array(image_ids, pa.string())
+    found: dict[str, str] = {}
+    for table in iter_tables(ref.uri, ("image_id", "label")) if ref else ():
+        rows = table.filter(pc.is_in(table["image_id"], wanted))
+        found.update(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    return found
+
+
+def read_histories(peers: Sequence[PeerRef]) -> list[dict[str, Any]]:
+    """Return the history rows of all peers and phases, each with its phase and peer."""
+    rows = []
+    for peer in peers:
+        for row in read_json(join(peer.uri, "history.json")):
+            rows.append({"phase": peer.phase, "peer": peer.peer, **row})  # noqa: PERF401
+    return rows
+
+
+def _ask(folder: str, columns: Sequence[str], query: str) -> list[Any]:
+    """Run SQL over the `rows` of a folder, streamed part by part."""
+    tables = iter_tables(folder, columns)
+    first = next(tables, None)
+    if first is None:
+        return []
+    batches = _batches(chain([first], tables), first.schema.remove_metadata())
+    with (
+        pa.RecordBatchReader.from_batches(first.schema.remove_metadata(), batches) as rows,
+        duckdb.connect(config=_OFFLINE) as connection,
+    ):
+        connection.register("rows", rows)
+        return connection.execute(query).fetchall()
+
+
+def _batches(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for table in tables:
+        yield from table.cast(schema).to_batches()

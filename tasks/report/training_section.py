@@ -1,0 +1,150 @@
+"""Sections on the learning: what was kept, how training went, how the images lie."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tasks.report import figures, gallery, projection, read_stages, tables, words
+from tasks.report.evidence import Evidence, Section
+
+MAX_PANELS = 24  # training curves of a phase
+
+Points = Sequence[tuple[float, float]]
+
+
+def kept(evidence: Evidence) -> Section:
+    """Tell what training relied on and what it left out."""
+    inputs = evidence.inputs
+    limit = inputs.spec.pool.max_pixels
+    return {
+        "reasons": tables.reason_rows(evidence.fates),
+        "classes": sorted(evidence.kept.values(), key=lambda row: (row.share or 0.0, row.name))[
+            : tables.MAX_ROWS
+        ],
+        "none_kept": bool(evidence.kept) and not any(row.kept for row in evidence.kept.values()),
+        "precision": [
+            (source, found)
+            for source, found in evidence.metrics.kept_label_precision.items()
+            if found is not None
+        ],
+        "confident": inputs.confident,
+        "answers": inputs.answers,
+        "dense": gallery.per_strip(len(inputs.pool.classes)) <= gallery.DENSE,
+        "strips": gallery.clean_gallery(inputs.pool, inputs.clean, evidence.kept, max_pixels=limit)
+        if inputs.clean
+        else gallery.zero_shot_gallery(inputs.pool, inputs.zero_shot, max_pixels=limit),
+    }
+
+
+def training(evidence: Evidence) -> Section:
+    """Draw whatever numbers the peers wrote down after each epoch."""
+    groups: dict[int, dict[str, dict[str, list[tuple[float, float]]]]] = {}
+    rows = read_stages.read_histories(evidence.inputs.peers)
+    for row in rows:
+        for key, value in row.items():
+            if key in {"phase", "peer", "epoch", "seconds"} or not _is_number(value):
+                continue
+            series = groups.setdefault(row["phase"], {}).setdefault(key, {})
+            series.setdefault(f"Peer {row['peer']}", []).append((row["epoch"], value))
+    return {
+        "phases": [
+            (phase, _epochs(rows, phase), _panels(groups[phase])) for phase in sorted(groups)
+        ],
+        "peers": list(
+            zip(
+                sorted({f"Peer {row['peer']}" for row in rows}),
+                figures.PEER_COLOURS,
+                figures.PEER_DASHES,
+                strict=False,
+            )
+        ),
+    }
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _epochs(rows: Sequence[Mapping[str, object]], phase: int) -> int:
+    return len({row["epoch"] for row in rows if row["phase"] == phase})
+
+
+def _panels(
+    quantities: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+) -> list[tuple[str, str, str, str]]:
+    """Return (name, meaning, figure, alternative text) of each quantity."""
+    panels = []
+    for key, series in list(quantities.items())[:MAX_PANELS]:
+        values = [value for points in series.values() for _, value in points]
+        share = words.is_share(key) and min(values) >= 0 and max(values) <= 1
+        first = {name: sorted(series[name]) for name in sorted(series)}
+        ends = "; ".join(f"{n}: {p[0][1]:.3g} to {p[-1][1]:.3g}" for n, p in first.items())
+        name, meaning = words.quantity(key)
+        panels.append((name, meaning, figures.curve(_from_one(first), share=share), ends))
+    return panels
+
+
+def _from_one(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+) -> dict[str, list[tuple[float, float]]]:
+    # Epochs are counted from 0 in files and from 1 by people.
+    shift = 1 if min(x for points in series.values() for x, _ in points) == 0 else 0
+    return {name: [(x + shift, y) for x, y in points] for name, points in series.items()}
+
+
+def maps(evidence: Evidence) -> Section:
+    """Lay out a sample of the images before and after."""
+    inputs = evidence.inputs
+    sample = read_stages.sample_embeddings(inputs.before, projection.MAX_IMAGES)
+    labels = read_stages.labels_of(inputs.zero_shot, sample.image_ids)
+    predicted = read_stages.labels_of(inputs.predictions, sample.image_ids)
+    views = [("Before: zero-shot", sample, labels)]
+    if inputs.after is not None:
+        later = read_stages.sample_embeddings(inputs.after, projection.MAX_IMAGES)
+        views.append(("After: adapted", later, predicted))
+    shown = _most_common(predicted or labels, inputs.pool.classes)
+    drawn = [_map(*view, shown, seed=inputs.spec.seed) for view in views]
+    return {
+        "maps": [item for item in drawn if item],
+        "num_shown": len(shown),
+        "all_shown": len(shown) == len(inputs.pool.classes),
+        "moves": tables.moves(labels, predicted) if evidence.adapted else [],
+        "moved": _moved(labels, predicted),
+    }
+
+
+def _most_common(labels: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    counts = dict.fromkeys(names, 0)
+    for name in labels.values():
+        counts[name] = counts.get(name, 0) + 1
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))[: len(figures.CLASS_COLOURS)]
+    return [name for name in names if name in ranked]
+
+
+def _map(
+    title: str,
+    sample: read_stages.Sample,
+    labels: Mapping[str, str],
+    shown: Sequence[str],
+    *,
+    seed: int,
+) -> Section | None:
+    known = [i for i, image_id in enumerate(sample.image_ids) if image_id in labels]
+    if not known:
+        return None
+    vectors, names = sample.vectors[known], [labels[sample.image_ids[i]] for i in known]
+    points, method = projection.project(vectors, seed=seed)
+    return {
+        "title": title,
+        "figure": figures.cloud(points, names, shown),
+        "method": method,
+        "count": len(known),
+        "agreement": projection.neighbour_agreement(vectors, names),
+    }
+
+
+def _moved(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return (changed, compared) of a sample, None when there is nothing to compare."""
+    both = [image_id for image_id in before if image_id in after]
+    changed = sum(before[image_id] != after[image_id] for image_id in both)
+    return (changed, len(both)) if both else None

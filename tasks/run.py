@@ -1,0 +1,51 @@
+"""The MLflow run of a flow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.refs import AnswersRef, BackboneRef, PoolRef
+from tasks.specs import CoftSpec, Spec
+from tasks.storage.digests import fingerprint
+from tasks.tracking import Run, finish_run, start_run, tracking_for
+
+EXPERIMENT = "coft"
+
+
+@contextmanager
+def tracked(
+    spec: CoftSpec,
+    pool: PoolRef,
+    backbone: BackboneRef,
+    *,
+    name: str | None = None,
+    more: Spec | None = None,
+    answers: AnswersRef | None = None,
+) -> Iterator[Run]:
+    """Open the MLflow run of this flow for the block, or go on with the one that was killed.
+
+    Args:
+        spec: What was asked for.
+        pool: The images.
+        backbone: The pretrained CLIP.
+        name: What people call the run; by default the method and the images.
+        more: What a flow was asked for beside `spec`; another value, another run.
+        answers: What people said of the images; more of it, another run.
+    """
+    inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
+    known = None if answers is None else answers.digest
+    digest = fingerprint("run", pool.digest, backbone, inputs, name, more, known)
+    added = {} if more is None else more.model_dump()
+    run = start_run(
+        tracking_for(spec.runtime.workspace),
+        experiment=EXPERIMENT,
+        name=name or f"{spec.method}-{Path(spec.pool.images).stem or 'images'}",
+        digest=digest,
+        params={**spec.model_dump(exclude={"command"}), **added},
+    )
+    try:
+        yield run
+    except BaseException:
+        finish_run(run, "FAILED")
+        raise
+    finish_run(run)

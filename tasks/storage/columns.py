@@ -1,0 +1,39 @@
+"""Arrow columns to tensors and back: vectors, class names, numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from tasks.storage.tables import read_table
+
+
+def fixed_size_list(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    """Return vectors of shape (rows, dim) as a float32 column without nulls."""
+    field = pa.field("item", pa.float32(), nullable=False)
+    values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(field, vectors.shape[1]))
+
+
+def read_features(uri: str) -> tuple[pa.Array, Tensor]:
+    """Return the ids and the features, fp32 of shape (images, dim), of one part of embeddings."""
+    table = read_table(uri, ["image_id", "embedding"]).combine_chunks()
+    vectors = table["embedding"].combine_chunks()
+    dim = table.schema.field("embedding").type.list_size
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    return table["image_id"].combine_chunks(), torch.from_numpy(flat.reshape(-1, dim).copy())
+
+
+def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:
+    """Return the name of each class number."""
+    return [classes[label] for label in labels.tolist()]
+
+
+def class_numbers(classes: Sequence[str], names: Any) -> Tensor:
+    """Return the number of each class name of an Arrow column, -1 where there is none."""
+    positions = pc.index_in(names, pa.array(classes, pa.string())).fill_null(-1)
+    return torch.from_numpy(positions.to_numpy().astype(np.int64))

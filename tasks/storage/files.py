@@ -1,0 +1,150 @@
+"""Files that are at all times absent or complete, on a disk or in a bucket.
+
+Local files take their name in one rename after they reached the disk; objects of a bucket appear
+in one put.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+from uuid import uuid4
+
+from tasks.storage.digests import ShardMismatch, plain
+from tasks.storage.uris import is_local, local_path, open_filesystem, redact
+
+
+def exists(uri: str) -> bool:
+    """Say whether a file or folder is there."""
+    if is_local(uri):
+        return local_path(uri).exists()
+    filesystem, path = open_filesystem(uri)
+    return bool(filesystem.exists(path))
+
+
+def names_in(folder: str) -> set[str]:
+    """Return the names of the files in a folder, in one request; none if it is absent."""
+    if is_local(folder):
+        path = local_path(folder)
+        return {child.name for child in path.iterdir()} if path.is_dir() else set()
+    filesystem, inner = open_filesystem(folder)
+    found = filesystem.ls(inner, detail=False) if filesystem.exists(inner) else ()
+    return {name.rstrip("/").rsplit("/", 1)[-1] for name in found}
+
+
+def content_hash(uri: str) -> str:
+    """Return the sha256 of a file, read a piece at a time."""
+    digest = hashlib.sha256()
+    with open_read(uri) as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def remove(uri: str) -> None:
+    """Delete a file or a folder with all that is in it; nothing happens when it is absent."""
+    if is_local(uri):
+        path = local_path(uri)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    elif exists(uri):
+        filesystem, inner = open_filesystem(uri)
+        filesystem.rm(inner, recursive=True)
+
+
+@contextmanager
+def open_read(uri: str) -> Iterator[BinaryIO]:
+    """Open a file for reading bytes, wherever it is."""
+    if is_local(uri):
+        with local_path(uri).open("rb") as file:
+            yield file
+    else:
+        filesystem, path = open_filesystem(uri)
+        with filesystem.open(path, "rb") as file:
+            yield cast("BinaryIO", file)
+
+
+@contextmanager
+def open_write(uri: str) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name when the block ends well, and never otherwise."""
+    if is_local(uri):
+        with _open_local(local_path(uri)) as local:
+            yield local
+    else:
+        buffer = BytesIO()
+        yield buffer
+        filesystem, path = open_filesystem(uri)
+        filesystem.pipe_file(path, buffer.getvalue())  # one put: all or nothing
+
+
+@contextmanager
+def _open_local(target: Path) -> Iterator[BinaryIO]:
+    # Workers that race on one name write equal content, and either rename may win.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename survives a power cut only when the folder itself has reached the disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the content of a file."""
+    with open_read(uri) as file:
+        return file.read()
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file so that it is at all times either absent or complete."""
+    with open_write(uri) as file:
+        file.write(data)
+
+
+def read_json(uri: str) -> Any:
+    """Return the value of a JSON file; raises ShardMismatch when it is not JSON."""
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as error:
+        msg = f"{redact(uri)}: expected a JSON file, got something else; delete it and run again"
+        raise ShardMismatch(msg) from error
+
+
+def write_json(uri: str, value: object) -> None:
+    """Write a value as JSON, atomically."""
+    write_bytes(uri, json.dumps(value, indent=1, default=plain, ensure_ascii=True).encode())
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """Give the path of a file or folder on this machine: itself, or a copy for the block's time."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    filesystem, path = open_filesystem(uri)
+    with tempfile.TemporaryDirectory(prefix="coft-") as folder:
+        target = Path(folder) / path.rstrip("/").rsplit("/", 1)[-1]
+        kind: Literal["folder", "file"] = "folder" if filesystem.isdir(path) else "file"
+        filesystem.get(path.rstrip("/"), str(target), recursive=kind == "folder")
+        yield target

@@ -1,0 +1,96 @@
+"""The manifest of a stage: its parts, written last and trusted by readers.
+
+That it exists means that the stage is finished; readers ignore every file that it does not name.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from pydantic import Field, JsonValue, ValidationError
+
+from tasks.specs import Spec
+from tasks.storage.digests import SCHEMA_VERSION, ShardMismatch, code_version
+from tasks.storage.files import exists, read_json, write_bytes
+from tasks.storage.tables import read_table
+from tasks.storage.uris import join, redact
+
+MANIFEST = "manifest.json"
+
+
+class Part(Spec):
+    """One Parquet file of a stage, by its name relative to the manifest, and its row count."""
+
+    name: str
+    rows: int
+
+
+class Manifest(Spec):
+    """What a finished stage consists of and what it was made from."""
+
+    kind: str
+    digest: str
+    schema_version: int
+    code_version: str
+    parts: tuple[Part, ...]
+    rows: int
+    seconds: float
+    facts: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def part_name(index: int, digest_of_inputs: str) -> str:
+    """Name part `index` of a stage by its place and the digest of what it is made from."""
+    return f"part-{index:05d}-{digest_of_inputs[:8]}.parquet"
+
+
+def make_manifest(kind: str, digest: str, parts: Sequence[Part]) -> Manifest:
+    """Describe a stage that this code finished; add `seconds` and `facts` with `model_copy`."""
+    return Manifest(
+        kind=kind,
+        digest=digest,
+        schema_version=SCHEMA_VERSION,
+        code_version=code_version(),
+        parts=tuple(parts),
+        rows=sum(part.rows for part in parts),
+        seconds=0.0,
+    )
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Declare a stage finished. Call it last, when every part is in place."""
+    write_bytes(join(folder, MANIFEST), manifest.model_dump_json(indent=1).encode())
+
+
+def read_manifest(folder: str) -> Manifest | None:
+    """Return the manifest of a finished stage, or None when the stage is not finished.
+
+    Raises:
+        ShardMismatch: if it cannot be read, or was written with another schema version.
+    """
+    uri = join(folder, MANIFEST)
+    if not exists(uri):
+        return None
+    value = read_json(uri)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if found != SCHEMA_VERSION:
+        msg = f"{redact(uri)}: expected schema_version {SCHEMA_VERSION}, got {found!r}; "
+        raise ShardMismatch(msg + "delete the folder and run the command again")
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
+        msg = f"{redact(uri)}: fields {fields} are wrong or missing; delete the folder, run again"
+        raise ShardMismatch(msg) from error
+
+
+def iter_tables(folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the parts of a finished stage in order, one in memory at a time.
+
+    Raises:
+        ShardMismatch: if the stage has no manifest, that is, if it did not finish.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        msg = f"{redact(folder)}: expected a finished stage, got no {MANIFEST}; run its command"
+        raise ShardMismatch(msg)
+    for part in manifest.parts:
+        yield read_table(join(folder, part.name), columns)

@@ -1,0 +1,96 @@
+"""A stage is computed once: what its manifest lists is finished, whoever computed it and when."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+from pydantic import JsonValue
+
+from tasks.progress import say
+from tasks.specs import InputError
+from tasks.storage.digests import ShardMismatch
+from tasks.storage.manifest import Manifest, Part, make_manifest, read_manifest, write_manifest
+from tasks.storage.uris import join, redact
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function the Prefect task of a stage.
+
+    Prefect's result cache is off: files are the only record of being done, so that the two can
+    never disagree. A retry therefore goes on where the failure was. What a person has to correct
+    is not tried again.
+    """
+    return task(
+        name=name,
+        cache_policy=NO_CACHE,
+        retries=retries,
+        retry_delay_seconds=5,
+        retry_condition_fn=_may_pass,
+    )
+
+
+def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    return not isinstance(state.result(raise_on_failure=False), InputError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The parts that a stage wrote, in order, and what else its manifest should say."""
+
+    parts: Sequence[Part]
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+def once(
+    folder: str, *, kind: str, digest: str, label: str, compute: Callable[[], Outcome]
+) -> tuple[Manifest, bool]:
+    """Return the manifest of a stage and whether an earlier run had finished it.
+
+    `compute` writes the parts; the manifest comes last. What it raises leaves no manifest, so the
+    next run goes on from the parts that exist.
+
+    Raises:
+        ShardMismatch: the folder holds a stage that was made from something else.
+    """
+    if manifest := read_manifest(folder):
+        if manifest.digest != digest:
+            raise ShardMismatch(
+                f"{redact(folder)}: expected a stage made from {digest}, found one made "
+                f"from {manifest.digest}. Use another workspace or name, or remove that folder."
+            )
+        say(f"{label}: finished before")
+        return manifest, True
+    started = time.monotonic()
+    outcome = compute()
+    added = {"seconds": time.monotonic() - started, "facts": dict(outcome.facts)}
+    manifest = make_manifest(kind, digest, outcome.parts).model_copy(update=added)
+    write_manifest(folder, manifest)
+    return manifest, False
+
+
+def finished(folder: str) -> Manifest:
+    """Return the manifest of a stage that must be finished.
+
+    Raises:
+        ShardMismatch: it is not.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ShardMismatch(
+            f"{redact(folder)}: expected a finished stage, found no manifest; "
+            "run the same command again."
+        )
+    return manifest
+
+
+def part_uris(folder: str) -> list[str]:
+    """Return the URIs of the parts of a finished stage, in order."""
+    return [join(folder, part.name) for part in finished(folder).parts]

@@ -1,0 +1,46 @@
+"""A model by its registry URI or its folder, copied to where every worker can read it."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipcore.classifier import DESCRIPTION
+from tasks.refs import ModelRef
+from tasks.specs import InputError, RuntimeSpec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import content_hash, exists, read_json, write_bytes
+from tasks.storage.stage import step
+from tasks.storage.uris import absolute, join, redact
+from tasks.tracking import download_bundle, tracking_for
+
+
+@step("find model")
+def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
+    """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
+
+    A registered one is copied into the workspace, where every worker can read it.
+    """
+    if not uri.startswith("models:/"):
+        description = join(uri, DESCRIPTION)
+        if not exists(description):
+            raise InputError(
+                f"{redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
+                f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
+            )
+        names = [DESCRIPTION, *read_json(description)["members"]]
+        return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
+        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
+        names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
+        digest = _model_digest(str(bundle), names)
+        folder = join(runtime.workspace, "models", digest)
+        for name in names:
+            if not exists(join(folder, name)):
+                write_bytes(join(folder, name), (bundle / name).read_bytes())
+    return ModelRef(uri=folder, digest=digest)
+
+
+def _model_digest(folder: str, names: Sequence[str]) -> str:
+    """Return what changes with any byte of a model's files."""
+    contents = {name: content_hash(join(folder, name)) for name in sorted(names)}
+    return fingerprint("models", contents)
