@@ -15,7 +15,6 @@ from clipcore import metrics
 from clipcore.losses import scaled_similarity
 from tasks.progress import say
 from tasks.refs import (
-    ANSWERED,
     AnswersRef,
     EmbeddingsRef,
     EvaluationRef,
@@ -23,6 +22,7 @@ from tasks.refs import (
     PeerRef,
     PoolRef,
     PredictionsRef,
+    Reason,
     Stages,
 )
 from tasks.specs import CoftSpec
@@ -216,7 +216,7 @@ def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
     for part, table in zip(
         iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]), images, strict=True
     ):
-        part = part.filter(pc.not_equal(part["reason"], ANSWERED))  # noqa: PLW2901
+        part = part.filter(pc.not_equal(part["reason"], Reason.ANSWERED))  # noqa: PLW2901
         known = table.filter(pc.is_null(table["duplicate_of"]))
         rows = pc.index_in(part["image_id"], known["image_id"].combine_chunks())
         right = pc.equal(known["label"].take(rows), part["label"]).fill_null(fill_value=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipcore.health import Health, class_drift, judge
 from tasks.progress import say
-from tasks.refs import HELD_OUT, EvaluationRef, LabelsRef, ModelRef, PoolRef, PredictionsRef, Stages
+from tasks.refs import EvaluationRef, LabelsRef, ModelRef, PoolRef, PredictionsRef, Reason, Stages
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import step
 
@@ -87,7 +87,7 @@ def _judged(clean: Sequence[LabelsRef], classes: pa.Array) -> tuple[Tensor, Tens
     sums = {True: [0.0, 0], False: [0.0, 0]}
     for labels in clean:
         for table in iter_tables(labels.uri, ["label", "gap", "kept", "reason"]):
-            table = table.filter(pc.not_equal(table["reason"], HELD_OUT))  # noqa: PLW2901
+            table = table.filter(pc.not_equal(table["reason"], Reason.HELD_OUT))  # noqa: PLW2901
             numbers = pc.index_in(table["label"], classes).to_numpy()
             mask = table["kept"].to_numpy()
             gap = table["gap"].to_numpy()

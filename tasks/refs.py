@@ -3,6 +3,7 @@
 They pass through Prefect and survive a restart.
 """
 
+from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import Field, JsonValue
@@ -10,8 +11,19 @@ from pydantic import Field, JsonValue
 from tasks.specs import Spec
 
 Split = Literal["pool", "test"]
-HELD_OUT = "held out to judge the fine-tuning"  # a reason in labels, and what the guard reads
-ANSWERED = "answered by a person"  # a reason too; what is measured of pseudo-labels leaves it out
+
+
+class Reason(StrEnum):
+    """Why a label was kept or not: slugs in the column `reason`; the report has the words."""
+
+    KEPT = ""
+    ANSWERED = "answered"
+    NONE_FITS = "none-fits"
+    HELD_OUT = "held-out"
+    REJECTED = "rejected"
+    RESCUED = "rescued"
+    NOT_CONFIDENT = "not-confident"
+    CLASS_NOT_PREDICTED = "class-not-predicted"
 
 
 class Ref(Spec):

@@ -8,7 +8,7 @@ import torch
 
 from clipcore import cleaning
 from tasks.compute.cluster import run_tasks
-from tasks.label.people import NONE_FITS, Unsettled, told
+from tasks.label.people import Unsettled, told
 from tasks.label.table import (
     KIND,
     Candidates,
@@ -23,16 +23,13 @@ from tasks.label.table import (
 )
 from tasks.label.zero_shot import read_zero_shot
 from tasks.pool.readers import only_pool
-from tasks.refs import ANSWERED, AnswersRef, EmbeddingsRef, LabelsRef, PoolRef
+from tasks.refs import AnswersRef, EmbeddingsRef, LabelsRef, PoolRef, Reason
 from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.columns import class_names, class_numbers, read_features
 from tasks.storage.digests import fingerprint
 from tasks.storage.stage import Outcome, part_uris, step
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
-
-NOT_TOP = "not among the most confident of its class"
-NO_CLASS = "taken for a class that no image was predicted as"
 
 
 @step("most confident")
@@ -169,8 +166,8 @@ def _write_confident(  # a Ray task takes plain values
         kept=heard.named | filled | top,
         reasons=np.select(
             [heard.named, heard.none_fits, filled, top],
-            [ANSWERED, NONE_FITS, NO_CLASS, ""],
-            NOT_TOP,
+            [Reason.ANSWERED, Reason.NONE_FITS, Reason.CLASS_NOT_PREDICTED, Reason.KEPT],
+            Reason.NOT_CONFIDENT,
         ).tolist(),
     )
     return write_part(target, rows)

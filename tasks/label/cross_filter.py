@@ -11,7 +11,7 @@ from torch import Tensor
 from clipcore import cleaning
 from clipcore.losses import scaled_similarity
 from tasks.compute.cluster import run_tasks
-from tasks.label.people import NONE_FITS, Told, told
+from tasks.label.people import Told, told
 from tasks.label.table import (
     KIND,
     Candidates,
@@ -25,16 +25,13 @@ from tasks.label.table import (
     write_part,
 )
 from tasks.pool.readers import only_pool
-from tasks.refs import ANSWERED, HELD_OUT, AnswersRef, EmbeddingsRef, LabelsRef, PeerRef, PoolRef
+from tasks.refs import AnswersRef, EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason
 from tasks.specs import CoftSpec
 from tasks.storage.columns import class_names, read_features
 from tasks.storage.digests import fingerprint
 from tasks.storage.stage import Outcome, part_uris, step
 from tasks.storage.uris import join
 from tasks.weights import read_class_embeddings
-
-REJECTED = "the other peer holds it to be wrong"
-RESCUED = "rescued: its class kept too few"
 
 
 @step("cross-filter")
@@ -205,8 +202,8 @@ def _write_judged(  # a Ray task takes plain values
     saved = np.array([image in rescued for image in ids.to_pylist()], bool)
     reasons = np.select(
         [found.heard.named, found.heard.none_fits, found.out, found.clean, saved],
-        [ANSWERED, NONE_FITS, HELD_OUT, "", RESCUED],
-        REJECTED,
+        [Reason.ANSWERED, Reason.NONE_FITS, Reason.HELD_OUT, Reason.KEPT, Reason.RESCUED],
+        Reason.REJECTED,
     )
     rows = labels_table(
         ids,

@@ -24,7 +24,6 @@ from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join, redact
 
 KIND = "answers"
-NONE_FITS = "none of the classes, says a person"
 
 
 @step("read answers")

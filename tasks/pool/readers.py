@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from tasks.refs import HELD_OUT, LabelsRef, PoolRef
+from tasks.refs import LabelsRef, PoolRef, Reason
 from tasks.specs import InputError
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import part_uris
@@ -43,7 +43,7 @@ def held_out_rows(labels: LabelsRef, pool: PoolRef) -> tuple[list[str], list[str
     uris: list[str] = []
     images = iter_tables(pool.uri, ["image_id", "uri", "duplicate_of"])
     for part, table in zip(iter_tables(labels.uri, ["image_id", "reason"]), images, strict=True):
-        out = part.filter(pc.equal(part["reason"], HELD_OUT))
+        out = part.filter(pc.equal(part["reason"], Reason.HELD_OUT))
         known = table.filter(table["duplicate_of"].is_null())
         rows = pc.index_in(out["image_id"], known["image_id"].combine_chunks())
         ids += out["image_id"].to_pylist()

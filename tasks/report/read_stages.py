@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Ref
-from tasks.report.words import HELD_OUT
+from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason, Ref
 from tasks.storage.files import exists, read_json
 from tasks.storage.manifest import Manifest, iter_tables, read_manifest
 from tasks.storage.tables import read_table
@@ -38,7 +37,7 @@ class LabelCount:
     @property
     def judged(self) -> bool:
         """Whether the other peer decided on them; images that are held out are not judged."""
-        return not self.reason.startswith(HELD_OUT)
+        return self.reason != Reason.HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _pick(ref: LabelsRef, best_by: str, per_group: int) -> list[Example]:
     query = (
         f"select unnest({best_by}(struct_pack({row}), confidence, {int(per_group)})) "  # noqa: S608
         "from rows where not isnan(confidence) "
-        f"and not starts_with(coalesce(reason, ''), '{HELD_OUT}') "
+        f"and coalesce(reason, '') != '{Reason.HELD_OUT}' "
         "group by label, kept order by label, kept"
     )
     return [Example(**row) for (row,) in _ask(ref.uri, columns, query)]

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from tasks.refs import Reason
+
 # A key of history.json or of the health record -> what a person reads, and what it means.
 QUANTITIES: Mapping[str, tuple[str, str]] = {
     "loss": ("Loss", "what training makes small; all terms together"),
@@ -24,10 +26,15 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 _SHARES = ("accuracy", "agreement", "share", "p_clean", "kept")
 
-HELD_OUT = "held out"  # starts the reason of a label that is neither kept nor rejected
-
 REASONS: Mapping[str, str] = {
-    "": "kept",
+    Reason.KEPT: "kept",
+    Reason.ANSWERED: "answered by a person",
+    Reason.NONE_FITS: "none of the classes, says a person",
+    Reason.HELD_OUT: "held out for the guard of the fine-tuning",
+    Reason.REJECTED: "the other peer takes it for wrong",
+    Reason.RESCUED: "kept after all: its class kept too few",
+    Reason.NOT_CONFIDENT: "not among the most confident of its class",
+    Reason.CLASS_NOT_PREDICTED: "taken for a class that no image was predicted as",
     "empty-file": "the file has no content",
     "not-an-image": "the content is in no image format that is read",
     "truncated": "the image ends too early, as after a broken download",

@@ -15,7 +15,7 @@ import pytest
 
 from flows.coft import coft
 from tasks.pool.open import open_pool
-from tasks.refs import ANSWERED, RunSummary
+from tasks.refs import Reason, RunSummary
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
@@ -174,7 +174,7 @@ def _check_rows(workspace: Path) -> None:
         assert table.num_rows == len(set(table["image_id"].to_pylist())) == rows
         for row in table.to_pylist():
             assert row["kept"] or row["reason"], f"{source} rejected {row} without a reason"
-        answered = pc.sum(pc.equal(table["reason"], ANSWERED)).as_py()
+        answered = pc.sum(pc.equal(table["reason"], Reason.ANSWERED)).as_py()
         assert answered == (0 if source == "zero-shot" else 3), "of the pool split, in both phases"
 
 

@@ -15,10 +15,7 @@ from tasks.answers import import_answers
 from tasks.answers.matching import askable
 from tasks.evaluate import evaluate, read_metrics
 from tasks.label import cross_filter, held_out, known_answers, most_confident
-from tasks.label.people import NONE_FITS
 from tasks.refs import (
-    ANSWERED,
-    HELD_OUT,
     AnswersRef,
     BackboneRef,
     EmbeddingsRef,
@@ -26,6 +23,7 @@ from tasks.refs import (
     PeerRef,
     PoolRef,
     PredictionsRef,
+    Reason,
     Stages,
 )
 from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec
@@ -217,8 +215,8 @@ def assert_heard(found: dict[str, dict[str, object]]) -> None:
     """Assert that a labelling has what `answers` says of the first three images."""
     ids = pool_ids()
     assert found[ids[0]]["label"] == other_than(label_of(ids[0]))
-    assert all(found[i]["kept"] and found[i]["reason"] == ANSWERED for i in ids[:2])
-    assert (found[ids[2]]["kept"], found[ids[2]]["reason"]) == (False, NONE_FITS)
+    assert all(found[i]["kept"] and found[i]["reason"] == Reason.ANSWERED for i in ids[:2])
+    assert (found[ids[2]]["kept"], found[ids[2]]["reason"]) == (False, Reason.NONE_FITS)
 
 
 def test_phase_1_learns_answers_beside_the_most_confident(
@@ -279,8 +277,8 @@ def test_an_answer_is_not_held_out(
     both, seen = peers(tmp_path, centres, features)
     for labels in cross_filter.fn(both, seen, pool, settings, known):
         found = rows_of(labels)
-        assert found[out[0]]["reason"] == ANSWERED
-        assert {i for i, row in found.items() if row["reason"] == HELD_OUT} == set(out[1:])
+        assert found[out[0]]["reason"] == Reason.ANSWERED
+        assert {i for i, row in found.items() if row["reason"] == Reason.HELD_OUT} == set(out[1:])
 
 
 # --- evaluation -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tasks.refs import (
     PeerRef,
     PoolRef,
     PredictionsRef,
+    Reason,
 )
 from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
 from tasks.report.gallery import MAX_THUMBNAILS, choose_classes
@@ -521,7 +522,7 @@ def test_quarantine_shows_counts_and_the_first_twenty(run: Run) -> None:
 def test_held_out_images_are_neither_kept_nor_rejected(run: Run) -> None:
     inputs = run.inputs()
     table = pa.concat_tables(iter_tables(inputs.clean[0].uri))
-    reasons = ["held out to judge the fine-tuning"] * table.num_rows
+    reasons = [Reason.HELD_OUT] * table.num_rows
     column = table.schema.get_field_index("reason")
     finish(Path(inputs.clean[0].uri), [table.set_column(column, "reason", pa.array(reasons))])
     inputs = inputs.model_copy(update={"clean": inputs.clean[:1]})

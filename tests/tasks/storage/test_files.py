@@ -226,7 +226,7 @@ def test_an_unfinished_stage_is_refused(folder: str) -> None:
         (b"{", "JSON"),
         (b"[]", "schema_version"),
         (b'{"schema_version": 999}', "schema_version"),
-        (b'{"schema_version": 1, "kind": "x"}', "digest"),
+        (b'{"schema_version": %d, "kind": "x"}' % SCHEMA_VERSION, "digest"),
     ],
 )
 def test_a_damaged_manifest_is_refused(folder: str, content: bytes, word: str) -> None:
