@@ -29,7 +29,7 @@ from tasks.specs import InputError, Phase2Spec
 
 if TYPE_CHECKING:
     from tasks.refs import RunSummary
-    from tasks.tracking import Tracking
+    from tasks.tracking.store import Tracking
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -134,7 +134,7 @@ def demo(
 @models.command(name="list")
 def list_models(name: str | None = None, *, workspace: Workspace = None) -> None:
     """Show registered models: versions, aliases, and the evidence of each."""
-    from tasks.tracking import list_models as registered  # noqa: PLC0415
+    from tasks.tracking.versions import list_models as registered  # noqa: PLC0415
 
     found = registered(_tracking(workspace), name)
     if not found:
@@ -155,7 +155,7 @@ def promote(
     workspace: Workspace = None,
 ) -> None:
     """Make the candidate, or a given version, the champion; the old champion becomes previous."""
-    from tasks.tracking import promote as to_champion  # noqa: PLC0415
+    from tasks.tracking.champion import promote as to_champion  # noqa: PLC0415
 
     tell(f"champion is {to_champion(_tracking(workspace), name, version, force=force).uri}")
 
@@ -163,7 +163,7 @@ def promote(
 @models.command
 def rollback(name: str, *, workspace: Workspace = None) -> None:
     """Make the previous champion the champion again."""
-    from tasks.tracking import rollback as back  # noqa: PLC0415
+    from tasks.tracking.champion import rollback as back  # noqa: PLC0415
 
     tell(f"champion is {back(_tracking(workspace), name).uri}")
 
@@ -238,7 +238,7 @@ def _one_sentence(error: Exception) -> str:
 
 
 def _tracking(workspace: str | None) -> "Tracking":
-    from tasks.tracking import tracking_for  # noqa: PLC0415
+    from tasks.tracking.store import tracking_for  # noqa: PLC0415
 
     return tracking_for(workspace_of(workspace))
 

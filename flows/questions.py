@@ -29,7 +29,7 @@ def query(  # a person's choices
     output: Output = None,
 ) -> None:
     """Ask in SQL: views images, quarantine, embeddings, labels, predictions; reading only."""
-    from tasks.query import run_sql  # noqa: PLC0415  # seconds that `--help` need not wait for
+    from tasks.query.sandbox import run_sql  # noqa: PLC0415  # seconds that `--help` need not wait for
 
     found = run_sql(workspace_of(workspace), sql, pool=pool, embeddings=embeddings)
     _show(found, format, output)
@@ -47,7 +47,7 @@ def similar(  # noqa: PLR0913  # a person's choices
     output: Output = None,
 ) -> None:
     """Show the images most like one image."""
-    from tasks.query import similar as ask  # noqa: PLC0415
+    from tasks.query.questions import similar as ask  # noqa: PLC0415
 
     _show(ask(workspace_of(workspace), image, k, pool=pool, embeddings=embeddings), format, output)
 
@@ -65,7 +65,7 @@ def duplicates(  # a person's choices
     output: Output = None,
 ) -> None:
     """Show images that are equal, or nearly."""
-    from tasks.query import duplicates as ask  # noqa: PLC0415
+    from tasks.query.questions import duplicates as ask  # noqa: PLC0415
 
     place = workspace_of(workspace)
     _show(ask(place, threshold, pool=pool, embeddings=embeddings), format, output)
@@ -82,7 +82,7 @@ def outliers(  # a person's choices
     output: Output = None,
 ) -> None:
     """Show the images least like the others of the class they were put in."""
-    from tasks.query import outliers as ask  # noqa: PLC0415
+    from tasks.query.questions import outliers as ask  # noqa: PLC0415
 
     _show(ask(workspace_of(workspace), k, pool=pool, embeddings=embeddings), format, output)
 
@@ -97,7 +97,7 @@ def disagreements(  # a person's choices
     output: Output = None,
 ) -> None:
     """Show the images on which the models disagree most surely."""
-    from tasks.query import disagreements as ask  # noqa: PLC0415
+    from tasks.query.questions import disagreements as ask  # noqa: PLC0415
 
     _show(ask(workspace_of(workspace), k, pool=pool), format, output)
 
@@ -109,7 +109,7 @@ def doctor(
     workspace: Workspace = None,
 ) -> None:
     """Say what is installed, which devices and servers answer, what would be downloaded."""
-    from tasks.doctor import diagnose, to_text  # noqa: PLC0415
+    from tasks.doctor.checks import diagnose, to_text  # noqa: PLC0415
 
     found = diagnose(backbone, workspace_of(workspace))
     sys.stdout.write(f"{to_text(found).rstrip()}\n")
@@ -119,7 +119,7 @@ def doctor(
 
 def _show(table: Any, form: Format, output: str | None) -> None:
     """Write a table to a file, or to the terminal as a person or a program reads it."""
-    from tasks.query import to_bytes, to_text, write_output  # noqa: PLC0415
+    from tasks.query.output import to_bytes, to_text, write_output  # noqa: PLC0415
 
     if output is not None:
         write_output(table, output, form)

@@ -7,8 +7,8 @@ from tasks.phase1 import adapt_peers
 from tasks.predict import features_of, predict_pool
 from tasks.refs import BackboneRef, PoolRef
 from tasks.specs import ActiveSpec
-from tasks.tracking import Run
 from tasks.tracking.registry_model import find_model
+from tasks.tracking.runs import Run
 
 
 def find_start(spec: ActiveSpec, pool: PoolRef, backbone: BackboneRef, run: Run) -> StartRef:

@@ -15,7 +15,7 @@ from tasks.specs import CoftSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.stage import step
 from tasks.storage.uris import join
-from tasks.tracking import Run
+from tasks.tracking.runs import Run
 from tasks.weights import new_peer, peer_adapter
 
 

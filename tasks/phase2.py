@@ -19,7 +19,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
 from tasks.storage.stage import step
 from tasks.storage.uris import join
-from tasks.tracking import Run
+from tasks.tracking.runs import Run
 from tasks.weights import start_network
 
 GUARD = "guard-{}.safetensors"

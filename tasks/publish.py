@@ -13,7 +13,8 @@ from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, 
 from tasks.specs import CoftSpec
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
-from tasks.tracking import Run, log_file, log_metrics, register_model
+from tasks.tracking.registration import register_model
+from tasks.tracking.runs import Run, log_file, log_metrics
 
 
 @step("register model")

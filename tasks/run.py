@@ -7,7 +7,8 @@ from pathlib import Path
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import CoftSpec, Spec
 from tasks.storage.digests import fingerprint
-from tasks.tracking import Run, finish_run, start_run, tracking_for
+from tasks.tracking.runs import Run, finish_run, start_run
+from tasks.tracking.store import tracking_for
 
 EXPERIMENT = "coft"
 

@@ -29,7 +29,8 @@ from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
-from tasks.tracking import Run, log_file, log_metrics, register_model
+from tasks.tracking.registration import register_model
+from tasks.tracking.runs import Run, log_file, log_metrics
 from tasks.weights import attach_learned, learner_adapter, served_adapters
 
 MODEL = "model"

@@ -16,7 +16,9 @@ from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, num_ans
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
-from tasks.answers import QUERY, write_contact_sheet, write_tasks
+from tasks.answers.contact_sheet import write_contact_sheet
+from tasks.answers.label_studio import write_tasks
+from tasks.answers.schema import QUERY
 from tasks.compute.cluster import run_tasks
 from tasks.pool.readers import only_pool
 from tasks.progress import say

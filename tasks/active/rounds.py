@@ -11,14 +11,14 @@ from pydantic import Field
 
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from tasks.active.start import settle_start
-from tasks.answers import merge
+from tasks.answers.record import merge
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import absolute, is_local, join, local_path, redact
-from tasks.tracking import check_name
+from tasks.tracking.versions import check_name
 
 KIND = "rounds"
 SESSION = "session.json"

@@ -26,7 +26,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, local_copy, read_json, write_bytes, write_json
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.tracking import Run, log_file, log_metrics
+from tasks.tracking.runs import Run, log_file, log_metrics
 
 KIND = "simulations"
 RESULTS = "results.json"

@@ -23,7 +23,8 @@ from tasks.storage.files import exists, read_json
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import part_uris
 from tasks.storage.uris import absolute, join
-from tasks.tracking import pinned, tracking_for
+from tasks.tracking.champion import pinned
+from tasks.tracking.store import tracking_for
 from tasks.weights import (
     attach_learned,
     peer_adapter,

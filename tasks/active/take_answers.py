@@ -8,8 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from tasks.active.rounds import Rounds, asked_ids, read_query
-from tasks.answers import ImportReport, import_answers, read_answers
 from tasks.answers.matching import askable, match
+from tasks.answers.outcome import ImportReport
+from tasks.answers.reading import read_answers
+from tasks.answers.record import import_answers
 from tasks.answers.schema import SKIP
 from tasks.refs import PoolRef
 from tasks.specs import InputError

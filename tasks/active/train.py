@@ -25,7 +25,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.tracking import Run
+from tasks.tracking.runs import Run
 from tasks.weights import WEIGHTS, learner_adapter
 
 ADAPTER = "adapter"  # of tensors that go on the tower

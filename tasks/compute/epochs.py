@@ -17,7 +17,7 @@ from tasks.storage.files import exists, local_copy, read_json, remove, write_byt
 from tasks.storage.manifest import make_manifest, read_manifest, write_manifest
 from tasks.storage.stage import finished
 from tasks.storage.uris import join
-from tasks.tracking import Run, log_history
+from tasks.tracking.runs import Run, log_history
 from tasks.weights import WEIGHTS
 
 PEERS = (1, 2)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tasks.doctor.found import Check, fine, note, wrong
 from tasks.specs import InputError
 from tasks.storage.uris import redact
-from tasks.tracking import check_reachable, tracking_for
+from tasks.tracking.store import check_reachable, tracking_for
 
 PATIENCE = 3.0  # seconds for one answer; a check has five
 _LOCAL = ("", "local")

@@ -8,9 +8,8 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from tasks.answers import decide, merge
 from tasks.answers.matching import askable
-from tasks.answers.record import FOLDER
+from tasks.answers.record import FOLDER, decide, merge
 from tasks.pool.readers import only_pool
 from tasks.progress import say
 from tasks.refs import AnswersRef, PoolRef

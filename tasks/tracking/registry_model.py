@@ -11,7 +11,8 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, read_json, write_bytes
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
-from tasks.tracking import download_bundle, tracking_for
+from tasks.tracking.champion import download_bundle
+from tasks.tracking.store import tracking_for
 
 
 @step("find model")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tasks.answers import QUERY
+from tasks.answers.schema import QUERY
 
 CLASSES = ("cat", "dog", 'a <b> & "c"', "Ünicorn")
 

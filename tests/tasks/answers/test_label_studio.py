@@ -21,7 +21,9 @@ from urllib.error import HTTPError
 import pyarrow as pa
 import pytest
 
-from tasks.answers import import_answers, merge, read_answers, write_tasks
+from tasks.answers.label_studio import write_tasks
+from tasks.answers.reading import read_answers
+from tasks.answers.record import import_answers, merge
 
 PROGRAM = os.environ.get("LABEL_STUDIO_PROGRAM")
 TOKEN = "0123456789abcdef0123456789abcdef01234567"  # noqa: S105  # of a server that lives a minute

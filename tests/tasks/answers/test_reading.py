@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.answers import ANSWERS, BadAnswers, read_answers
-from tasks.answers.reading import parse_answers
+from tasks.answers.reading import parse_answers, read_answers
+from tasks.answers.schema import ANSWERS, BadAnswers
 from tasks.specs import InputError
 
 CLASSES = ("cat", "dog")

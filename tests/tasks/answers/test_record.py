@@ -12,16 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.answers import (
-    IMPORTED,
-    MERGED,
-    BadAnswers,
-    ImportReport,
-    import_answers,
-    iter_imports,
-    merge,
-)
 from tasks.answers.merging import Votes, add_votes, count_votes
+from tasks.answers.outcome import ImportReport
+from tasks.answers.record import import_answers, iter_imports, merge
+from tasks.answers.schema import IMPORTED, MERGED, BadAnswers
 from tasks.storage.files import names_in
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join

@@ -13,7 +13,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from infra import offline
-from tasks.doctor import Check, checks, diagnose, machine, models, packages, servers, to_text
+from tasks.doctor import checks, machine, models, packages, servers
+from tasks.doctor.checks import Check, diagnose, to_text
 
 
 @pytest.fixture

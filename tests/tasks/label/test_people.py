@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from clipcore import checkpoint
-from tasks.answers import import_answers
 from tasks.answers.matching import askable
+from tasks.answers.record import import_answers
 from tasks.evaluate import evaluate, read_metrics
 from tasks.label import cross_filter, held_out, known_answers, most_confident
 from tasks.refs import (

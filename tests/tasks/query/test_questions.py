@@ -10,19 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import query
-from tasks.query import (
-    disagreements,
-    duplicates,
-    neighbours,
-    open_workspace,
-    outliers,
-    run_sql,
-    similar,
-    to_bytes,
-    to_text,
-    write_output,
-)
+from tasks.query import neighbours
+from tasks.query.output import to_bytes, to_text, write_output
+from tasks.query.questions import disagreements, duplicates, outliers, similar
+from tasks.query.sandbox import open_workspace, run_sql
 from tasks.specs import InputError
 from tasks.storage.files import remove
 from tasks.storage.manifest import part_name, read_manifest, write_manifest
@@ -528,7 +519,3 @@ def test_files_hold_the_table(odd: pa.Table, tmp_path: Path) -> None:
     assert json.loads(to_bytes(odd.slice(0, 0), "json")) == []
     with pytest.raises(InputError, match="ends in one of csv, json, parquet"):
         write_output(odd, str(tmp_path / "any.txt"))
-
-
-def test_every_public_name_is_there() -> None:
-    assert all(hasattr(query, name) for name in query.__all__)

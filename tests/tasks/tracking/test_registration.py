@@ -12,26 +12,20 @@ import pytest
 from clipcore.classifier import load_classifier
 from tasks.specs import InputError
 from tasks.storage.uris import open_filesystem
-from tasks.tracking import (
+from tasks.tracking.champion import UnhealthyModel, download_bundle, promote, rollback
+from tasks.tracking.redaction import redact, redact_fields
+from tasks.tracking.registration import register_model
+from tasks.tracking.runs import (
     Run,
-    Tracking,
-    UnhealthyModel,
-    download_bundle,
     finish_run,
-    list_models,
     log_file,
     log_history,
     log_metrics,
     log_text,
-    promote,
-    redact,
-    redact_fields,
-    register_model,
-    rollback,
     start_run,
-    tracking_for,
 )
-from tasks.tracking.store import connect
+from tasks.tracking.store import Tracking, connect, tracking_for
+from tasks.tracking.versions import list_models
 from tests.tasks.tiny_bundle import CLASSES, encoded_image, save_tiny_classifier
 
 pytestmark = [
