@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clipcore import adapters, precision
 from clipcore.backbone import build_visual
-from clipcore.images import Preprocess, decode, fit_all
+from clipcore.images import Preprocess, decode, resize_and_crop_all
 from clipcore.network import Network
 
 FORMAT = 1
@@ -46,10 +46,10 @@ class Classifier:
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch classes"]:
         """Return class probabilities on the CPU."""
-        return self.members_see(pixels)[1].mean(dim=0)
+        return self.predict_members(pixels)[1].mean(dim=0)
 
     @torch.inference_mode()
-    def members_see(
+    def predict_members(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "members batch classes"]]:
         """Return the first member's features and each member's class probabilities, on the CPU."""
@@ -71,7 +71,7 @@ class Classifier:
             BadImage: one of them cannot be decoded.
         """
         decoded = [decode(data, max_pixels=max_pixels) for data in images]
-        pixels = fit_all(decoded, self.preprocess)
+        pixels = resize_and_crop_all(decoded, self.preprocess)
         return self.probabilities(torch.from_numpy(pixels)).numpy()
 
 

@@ -81,7 +81,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
         raise _explain(error) from error
 
 
-def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """Resize and centre-crop to uint8 of shape (size, size, 3), exactly as open_clip's transform.
 
     The last step of that transform, scaling and normalising, is left to the device.
@@ -99,9 +99,9 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     return np.asarray(image.crop(box))
 
 
-def fit_all(images: Sequence[Image.Image], preprocess: Preprocess) -> np.ndarray:
-    """Stack `fit` of every image: uint8 of shape (images, size, size, 3)."""
-    return np.stack([fit(image, preprocess) for image in images])
+def resize_and_crop_all(images: Sequence[Image.Image], preprocess: Preprocess) -> np.ndarray:
+    """Stack `resize_and_crop` of every image: uint8 of shape (images, size, size, 3)."""
+    return np.stack([resize_and_crop(image, preprocess) for image in images])
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -73,7 +73,7 @@ class PredictActor:
             batch_size=self.job.batch_size,
             limits=self.job.limits,
         ):
-            seen, chances = self.batch_size.run(self.classifier.members_see, pixels)
+            seen, chances = self.batch_size.run(self.classifier.predict_members, pixels)
             features[rows], softmaxes[:, rows], found[rows] = seen.numpy(), chances.numpy(), True
         return features, softmaxes, found
 

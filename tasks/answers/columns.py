@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from tasks.answers.fields import read_text, read_time
 from tasks.answers.schema import Answer, BadAnswers, Kind
-from tasks.images.listing import short
+from tasks.images.listing import one_line
 
 # The second names are those of a CSV export of Label Studio.
 _NAMES = {
@@ -69,7 +69,7 @@ def _read_known(data: bytes) -> tuple[list[str], dict[int, list[str | None]]]:
             table = parquet.read(columns=[header[i] for i in wanted])
         return header, {i: _texts(table[header[i]]).to_pylist() for i in wanted}
     except Exception as error:  # damaged files raise errors of all kinds
-        msg = f"expected a Parquet file with texts ({short(error)}); write it again"
+        msg = f"expected a Parquet file with texts ({one_line(error)}); write it again"
         raise BadAnswers(msg) from error
 
 

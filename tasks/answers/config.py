@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from tasks.answers.exports import CONTROL
 from tasks.answers.schema import NONE, fold
-from tasks.pool.classes import some
+from tasks.pool.classes import list_names
 from tasks.specs import InputError
 
 _MANY = 30  # classes; more are easier to search than to overlook
@@ -48,8 +48,8 @@ def _check_classes(classes: Sequence[str]) -> None:
     ]
     if refused:
         msg = (
-            f"class names for Label Studio: {some(refused)} not possible there (blank, the name of "
-            "the choice for none of them, a $ at the start, or control characters); "
+            f"class names for Label Studio: {list_names(refused)} not possible there (blank, the "
+            "name of the choice for none of them, a $ at the start, or control characters); "
             "rename the class, or use the contact sheet"
         )
         raise InputError(msg)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.answers.config import labeling_config
 from tasks.answers.exports import CONTROL
 from tasks.answers.pictures import batches, placeholder, read_pictures
-from tasks.pool.classes import some
+from tasks.pool.classes import list_names
 from tasks.specs import InputError, Spec
 from tasks.storage.files import write_bytes
 from tasks.storage.uris import join, redact
@@ -84,7 +84,7 @@ def write_tasks(
 
 def _check_labels(query: pa.Table, classes: Sequence[str]) -> None:
     if unknown := sorted(set(query["label"].to_pylist()) - {*classes, None}):
-        msg = f"the query: {some(unknown)} not among the {len(classes)} class names; "
+        msg = f"the query: {list_names(unknown)} not among the {len(classes)} class names; "
         raise InputError(msg + "give the classes that the model was made with")
 
 

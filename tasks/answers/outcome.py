@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tasks.pool.classes import some
+from tasks.pool.classes import list_names
 from tasks.specs import Spec
 
 
@@ -54,7 +54,7 @@ class ImportReport(Spec):
             yield f"{count} for images that are not in the pool: kept, not used."
         if self.num_unknown_labels:
             count = _count(self.num_unknown_labels, "answer")
-            names = f"{some(self.unknown_labels)} no class name"
+            names = f"{list_names(self.unknown_labels)} no class name"
             yield f"{count} not used: {names}; correct the file and import it again."
         if self.conflicts:
             ids = ", ".join(image_id[:12] for image_id in self.conflicts[:5])

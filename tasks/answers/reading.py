@@ -7,7 +7,7 @@ import pyarrow as pa
 from tasks.answers.columns import from_csv, from_parquet
 from tasks.answers.exports import from_label_studio
 from tasks.answers.schema import ANSWERS, WORDS, Answer, BadAnswers, fold
-from tasks.images.listing import short
+from tasks.images.listing import one_line
 from tasks.storage.files import open_read
 from tasks.storage.uris import redact
 
@@ -47,7 +47,7 @@ def load(uri: str) -> bytes:
         with open_read(uri) as file:
             data = file.read(_MAX_BYTES + 1)
     except Exception as error:  # every driver raises errors of its own
-        msg = f"{redact(uri)}: expected a file of answers ({short(error)}); check the path"
+        msg = f"{redact(uri)}: expected a file of answers ({one_line(error)}); check the path"
         raise BadAnswers(msg) from error
     if not data.strip():
         msg = f"{redact(uri)}: expected answers, got an empty file; export or save it again"

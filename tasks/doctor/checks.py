@@ -6,7 +6,7 @@ from queue import Empty, Queue
 
 from infra.settings import Settings
 from tasks.doctor import machine, models, packages, servers
-from tasks.doctor.found import Check, note
+from tasks.doctor.findings import Check, note
 from tasks.storage.uris import absolute, redact
 
 SECONDS = 5.0  # for each check

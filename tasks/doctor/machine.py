@@ -9,7 +9,7 @@ from uuid import uuid4
 import torch
 
 from clipcore import precision
-from tasks.doctor.found import Check, fine, note, wrong
+from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.storage.files import remove, write_bytes
 from tasks.storage.uris import is_local, join, local_path, redact
 

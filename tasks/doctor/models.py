@@ -7,7 +7,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from clipcore import backbone, embedded
 from clipcore.backbone import MissingWeights, UnsupportedBackbone
-from tasks.doctor.found import Check, fine, note, wrong
+from tasks.doctor.findings import Check, fine, note, wrong
 
 DEFAULT = "embedded"
 _CONFIG = "open_clip_config.json"

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from infra import offline
-from tasks.doctor.found import Check, fine, note, wrong
+from tasks.doctor.findings import Check, fine, note, wrong
 
 KEY = ("torch", "open-clip-torch", "ray", "prefect", "mlflow", "pyarrow", "duckdb", "numpy")
 LOCK = Path(__file__).parents[2] / "requirements.lock"  # in a checkout

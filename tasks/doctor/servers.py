@@ -10,7 +10,7 @@ import urllib.request
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from tasks.doctor.found import Check, fine, note, wrong
+from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.specs import InputError
 from tasks.storage.uris import redact
 from tasks.tracking.store import check_reachable, tracking_for

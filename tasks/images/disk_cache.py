@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipcore.images import Preprocess, decode, fit
+from clipcore.images import Preprocess, decode, resize_and_crop
 from tasks.images.pixels import THREADS
 from tasks.images.sources import read_images
 
@@ -56,7 +56,7 @@ class Spool:
             def pixels(position: int) -> np.ndarray:
                 start, length = (int(value) for value in self._spans[position])
                 data = os.pread(descriptor, length, start)
-                return fit(decode(data, max_pixels=self._max_pixels), self._preprocess)
+                return resize_and_crop(decode(data, max_pixels=self._max_pixels), self._preprocess)
 
             yield from _ahead(batches, pixels, decoders)
 

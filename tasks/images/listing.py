@@ -60,7 +60,7 @@ def list_files(uri: str) -> Files:
     return found._replace(entries=sorted(found.entries))
 
 
-def short(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Say an error in one line, without credentials."""
     text = " ".join(str(error).split())
     return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:500]
@@ -152,7 +152,7 @@ def _list_bucket(uri: str) -> Files:
         root, infos = _find(filesystem, path)
     except Exception as error:  # every driver raises errors of its own
         hint = "check that it exists, your credentials, and the permission to list and read it"
-        msg = f"{redact(uri)}: cannot be listed ({short(error)}); {hint}"
+        msg = f"{redact(uri)}: cannot be listed ({one_line(error)}); {hint}"
         raise SourceUnreadable(msg) from error
     entries = [
         Entry(prefix + name, int(info.get("size") or 0), _version(info))
@@ -171,7 +171,7 @@ def _connect(uri: str) -> tuple[Any, str]:
         msg = f"{redact(uri)}: {scheme}:// needs {driver}, which is not installed; install {driver}"
         raise SourceUnreadable(msg) from error
     except Exception as error:
-        msg = f"{redact(uri)}: cannot be opened ({short(error)}); check the URI and credentials"
+        msg = f"{redact(uri)}: cannot be opened ({one_line(error)}); check the URI and credentials"
         raise SourceUnreadable(msg) from error
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.images.listing import SourceUnreadable, short
+from tasks.images.listing import SourceUnreadable, one_line
 from tasks.storage.files import open_read
 from tasks.storage.uris import is_local, join, redact
 
@@ -21,7 +21,7 @@ def read_footer(uri: str) -> tuple[pa.Schema, int]:
         with open_read(uri) as file, pq.ParquetFile(file) as parquet:
             return parquet.schema_arrow, parquet.metadata.num_rows
     except Exception as error:  # every driver raises errors of its own
-        msg = f"{redact(uri)}: expected a Parquet file ({short(error)}); repair or remove it"
+        msg = f"{redact(uri)}: expected a Parquet file ({one_line(error)}); repair or remove it"
         raise SourceUnreadable(msg) from error
 
 
@@ -90,7 +90,7 @@ def scan_images(
                     del left[index]
                     yield index, image
             except Exception as error:  # noqa: BLE001  # of drivers, and of Arrow on bad pages
-                yield from ((index, OSError(short(error))) for index in left)
+                yield from ((index, OSError(one_line(error))) for index in left)
 
 
 def _scan_group(

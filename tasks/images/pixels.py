@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clipcore.images import BadImage, Preprocess, decode, fit
+from clipcore.images import BadImage, Preprocess, decode, resize_and_crop
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
@@ -58,7 +58,7 @@ def decode_images(
         if isinstance(data, OSError):
             return data
         try:
-            return fit(decode(data, max_pixels=limits.max_pixels), preprocess)
+            return resize_and_crop(decode(data, max_pixels=limits.max_pixels), preprocess)
         except BadImage as error:
             return error
 

@@ -17,7 +17,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.images.listing import Entry, NoImages, list_files, short
+from tasks.images.listing import Entry, NoImages, list_files, one_line
 from tasks.images.parquet import image_column, read_footer, scan_images
 from tasks.storage.uris import is_local, local_path, open_filesystem, redact
 
@@ -163,7 +163,7 @@ def _try_file(uri: str, max_bytes: int | None) -> bytes | OSError:
         except (*_FINAL, FileTooLarge) as error:
             return error
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
-            problem = OSError(short(error))
+            problem = OSError(one_line(error))
             _wait(attempt)
     return problem
 
@@ -211,7 +211,7 @@ def _read_rows(
                     del left[index]
                     yield index, _cell(value, max_bytes)
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
-            problem = error if isinstance(error, _FINAL) else OSError(short(error))
+            problem = error if isinstance(error, _FINAL) else OSError(one_line(error))
             left = dict.fromkeys(left, problem)
         if all(isinstance(problem, _FINAL) for problem in left.values()):
             break

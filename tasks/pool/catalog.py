@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from tasks.images.quarantine import UNREADABLE
-from tasks.pool.classes import some
+from tasks.pool.classes import list_names
 from tasks.pool.scan import PART
 from tasks.pool.true_labels import COLUMN, FOLDERS, BadLabels, iter_label_file
 from tasks.storage.uris import redact
@@ -133,7 +133,7 @@ class Catalog:
         self._database.execute(f"create table given as {given}")
         query = "select uri from given where n > 1 order by uri limit 20"
         if torn := [uri for (uri,) in self._database.sql(query).fetchall()]:
-            msg = f"--labels {redact(uri)}: {some(torn)} given two different labels; keep one"
+            msg = f"--labels {redact(uri)}: {list_names(torn)} given two different labels; keep one"
             raise BadLabels(msg)
 
     def _insert(self, name: str, table: pa.Table) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from tasks.images.listing import short
+from tasks.images.listing import one_line
 from tasks.specs import InputError
 from tasks.storage.files import exists, open_read
 from tasks.storage.uris import redact
@@ -43,8 +43,8 @@ def check_classes(names: Sequence[str], origin: str) -> tuple[str, ...]:
         msg = f"{origin}: expected at least two class names, got none; write one name a line"
         raise BadClassNames(msg)
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        msg = f"{origin}: class names must differ, but {some(repeated)} repeated; keep one of each"
-        raise BadClassNames(msg)
+        msg = f"{origin}: class names must differ, but {list_names(repeated)} repeated; "
+        raise BadClassNames(msg + "keep one of each")
     if len(names) == 1:
         msg = f"{origin}: expected at least two class names, got only {names[0]!r}; add the others"
         raise BadClassNames(msg)
@@ -65,7 +65,7 @@ def _read_text(uri: str) -> str:
     except Exception as error:  # every driver raises errors of its own
         msg = (
             f"--classes {redact(uri)}: expected a text file or names split by commas "
-            f"({short(error)}); check the path, or give at least two names"
+            f"({one_line(error)}); check the path, or give at least two names"
         )
         raise BadClassNames(msg) from error
     text = data.decode("utf-8-sig", errors="replace")
@@ -95,14 +95,14 @@ def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
             names = features.get("features", {}).get("label", {}).get("names") or []
     except (ValueError, AttributeError) as error:
         msg = f"{redact(uri)}: expected a JSON list of names under `classes` in its metadata; "
-        raise BadClassNames(msg + f"got {short(error)}; give --classes") from error
+        raise BadClassNames(msg + f"got {one_line(error)}; give --classes") from error
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return cast("list[str]", names)
     msg = f"{redact(uri)}: expected a JSON list of names under `classes` in its metadata"
     raise BadClassNames(f"{msg}, got {str(names)[:80]}; give --classes")
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
+def list_names(names: Sequence[str], most: int = 5) -> str:
     """Name the first few, with the verb: `'cat', 'dog' and 3 more are`."""
     shown = ", ".join(repr(name) for name in names[:most])
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -8,10 +8,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from tasks.images.listing import short
+from tasks.images.listing import one_line
 from tasks.images.parquet import read_columns, read_schema
 from tasks.images.sources import Source, list_source
-from tasks.pool.classes import NoClassNames, check_classes, given_classes, names_of_schema, some
+from tasks.pool.classes import (
+    NoClassNames,
+    check_classes,
+    given_classes,
+    list_names,
+    names_of_schema,
+)
 from tasks.specs import InputError, PoolSpec
 from tasks.storage.files import exists, open_read
 from tasks.storage.uris import redact
@@ -94,7 +100,7 @@ def check_labels(spec: PoolSpec, sources: Sequence[Source], classes: Sequence[st
         raise BadLabels(msg)
     if unknown := sorted(set(names) - set(classes)):
         msg = (
-            f"{origin}: {some(unknown)} not among the {len(classes)} class names "
+            f"{origin}: {list_names(unknown)} not among the {len(classes)} class names "
             f"({', '.join(classes[:5])}, ...); add to --classes or correct the labels"
         )
         raise BadLabels(msg)
@@ -143,7 +149,7 @@ def iter_label_file(uri: str) -> Iterator[pa.Table]:
             yield from _parquet_labels(file) if uri.endswith((".parquet", ".pq")) else _csv(file)
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
         msg = f"--labels {redact(uri)}: expected a CSV or Parquet file with columns uri and label "
-        raise BadLabels(msg + f"({short(error)}); repair the file") from error
+        raise BadLabels(msg + f"({one_line(error)}); repair the file") from error
 
 
 def _parquet_labels(file: Any) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks.query.contents import Chosen, Stage, choose
 from tasks.query.neighbours import close_pairs, nearest, vector_of
 from tasks.query.outlying import least_typical
-from tasks.query.sandbox import connect, for_people
+from tasks.query.sandbox import as_input_errors, connect
 from tasks.specs import InputError
 from tasks.storage.uris import absolute, redact
 
@@ -215,7 +215,7 @@ def disagreements(workspace: str, k: int = 20, *, pool: str | None = None) -> pa
 
 @contextmanager
 def _asked(workspace: str, pool: str | None, embeddings: str | None) -> Iterator[_Asked]:
-    with for_people():
+    with as_input_errors():
         chosen = choose(absolute(workspace), pool=pool, embeddings=embeddings)
         with connect(chosen) as connection:
             yield _Asked(chosen, connection)

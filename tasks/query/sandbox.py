@@ -39,7 +39,7 @@ def open_workspace(
     Raises:
         InputError: there is no such workspace or digest, or a file is damaged.
     """
-    with for_people():
+    with as_input_errors():
         return connect(choose(absolute(workspace), pool=pool, embeddings=embeddings))
 
 
@@ -51,7 +51,10 @@ def run_sql(
     Raises:
         InputError: as `open_workspace`, or the SQL is wrong or more than one reading statement.
     """
-    with open_workspace(workspace, pool=pool, embeddings=embeddings) as connection, for_people():
+    with (
+        open_workspace(workspace, pool=pool, embeddings=embeddings) as connection,
+        as_input_errors(),
+    ):
         try:
             _check_reads(connection, sql)
             return connection.sql(sql).to_arrow_table()
@@ -76,7 +79,7 @@ def connect(chosen: Chosen) -> duckdb.DuckDBPyConnection:
 
 
 @contextmanager
-def for_people() -> Iterator[None]:
+def as_input_errors() -> Iterator[None]:
     """Turn what goes wrong with files and SQL into an InputError."""
     try:
         yield

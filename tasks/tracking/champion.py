@@ -19,8 +19,8 @@ from tasks.tracking.versions import (
     TAG,
     RegisteredModel,
     aliases_of,
-    describe,
-    numbers,
+    find_version,
+    version_numbers,
 )
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
@@ -44,9 +44,9 @@ def promote(
     aliases = aliases_of(tracking, name)
     chosen = version or aliases.get(CANDIDATE)
     if chosen is None:
-        msg = f"{name!r} has no candidate; name a version, one of {numbers(tracking, name)}"
+        msg = f"{name!r} has no candidate; name a version, one of {version_numbers(tracking, name)}"
         raise InputError(msg)
-    model = describe(tracking, name, chosen)
+    model = find_version(tracking, name, chosen)
     if aliases.get(CHAMPION) == chosen:
         return model
     if not model.healthy and not force:
@@ -59,7 +59,7 @@ def promote(
     client.set_registered_model_alias(name, CHAMPION, chosen)
     if aliases.get(CANDIDATE) == chosen:
         client.delete_registered_model_alias(name, CANDIDATE)
-    return describe(tracking, name, chosen)
+    return find_version(tracking, name, chosen)
 
 
 def rollback(tracking: Tracking, name: str) -> RegisteredModel:
@@ -73,13 +73,13 @@ def rollback(tracking: Tracking, name: str) -> RegisteredModel:
     aliases = aliases_of(tracking, name)
     if PREVIOUS not in aliases:
         msg = f"{name!r} has no previous champion to return to; `coft models promote {name}`"
-        raise InputError(f"{msg} takes a version, one of {numbers(tracking, name)}")
+        raise InputError(f"{msg} takes a version, one of {version_numbers(tracking, name)}")
     client = connect(tracking)
     if CHAMPION in aliases:
-        _stamp(tracking, describe(tracking, name, aliases[CHAMPION]), "rolled_back")
+        _stamp(tracking, find_version(tracking, name, aliases[CHAMPION]), "rolled_back")
     client.set_registered_model_alias(name, CHAMPION, aliases[PREVIOUS])
     client.delete_registered_model_alias(name, PREVIOUS)
-    return describe(tracking, name, aliases[PREVIOUS])
+    return find_version(tracking, name, aliases[PREVIOUS])
 
 
 def pinned(tracking: Tracking, model_uri: str) -> str:
@@ -150,7 +150,7 @@ def _resolve(tracking: Tracking, model_uri: str) -> tuple[str, str]:
         raise InputError(msg)
     name, alias = match["name"], match["alias"]
     if alias is None:
-        return name, describe(tracking, name, match["version"]).version
+        return name, find_version(tracking, name, match["version"]).version
     aliases = aliases_of(tracking, name)
     if alias not in aliases:
         known = ", ".join(sorted(aliases)) or "none"

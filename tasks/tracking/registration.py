@@ -19,7 +19,7 @@ from tasks.tracking.versions import (
     RegisteredModel,
     aliases_of,
     check_name,
-    describe,
+    find_version,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def register_model(
     number = str(version.version)  # some stores count in numbers
     if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
         client.set_registered_model_alias(name, CANDIDATE, number)
-    return describe(run.tracking, name, number)
+    return find_version(run.tracking, name, number)
 
 
 def _find_version(run: Run, name: str, digest: str) -> "ModelVersion | None":

@@ -51,7 +51,7 @@ def list_models(tracking: Tracking, name: str | None = None) -> list[RegisteredM
     return sorted(models, key=lambda model: (model.name, -int(model.version)))
 
 
-def describe(tracking: Tracking, name: str, version: str) -> RegisteredModel:
+def find_version(tracking: Tracking, name: str, version: str) -> RegisteredModel:
     """Return one version; raises InputError that names the versions when there is no such."""
     for model in (models := list_models(tracking, name)):
         if model.version == version:
@@ -79,7 +79,7 @@ def aliases_of(tracking: Tracking, name: str) -> dict[str, str]:
     raise InputError(f"{msg}; `coft adapt --register {name}` makes one")
 
 
-def numbers(tracking: Tracking, name: str) -> str:
+def version_numbers(tracking: Tracking, name: str) -> str:
     """Name the versions of a model for a message."""
     return ", ".join(model.version for model in list_models(tracking, name)) or "none"
 

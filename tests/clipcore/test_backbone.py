@@ -30,7 +30,7 @@ from clipcore.backbone import (
     check_supported,
     read_preprocess,
 )
-from clipcore.images import Preprocess, fit
+from clipcore.images import Preprocess, resize_and_crop
 from tests.clipcore.parts import random_pixels
 
 SENTENCES = ["", "a", "a photo of a cat.", "many words " * 12, "many words " * 60, "😀 ünïcode"]
@@ -96,7 +96,7 @@ def test_image_features_are_open_clips(
     name = f"local-dir:{tiny_clip}" if kind == "vit" else EMBEDDED
     model, _, transform = open_clip.create_model_and_transforms(name)
     images = [Image.fromarray(random_pixels(1, 150, n)[0].numpy()) for n in range(3)]
-    pixels = np.stack([fit(image, clip.visual.preprocess) for image in images])
+    pixels = np.stack([resize_and_crop(image, clip.visual.preprocess) for image in images])
     with torch.no_grad():
         expected = model.eval().encode_image(torch.stack([transform(image) for image in images]))
         found = clip.visual(torch.from_numpy(pixels))

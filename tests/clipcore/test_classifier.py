@@ -18,7 +18,7 @@ from clipcore import adapters
 from clipcore.adapters import AdapterName
 from clipcore.backbone import Backbone
 from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_classifier
-from clipcore.images import BadImage, decode, fit
+from clipcore.images import BadImage, decode, resize_and_crop
 from clipcore.network import Network, new_network
 from clipcore.zero_shot import class_embeddings
 from tests.clipcore.parts import draws, random_pixels
@@ -119,7 +119,7 @@ def test_probabilities_are_the_mean_softmax(kind: str, fresh: Fresh, tmp_path: P
     torch.testing.assert_close(found.sum(1), torch.ones(5))
     expected = mean_softmax(members, pixels)
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)  # bf16 where it is fast
-    features, each = classifier.members_see(pixels)
+    features, each = classifier.predict_members(pixels)
     torch.testing.assert_close(each.mean(0), found)
     with torch.no_grad():
         torch.testing.assert_close(features, members[0].visual(pixels), atol=0.02, rtol=0)
@@ -148,7 +148,9 @@ def encoded(width: int, height: int, seed: int) -> bytes:
 def test_image_files_are_decoded_fitted_and_classified(folder: Path) -> None:
     classifier = load_classifier(folder)
     files = [encoded(40, 50, 0), encoded(64, 32, 1), encoded(32, 32, 2)]
-    pixels = [fit(decode(data, max_pixels=10**6), classifier.preprocess) for data in files]
+    pixels = [
+        resize_and_crop(decode(data, max_pixels=10**6), classifier.preprocess) for data in files
+    ]
     expected = classifier.probabilities(torch.from_numpy(np.stack(pixels)))
     found = classifier.predict_bytes(files)
     assert found.shape == (3, 3)

@@ -13,7 +13,15 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from clipcore.images import FORMATS, BadImage, Preprocess, check_header, decode, fit, fit_all
+from clipcore.images import (
+    FORMATS,
+    BadImage,
+    Preprocess,
+    check_header,
+    decode,
+    resize_and_crop,
+    resize_and_crop_all,
+)
 
 MAX_PIXELS = 10_000_000
 
@@ -91,7 +99,7 @@ def test_fit_is_open_clips_transform(interpolation: Any, resize_mode: Any, size:
     preprocess = Preprocess(size, (0.0,) * 3, (1.0,) * 3, interpolation, resize_mode)  # type: ignore[arg-type]
     for width, height in SIZES:
         image = Image.fromarray(pixels(width, height))
-        found = fit(image, preprocess)
+        found = resize_and_crop(image, preprocess)
         assert found.shape == (size, size, 3)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, open_clip_pixels(image, preprocess), f"{image.size}")
@@ -102,17 +110,17 @@ def test_decoded_modes_fit_as_open_clip_converts_them(mode: str) -> None:
     image = Image.fromarray(pixels(40, 30)).convert(mode)
     data = encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG")
     preprocess = Preprocess(32, (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
-    found = fit(decode(data, max_pixels=MAX_PIXELS), preprocess)
+    found = resize_and_crop(decode(data, max_pixels=MAX_PIXELS), preprocess)
     expected = open_clip_pixels(Image.open(io.BytesIO(data)).convert("RGB"), preprocess)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_fit_all_stacks() -> None:
+def test_resize_and_crop_all_stacks() -> None:
     preprocess = Preprocess(16, (0.0,) * 3, (1.0,) * 3)  # type: ignore[arg-type]
     images = [rgb(20, 30), rgb(30, 20)]
-    stacked = fit_all(images, preprocess)
+    stacked = resize_and_crop_all(images, preprocess)
     assert stacked.shape == (2, 16, 16, 3)
-    np.testing.assert_array_equal(stacked[1], fit(images[1], preprocess))
+    np.testing.assert_array_equal(stacked[1], resize_and_crop(images[1], preprocess))
 
 
 def test_digest_changes_with_every_field() -> None:

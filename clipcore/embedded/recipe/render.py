@@ -32,7 +32,7 @@ def font_paths() -> list[Path]:
     ]
 
 
-def render(font: Path, character: str) -> Float[np.ndarray, "canvas canvas"]:
+def render_character(font: Path, character: str) -> Float[np.ndarray, "canvas canvas"]:
     """Draw a character, light (1) on dark (0), so that its ink fills the height of the canvas.
 
     A character that is wider than high fills the width instead.
@@ -49,9 +49,11 @@ def render(font: Path, character: str) -> Float[np.ndarray, "canvas canvas"]:
     return np.asarray(canvas, dtype=np.float32) / 255
 
 
-def render_all() -> Float[Tensor, "fonts characters canvas canvas"]:
+def render_characters() -> Float[Tensor, "fonts characters canvas canvas"]:
     """Draw every character in every font."""
-    fonts = [[render(font, character) for character in CHARACTERS] for font in font_paths()]
+    fonts = [
+        [render_character(font, character) for character in CHARACTERS] for font in font_paths()
+    ]
     return torch.from_numpy(np.array(fonts))
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from clipcore.embedded.recipe.captions import tokenize_captions
-from clipcore.embedded.recipe.render import degrade, render_all, to_pixels
+from clipcore.embedded.recipe.render import degrade, render_characters, to_pixels
 from clipcore.seeding import generator
 
 VISION_CFG: dict[str, Any] = {
@@ -64,7 +64,7 @@ def train(
     tokens = tokenize_captions(TEXT_CFG["context_length"])
     used, captions = tokens.unique(return_inverse=True)
     model = _build(len(used), generator(seed, "glyph", "weights"))
-    glyphs, rng = render_all(), generator(seed, "glyph", "data")
+    glyphs, rng = render_characters(), generator(seed, "glyph", "data")
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     for step in range(steps):

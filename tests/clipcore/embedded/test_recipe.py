@@ -24,7 +24,7 @@ from clipcore.embedded.recipe.captions import (
     character_name,
     tokenize_captions,
 )
-from clipcore.embedded.recipe.render import degrade, font_paths, render_all, to_pixels
+from clipcore.embedded.recipe.render import degrade, font_paths, render_characters, to_pixels
 
 GLYPH = Path(embedded.__file__).parent / "glyph"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -32,7 +32,7 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @pytest.fixture(scope="module")
 def glyphs() -> Tensor:
-    return render_all()
+    return render_characters()
 
 
 def test_every_font_draws_every_character(glyphs: Tensor) -> None:

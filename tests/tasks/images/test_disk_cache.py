@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipcore.images import Preprocess, decode, fit
+from clipcore.images import Preprocess, decode, resize_and_crop
 from tasks.images.disk_cache import Spool
 
 PREPROCESS = Preprocess(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -31,7 +31,9 @@ def test_images_come_back_by_position_in_any_order(uris: list[str]) -> None:
     found = list(spool.load_pixels(batches))
     for batch, pixels in zip(batches, found, strict=True):
         expected = [
-            fit(decode(Path(uris[position]).read_bytes(), max_pixels=10_000), PREPROCESS)
+            resize_and_crop(
+                decode(Path(uris[position]).read_bytes(), max_pixels=10_000), PREPROCESS
+            )
             for position in batch.tolist()
         ]
         assert torch.equal(pixels, torch.from_numpy(np.stack(expected)))
