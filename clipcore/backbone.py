@@ -1,33 +1,27 @@
-"""One face over open_clip's models: a visual tower, a text tower and a logit scale."""
+"""open_clip's models behind one interface: a visual tower, a text tower and a logit scale."""
 
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from open_clip.model import _build_vision_tower
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
 
-from clipcore import embedded
-from clipcore.images import RESAMPLING, Preprocess
-
-Kind = Literal["vit", "timm"]
-SUGGESTION = "Use a ViT such as ViT-B-16/openai, or 'embedded'."
-
-
-class UnsupportedBackbone(ValueError):
-    """A model that coft cannot adapt, with what to use instead."""
-
-
-class MissingWeights(ValueError):
-    """Weights that are neither here nor to be had."""
+from clipcore.backbone_names import (
+    CheckedBackbone,
+    Kind,
+    MissingWeights,
+    check,
+    kind_of,
+    read_preprocess,
+)
+from clipcore.images import Preprocess
 
 
 class TextTower(nn.Module):
@@ -73,12 +67,12 @@ class TextTower(nn.Module):
         Args:
             embedded_tokens: As the first block reads them.
             ends: Position of the end-of-text token.
-            deep_context: What the blocks after the first, in order, read at position 1 and on in
-                the place of what the block before made of the context.
+            deep_context: Context of the blocks after the first, in order. Each replaces the output
+                of the block before it, from position 1 on.
         """
         length = embedded_tokens.shape[1]
         x: Tensor = embedded_tokens + self.positional_embedding[:length]
-        with _deep(self.transformer.resblocks[1:], deep_context):
+        with _deep_context(self.transformer.resblocks[1:], deep_context):
             x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
         x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])
         if isinstance(self.text_projection, nn.Linear):
@@ -89,11 +83,11 @@ class TextTower(nn.Module):
 
 
 @contextmanager
-def _deep(blocks: Iterable[nn.Module], context: Tensor | None) -> Iterator[None]:
-    """Let blocks read the context that is theirs, for the time of the `with` block."""
+def _deep_context(blocks: Iterable[nn.Module], context: Tensor | None) -> Iterator[None]:
+    """Give each block its own context while the `with` statement runs."""
     hooks = [
         block.register_forward_pre_hook(
-            lambda _, inputs, own=own: (_replaced(inputs[0], own), *inputs[1:])
+            lambda _, inputs, own=own: (_replace_context(inputs[0], own), *inputs[1:])
         )
         for block, own in zip(blocks, context if context is not None else (), strict=False)
     ]
@@ -104,16 +98,16 @@ def _deep(blocks: Iterable[nn.Module], context: Tensor | None) -> Iterator[None]
             hook.remove()
 
 
-def _replaced(x: Tensor, context: Tensor) -> Tensor:
+def _replace_context(x: Tensor, context: Tensor) -> Tensor:
     own = context.to(x.dtype).expand(len(x), -1, -1)
     return torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
 
 
 class VisualTower(nn.Module):
-    """An image encoder that takes uint8 pixels: scales, normalises and encodes them on its device.
+    """An image encoder for uint8 pixels: it scales, normalises and encodes them on its device.
 
-    `network` is open_clip's tower. An adapter that brings parameters of its own hooks into it and
-    stands among `adapters`, so that the tower's state is everything that the features depend on.
+    `network` is open_clip's tower. An adapter with parameters of its own is hooked into `network`
+    and is one of `adapters`, so that the tower's state holds everything the features depend on.
     """
 
     mean: Tensor
@@ -147,7 +141,7 @@ class VisualTower(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A pretrained CLIP. Frozen and in evaluation mode when it comes from `load`."""
+    """A pretrained CLIP; `load` returns it frozen and in evaluation mode."""
 
     def __init__(self, model: nn.Module, *, name: str, config: dict[str, Any]) -> None:
         super().__init__()
@@ -183,9 +177,9 @@ class Backbone(nn.Module):
         return tokens.to(self.device)
 
     def weights_sha256(self) -> str:
-        """Return the SHA-256 of all weights' names, shapes and values, whatever file held them.
+        """Return the SHA-256 of the names, shapes and values of all weights, in any file format.
 
-        Adapters change it; ask before attaching one.
+        An adapter changes it, so compute it before one is attached.
         """
         sha = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
@@ -200,87 +194,18 @@ def load(name: str, *, device: str | torch.device = "cpu") -> Backbone:
     Args:
         name: `embedded` or `embedded:NAME` (ships with coft), `NAME/TAG` (open_clip's, downloaded
             once), `local-dir:PATH` (open_clip_config.json and weights), or `hf-hub:ORG/NAME`.
-        device: Where to put it.
+        device: Device of the weights.
 
     Raises:
         UnsupportedBackbone: the name is unknown, or its towers are not ViT or timm + CLIP text.
         MissingWeights: the weights are absent or cannot be read.
     """
-    source, tag, config, quick_gelu = check(name)
-    model = _create(source, tag, quick_gelu=quick_gelu, name=name)
-    config = {**config, "quick_gelu": quick_gelu}
+    checked = check(name)
+    model = _create(name, checked)
+    config = {**checked.config, "quick_gelu": checked.quick_gelu}
     backbone = Backbone(model, name=name, config=config).to(device)
-    backbone.visual.network.to(memory_format=torch.channels_last)  # convolutions run 2x faster
+    backbone.visual.network.to(memory_format=torch.channels_last)  # faster convolutions
     return backbone.requires_grad_(requires_grad=False).eval()
-
-
-def check(name: str) -> tuple[str, str | None, dict[str, Any], bool]:
-    """Return the source, tag, configuration and QuickGELU of a backbone, without its weights.
-
-    A `hf-hub:` name fetches its configuration, a few kilobytes.
-
-    Raises:
-        UnsupportedBackbone: as `load`.
-        MissingWeights: as `load`, as far as it can be known without the weights.
-    """
-    source, tag = resolve(name)
-    config = read_config(source)
-    check_supported(config, name)
-    return source, tag, config, quick_gelu_of(source, tag, config)
-
-
-def resolve(name: str) -> tuple[str, str | None]:
-    """Split a backbone name into open_clip's model name (or schema) and pretrained tag."""
-    if name == "embedded" or name.startswith("embedded:"):
-        try:
-            folder = embedded.path(name.partition(":")[2] or embedded.DEFAULT)
-        except embedded.UnknownEmbeddedBackbone as error:
-            raise UnsupportedBackbone(f"Backbone {name!r} is unknown: {error}.") from error
-        return f"local-dir:{folder}", None
-    if name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:")).expanduser()
-        if not (folder / "open_clip_config.json").is_file():
-            raise MissingWeights(
-                f"{name}: expected a folder with open_clip_config.json and weights; "
-                f"{'that file is missing' if folder.is_dir() else 'the folder does not exist'}."
-            )
-        return f"local-dir:{folder}", None
-    if name.startswith("hf-hub:"):
-        return name, None
-    model, _, tag = name.partition("/")
-    if model not in open_clip.list_models():
-        raise UnsupportedBackbone(
-            f"Backbone {name!r} is unknown: expected 'embedded', NAME/TAG of open_clip, "
-            f"local-dir:PATH or hf-hub:ORG/NAME. {SUGGESTION}"
-        )
-    tags = list_pretrained_tags_by_model(model)
-    if tag not in tags:
-        _check_not_mixed(model, tag)
-        known = f"tags of {model}: {', '.join(tags)}" if tags else f"{model} has no published tag"
-        raise MissingWeights(f"Backbone {name!r} names no known weights; {known}.")
-    return model, tag
-
-
-def check_supported(config: Mapping[str, Any], name: str) -> None:
-    """Raise UnsupportedBackbone, with the reason, for towers that coft cannot adapt."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    reasons = {
-        "its text tower comes from Hugging Face transformers": text.get("hf_model_name"),
-        "it is a CoCa (captioning) model": config.get("multimodal_cfg"),
-        "its tokenizer is not CLIP's (SigLIP, CLIPA and worldwide models)": text.get(
-            "hf_tokenizer_name"
-        ),
-        "its text tower has no causal mask": text.get("no_causal_mask"),
-        "its text feature is not read at the end-of-text token": text.get("pool_type", "argmax")
-        != "argmax",
-        "its text tower appends a class token": text.get("embed_cls"),
-        "its image tower is open_clip's ResNet": isinstance(vision.get("layers"), list),
-        "its image tower does not pool at the class token": not vision.get("timm_model_name")
-        and (vision.get("pool_type", "tok") != "tok" or vision.get("attentional_pool")),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise UnsupportedBackbone(f"Backbone {name!r} is not supported: {reason}. {SUGGESTION}")
 
 
 def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTower:
@@ -296,77 +221,19 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
     return VisualTower(network, preprocess, kind=kind_of(config), dim=config["embed_dim"])
 
 
-def read_preprocess(values: Mapping[str, Any]) -> Preprocess:
-    """Read open_clip's preprocess configuration; raise UnsupportedBackbone for an unknown form."""
-    size = values["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    resize_mode: Any = values.get("resize_mode") or "shortest"
-    interpolation: Any = values.get("interpolation") or "bicubic"
-    known = resize_mode in ("shortest", "squash") and interpolation in RESAMPLING
-    if height != width or not known:
-        raise UnsupportedBackbone(
-            "Preprocessing is not supported: expected square crops, resized 'shortest' or "
-            f"'squash' by {' or '.join(RESAMPLING)}; got {dict(values)}. {SUGGESTION}"
-        )
-    return Preprocess(
-        size=height,
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
-        interpolation=interpolation,
-        resize_mode=resize_mode,
-    )
-
-
-def kind_of(config: Mapping[str, Any]) -> Kind:
-    """Return whether a model's image tower is open_clip's own ViT or comes from timm."""
-    return "timm" if config["vision_cfg"].get("timm_model_name") else "vit"
-
-
-def read_config(source: str) -> dict[str, Any]:
-    """Return open_clip's configuration of a model; raise MissingWeights when there is none."""
-    try:
-        config = open_clip.get_model_config(source)
-    except Exception as error:
-        raise MissingWeights(f"{source}: its configuration cannot be read: {error}") from error
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config or {}):
-        raise MissingWeights(
-            f"{source}: expected a configuration of open_clip with embed_dim, vision_cfg, text_cfg."
-        )
-    return {key: value for key, value in config.items() if key != "custom_text"}
-
-
-def quick_gelu_of(source: str, tag: str | None, config: Mapping[str, Any]) -> bool:
-    """Return the activation that the weights were trained with; a wrong one costs points silently.
-
-    A published tag knows it, whatever the plain configuration says.
-    """
-    published = get_pretrained_cfg(source, tag) if tag else config
-    return bool(published.get("quick_gelu", False))
-
-
-def _check_not_mixed(model: str, tag: str) -> None:
-    """Raise UnsupportedBackbone for QuickGELU with weights that were trained without it."""
-    plain = model.removesuffix("-quickgelu")
-    if plain != model and tag in list_pretrained_tags_by_model(plain):
-        raise UnsupportedBackbone(
-            f"Backbone '{model}/{tag}' mixes QuickGELU with weights that were trained without it, "
-            f"which is silently wrong. Use '{plain}/{tag}'."
-        )
-
-
-def _create(source: str, tag: str | None, *, quick_gelu: bool, name: str) -> nn.Module:
-    """Build and fill the model; safetensors or `weights_only`, so that no pickle is ever run."""
+def _create(name: str, checked: CheckedBackbone) -> nn.Module:
+    """Build the model with its weights; safetensors or `weights_only`, so that no pickle runs."""
     try:
         model: nn.Module = open_clip.create_model(
-            source,
-            pretrained=tag,
-            force_quick_gelu=quick_gelu,
+            checked.source,
+            pretrained=checked.tag,
+            force_quick_gelu=checked.quick_gelu,
             require_pretrained=True,
             weights_only=True,
         )
     except Exception as error:  # open_clip, torch and pickle raise nearly anything on a bad file
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
-        hint = " HF_HUB_OFFLINE=1 forbids the download." if offline and tag else ""
+        hint = " HF_HUB_OFFLINE=1 forbids the download." if offline and checked.tag else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingWeights(
             f"The weights of {name!r} cannot be loaded: {reason}.{hint}"

@@ -1,7 +1,8 @@
 """The backbone of a run: by name, checked before anything is computed, and identified."""
 
-from clipcore import backbone
-from clipcore.backbone import Backbone, Kind, MissingWeights, UnsupportedBackbone
+from clipcore import backbone, backbone_names
+from clipcore.backbone import Backbone
+from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone
 from tasks.progress import say
 from tasks.refs import BackboneRef
 from tasks.specs import BackboneSpec, InputError
@@ -15,7 +16,7 @@ def check_backbone(name: str) -> Kind:
         InputError: its name, files or kind is wrong.
     """
     try:
-        return backbone.kind_of(backbone.check(name)[2])
+        return backbone_names.kind_of(backbone_names.check(name).config)
     except (UnsupportedBackbone, MissingWeights, KeyError) as error:
         raise InputError(str(error)) from error
 

@@ -7,7 +7,8 @@ import torch
 
 from clipcore import adapters, checkpoint
 from clipcore.adapters import Adapter, AdapterName
-from clipcore.backbone import Kind, UnsupportedBackbone, VisualTower
+from clipcore.backbone import VisualTower
+from clipcore.backbone_names import Kind, UnsupportedBackbone
 from clipcore.classifier import DESCRIPTION, load_classifier
 from clipcore.coft.phase1 import Peer
 from clipcore.network import Network, new_network

@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
-from clipcore.backbone import Kind, UnsupportedBackbone, VisualTower
+from clipcore.backbone import VisualTower
+from clipcore.backbone_names import Kind, UnsupportedBackbone
 
 AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
 

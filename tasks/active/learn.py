@@ -8,7 +8,8 @@ from torch import Generator, Tensor
 
 from clipcore import adapters
 from clipcore.adapters import Adapter
-from clipcore.backbone import Backbone, Kind, UnsupportedBackbone
+from clipcore.backbone import Backbone
+from clipcore.backbone_names import Kind, UnsupportedBackbone
 from clipcore.cleaning import label_gap, top_k_per_class
 from clipcore.dual import (
     CachedFeatures,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from clipcore.active.oracle import Oracle
-from clipcore.backbone import Backbone, Kind
+from clipcore.backbone import Backbone
+from clipcore.backbone_names import Kind
 from clipcore.classifier import DESCRIPTION
 from tasks.active.trial import Beginning, Images
 from tasks.backbone import load_backbone

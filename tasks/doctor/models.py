@@ -5,8 +5,8 @@ from pathlib import Path
 
 from open_clip.pretrained import get_pretrained_cfg
 
-from clipcore import backbone, embedded
-from clipcore.backbone import MissingWeights, UnsupportedBackbone
+from clipcore import backbone_names, embedded
+from clipcore.backbone_names import MissingWeights, UnsupportedBackbone
 from tasks.doctor.findings import Check, fine, note, wrong
 
 DEFAULT = "embedded"
@@ -28,15 +28,15 @@ def check_embedded() -> Check:
 def check_backbone(name: str) -> Check:
     """Say whether coft can adapt a backbone and why not, from its configuration alone."""
     try:
-        source, tag = backbone.resolve(name)
+        source, tag = backbone_names.resolve(name)
         if source.startswith("hf-hub:"):
             snapshot = _snapshot(source.removeprefix("hf-hub:"))
             if snapshot is None:
                 return note("backbone", f"{name}: known once it has been downloaded")
             source = f"local-dir:{snapshot}"
-        config = backbone.read_config(source)
-        backbone.check_supported(config, name)
-        backbone.quick_gelu_of(source, tag, config)
+        config = backbone_names.read_config(source)
+        backbone_names.check_supported(config, name)
+        backbone_names.quick_gelu_of(source, tag, config)
     except (UnsupportedBackbone, MissingWeights, ValueError, KeyError) as error:
         return wrong("backbone", str(error))
     kind = "timm image tower" if config["vision_cfg"].get("timm_model_name") else "ViT"
@@ -46,7 +46,7 @@ def check_backbone(name: str) -> Check:
 def check_weights(name: str) -> Check:
     """Say whether the weights of a backbone are on this machine, or what would be downloaded."""
     try:
-        source, tag = backbone.resolve(name)
+        source, tag = backbone_names.resolve(name)
     except ValueError:
         return note("weights", f"{name}: see backbone")
     if source.startswith("local-dir:"):

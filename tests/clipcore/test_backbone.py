@@ -20,13 +20,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from clipcore import backbone, embedded
-from clipcore.backbone import (
-    Backbone,
+from clipcore import backbone, backbone_names, embedded
+from clipcore.backbone import Backbone, TextTower, build_visual
+from clipcore.backbone_names import (
     MissingWeights,
-    TextTower,
     UnsupportedBackbone,
-    build_visual,
     check_supported,
     read_preprocess,
 )
@@ -269,9 +267,9 @@ def test_published_weights_decide_the_activation_of_a_plain_name() -> None:
         ("ViT-B-16", "laion2b_s34b_b88k", False),
         ("ViT-B-16-quickgelu", "openai", True),
     ]:
-        source, found = backbone.resolve(f"{name}/{tag}")
+        source, found = backbone_names.resolve(f"{name}/{tag}")
         assert (source, found) == (name, tag)
-        assert backbone.quick_gelu_of(source, tag, quiet_config(name)) is trained
+        assert backbone_names.quick_gelu_of(source, tag, quiet_config(name)) is trained
 
 
 def test_every_published_tag_of_a_quick_gelu_model_was_trained_with_it() -> None:

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from clipcore import adapters
-from clipcore.backbone import Backbone, UnsupportedBackbone
+from clipcore.backbone import Backbone
+from clipcore.backbone_names import UnsupportedBackbone
 from clipcore.dual import CachedFeatures, Learner, TowerWithAdapter, train_learner
 from clipcore.fit import Schedule, shuffled
 from clipcore.prompts import DualPrompts

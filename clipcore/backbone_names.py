@@ -1,0 +1,190 @@
+"""Backbones by name: where each comes from, and whether coft can adapt it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import open_clip
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+from clipcore import embedded
+from clipcore.images import RESAMPLING, Preprocess
+
+Kind = Literal["vit", "timm"]
+SUGGESTION = "Use a ViT such as ViT-B-16/openai, or 'embedded'."
+
+
+class UnsupportedBackbone(ValueError):
+    """A model that coft cannot adapt, with what to use instead."""
+
+
+class MissingWeights(ValueError):
+    """Weights that are not on this machine and cannot be downloaded."""
+
+
+class CheckedBackbone(NamedTuple):
+    """A backbone that coft can adapt, before its weights are read.
+
+    Attributes:
+        source: open_clip's model name, `local-dir:PATH` or `hf-hub:ORG/NAME`.
+        tag: Name of the published weights; None when `source` holds the weights.
+        config: open_clip's configuration: embed_dim, vision_cfg, text_cfg.
+        quick_gelu: Whether the weights were trained with QuickGELU.
+    """
+
+    source: str
+    tag: str | None
+    config: dict[str, Any]
+    quick_gelu: bool
+
+
+def check(name: str) -> CheckedBackbone:
+    """Find a backbone by its name and check its configuration, without reading weights.
+
+    A `hf-hub:` name downloads the configuration, a few kilobytes.
+
+    Args:
+        name: As `backbone.load` takes it.
+
+    Raises:
+        UnsupportedBackbone: as `backbone.load`.
+        MissingWeights: as `backbone.load`, as far as the weights need not be read for it.
+    """
+    source, tag = resolve(name)
+    config = read_config(source)
+    check_supported(config, name)
+    return CheckedBackbone(source, tag, config, quick_gelu_of(source, tag, config))
+
+
+def resolve(name: str) -> tuple[str, str | None]:
+    """Split a backbone name into open_clip's model name (or schema) and pretrained tag."""
+    if name == "embedded" or name.startswith("embedded:"):
+        return _resolve_embedded(name), None
+    if name.startswith("local-dir:"):
+        return _resolve_folder(name), None
+    if name.startswith("hf-hub:"):
+        return name, None
+    return _resolve_published(name)
+
+
+def check_supported(config: Mapping[str, Any], name: str) -> None:
+    """Refuse towers that coft cannot adapt.
+
+    Raises:
+        UnsupportedBackbone: with the reason, and with `name` in the message.
+    """
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    reasons = {
+        "its text tower comes from Hugging Face transformers": text.get("hf_model_name"),
+        "it is a CoCa (captioning) model": config.get("multimodal_cfg"),
+        "its tokenizer is not CLIP's (SigLIP, CLIPA and worldwide models)": text.get(
+            "hf_tokenizer_name"
+        ),
+        "its text tower has no causal mask": text.get("no_causal_mask"),
+        "its text feature is not read at the end-of-text token": text.get("pool_type", "argmax")
+        != "argmax",
+        "its text tower appends a class token": text.get("embed_cls"),
+        "its image tower is open_clip's ResNet": isinstance(vision.get("layers"), list),
+        "its image tower does not pool at the class token": not vision.get("timm_model_name")
+        and (vision.get("pool_type", "tok") != "tok" or vision.get("attentional_pool")),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise UnsupportedBackbone(f"Backbone {name!r} is not supported: {reason}. {SUGGESTION}")
+
+
+def read_preprocess(values: Mapping[str, Any]) -> Preprocess:
+    """Convert open_clip's preprocess configuration.
+
+    Raises:
+        UnsupportedBackbone: crops that are not square, or an unknown resize mode or interpolation.
+    """
+    size = values["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    resize_mode: Any = values.get("resize_mode") or "shortest"
+    interpolation: Any = values.get("interpolation") or "bicubic"
+    supported = resize_mode in ("shortest", "squash") and interpolation in RESAMPLING
+    if height != width or not supported:
+        raise UnsupportedBackbone(
+            "Preprocessing is not supported: expected square crops, resized 'shortest' or "
+            f"'squash' by {' or '.join(RESAMPLING)}; got {dict(values)}. {SUGGESTION}"
+        )
+    return Preprocess(
+        size=height,
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        interpolation=interpolation,
+        resize_mode=resize_mode,
+    )
+
+
+def kind_of(config: Mapping[str, Any]) -> Kind:
+    """Return whether a model's image tower is open_clip's own ViT or comes from timm."""
+    return "timm" if config["vision_cfg"].get("timm_model_name") else "vit"
+
+
+def read_config(source: str) -> dict[str, Any]:
+    """Return open_clip's configuration of a model; raise MissingWeights when there is none."""
+    try:
+        config = open_clip.get_model_config(source)
+    except Exception as error:
+        raise MissingWeights(f"{source}: its configuration cannot be read: {error}") from error
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config or {}):
+        raise MissingWeights(
+            f"{source}: expected a configuration of open_clip with embed_dim, vision_cfg, text_cfg."
+        )
+    return {key: value for key, value in config.items() if key != "custom_text"}
+
+
+def quick_gelu_of(source: str, tag: str | None, config: Mapping[str, Any]) -> bool:
+    """Return whether the weights were trained with QuickGELU.
+
+    With the wrong activation a model loses accuracy without an error. For published weights the
+    tag decides, whatever the plain configuration says.
+    """
+    published = get_pretrained_cfg(source, tag) if tag else config
+    return bool(published.get("quick_gelu", False))
+
+
+def _resolve_embedded(name: str) -> str:
+    try:
+        folder = embedded.path(name.partition(":")[2] or embedded.DEFAULT)
+    except embedded.UnknownEmbeddedBackbone as error:
+        raise UnsupportedBackbone(f"Backbone {name!r} is unknown: {error}.") from error
+    return f"local-dir:{folder}"
+
+
+def _resolve_folder(name: str) -> str:
+    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    if not (folder / "open_clip_config.json").is_file():
+        raise MissingWeights(
+            f"{name}: expected a folder with open_clip_config.json and weights; "
+            f"{'that file is missing' if folder.is_dir() else 'the folder does not exist'}."
+        )
+    return f"local-dir:{folder}"
+
+
+def _resolve_published(name: str) -> tuple[str, str]:
+    model, _, tag = name.partition("/")
+    if model not in open_clip.list_models():
+        raise UnsupportedBackbone(
+            f"Backbone {name!r} is unknown: expected 'embedded', NAME/TAG of open_clip, "
+            f"local-dir:PATH or hf-hub:ORG/NAME. {SUGGESTION}"
+        )
+    tags = list_pretrained_tags_by_model(model)
+    if tag not in tags:
+        _check_not_mixed(model, tag)
+        published = f"tags of {model}: {', '.join(tags)}"
+        hint = published if tags else f"{model} has no published tag"
+        raise MissingWeights(f"Backbone {name!r} names no known weights; {hint}.")
+    return model, tag
+
+
+def _check_not_mixed(model: str, tag: str) -> None:
+    """Refuse QuickGELU with weights that were trained without it."""
+    plain = model.removesuffix("-quickgelu")
+    if plain != model and tag in list_pretrained_tags_by_model(plain):
+        raise UnsupportedBackbone(
+            f"Backbone '{model}/{tag}' mixes QuickGELU with weights that were trained without it, "
+            f"which is silently wrong. Use '{plain}/{tag}'."
+        )
