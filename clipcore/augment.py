@@ -15,9 +15,9 @@ STRIDE = 16  # sizes are multiples of it, so that strided convolutions lose no b
 def view_size(tower: VisualTower) -> int:
     """Return the pixels at which a tower trains on random crops.
 
-    A crop that is blown up to full size shows things larger than they will be at test time. Towers
-    that take any size get crops at the scale of the whole image, which is also faster; those with
-    positional embeddings have as many positions as they have.
+    A crop that is enlarged to full size shows objects larger than at test time. Towers that accept
+    any size therefore get crops at the scale of the whole image, which is also faster; the input
+    size of towers with positional embeddings is fixed.
 
     Reference: FixRes, https://arxiv.org/abs/1906.06423, section 3.
     """
@@ -36,9 +36,13 @@ def random_view(
 ) -> Float[Tensor, "batch channels size size"]:
     """Crop each image at random to a square of half to all of its area, and mirror half of them.
 
-    The crops come out at `size` pixels; see `view_size`. Do not mirror what has a handedness, such
-    as characters. Draws come from `generator` alone, so equal generators give equal views on every
-    device.
+    All random numbers come from `generator`, so equal generators give equal views on every device.
+
+    Args:
+        x: Normalised images.
+        generator: On the CPU.
+        size: Side of the result in pixels; see `view_size`.
+        flip: Whether to mirror; not for objects with a handedness, such as characters.
     """
     batch = len(x)
     area = torch.empty(batch).uniform_(MIN_AREA, 1.0, generator=generator)

@@ -46,7 +46,6 @@ class TextTower(nn.Module):
 
     @property
     def width(self) -> int:
-        """Return the number of channels of a token."""
         return self.token_embedding.embedding_dim
 
     def forward(self, tokens: Int[Tensor, "texts context"]) -> Float[Tensor, "texts dim"]:
@@ -158,17 +157,15 @@ class Backbone(nn.Module):
 
     @property
     def logit_scale(self) -> float:
-        """Return 1 / temperature, already exponentiated."""
+        """The factor of cosines in logits, 1 / temperature, already exponentiated."""
         return float(self.log_logit_scale.detach().exp())
 
     @property
     def embed_dim(self) -> int:
-        """Return the number of channels that images and texts share."""
         return self.visual.dim
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the parameters."""
         return self.log_logit_scale.device
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts context"]:

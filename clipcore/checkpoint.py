@@ -13,9 +13,9 @@ HEADER = "coft"
 
 
 def to_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
-    """Serialise tensors and a JSON-able header."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(plain, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    """Serialise tensors and a header of JSON values."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(on_cpu, metadata={HEADER: json.dumps(header, sort_keys=True)})
 
 
 def read(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -31,7 +31,7 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `prefixed` put under a prefix."""
+    """Return the tensors whose names start with `prefix.`, without it; undoes `prefixed`."""
     start = f"{prefix}."
     return {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
 
@@ -48,7 +48,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Load the state that `optimizer_tensors` returned."""
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")

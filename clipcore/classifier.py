@@ -45,7 +45,7 @@ class Classifier:
     def probabilities(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch classes"]:
-        """Return class probabilities on the CPU."""
+        """Return class probabilities, averaged over the members, on the CPU."""
         return self.predict_members(pixels)[1].mean(dim=0)
 
     @torch.inference_mode()
@@ -67,6 +67,10 @@ class Classifier:
     ) -> Float[np.ndarray, "images classes"]:
         """Return class probabilities of encoded images.
 
+        Args:
+            images: Contents of image files.
+            max_pixels: Larger images are not decoded.
+
         Raises:
             BadImage: one of them cannot be decoded.
         """
@@ -85,22 +89,22 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
     attached: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a classifier; `model.json` comes last, so its existence means that all is there.
+    """Write a classifier; `model.json` is written last, so that it marks a complete folder.
 
     Args:
-        folder: Where to; made if absent.
+        folder: Target folder; created if absent.
         members: State of each `Network`.
         classes: Names in the order of the heads' rows.
         config: open_clip's model configuration of the visual tower.
         preprocess: How pixels are prepared.
         attached: Arguments of `adapters.attach` for each adapter of the towers, innermost first.
-        facts: Where it comes from (backbone, digests, evidence); any JSON.
+        facts: Its origin (backbone, digests, evidence); any JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"member-{number}.safetensors" for number, _ in enumerate(members, start=1)]
     for name, state in zip(names, members, strict=True):
-        plain = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        save_file(plain, folder / name)
+        on_cpu = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        save_file(on_cpu, folder / name)
     description = {
         "format": FORMAT,
         "classes": list(classes),
@@ -114,7 +118,7 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
 
 
 def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
-    """Load what `save_classifier` wrote; needs no network and runs no pickle.
+    """Load a folder of `save_classifier`, without network and without pickle.
 
     Raises:
         BrokenModel: a file is missing or incomplete, or the format is another one.
@@ -140,12 +144,12 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise BrokenModel(f"{folder}: expected a coft model, {DESCRIPTION} is missing.")
     try:
         description: dict[str, Any] = json.loads(path.read_bytes())
-        found = description.get("format")
+        version = description.get("format")
     except (ValueError, AttributeError) as error:
         raise BrokenModel(f"{path}: expected a JSON object: {error}.") from error
-    if found != FORMAT:
+    if version != FORMAT:
         raise BrokenModel(
-            f"{folder}: expected model format {FORMAT}, got {found!r}. "
+            f"{folder}: expected model format {FORMAT}, got {version!r}. "
             "It was written by another version of coft."
         )
     return description

@@ -24,7 +24,7 @@ RESAMPLING = {
 
 
 class BadImage(ValueError):
-    """Bytes that are not an image we can use, with a short reason and the detail."""
+    """Bytes that are no usable image, with a slug as the reason and a sentence as the detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -34,7 +34,7 @@ class BadImage(ValueError):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a backbone wants its pixels: crop size, channel mean and standard deviation (of 0..1)."""
+    """Input of an image tower: crop size in pixels, channel means and deviations of values 0..1."""
 
     size: int
     mean: tuple[float, float, float]
@@ -49,7 +49,11 @@ class Preprocess:
 
 
 def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
-    """Return (width, height) as a viewer shows them, from the header alone.
+    """Return the width and height in pixels as a viewer shows them, from the header alone.
+
+    Args:
+        data: An image file.
+        max_pixels: Largest product of width and height.
 
     Raises:
         BadImage: not an image, a header that cannot be read, or more than `max_pixels` pixels.
@@ -59,7 +63,7 @@ def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
     if image.format == "PNG" and "exif" not in image.info:
         return width, height  # asking Pillow for EXIF would decode the whole image to look for it
     if image.format == "TIFF":
-        return width, height  # Pillow has turned them already
+        return width, height  # already turned by Pillow
     try:
         orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001  # a broken EXIF block does not make pixels unusable
@@ -68,7 +72,11 @@ def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image.Image:
-    """Decode the first frame as upright RGB.
+    """Decode the first frame as RGB, turned upright.
+
+    Args:
+        data: An image file.
+        max_pixels: Largest product of width and height.
 
     Raises:
         BadImage: as `check_header`, or pixels that end early or cannot be decoded.
@@ -84,7 +92,8 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
 def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """Resize and centre-crop to uint8 of shape (size, size, 3), exactly as open_clip's transform.
 
-    The last step of that transform, scaling and normalising, is left to the device.
+    The last step of that transform, scaling and normalising, happens on the device; see
+    `VisualTower.to_input`.
     """
     size = preprocess.size
     resampling = RESAMPLING[preprocess.interpolation]
@@ -119,7 +128,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _explain(error: Exception) -> BadImage:
-    """Turn whatever a decoder raised into a reason; Pillow raises nearly anything on bad bytes."""
+    """Turn an error of a decoder into a reason; Pillow raises nearly anything on bad bytes."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return BadImage("too-many-pixels", str(error))
     if isinstance(error, UnidentifiedImageError):

@@ -1,4 +1,4 @@
-"""What evaluation measures, from labels that nothing was trained on."""
+"""Metrics of a classifier on labels that it was not trained on."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,17 +14,17 @@ def confusion_matrix(
 
 
 def accuracy(confusion: Int[Tensor, "classes classes"]) -> float:
-    """Return the share of samples on the diagonal; NaN for no sample."""
+    """Return the share of samples on the diagonal; NaN without samples."""
     return float(confusion.diagonal().sum() / confusion.sum())
 
 
 def recall_per_class(confusion: Int[Tensor, "classes classes"]) -> Float[Tensor, " classes"]:
-    """Return the share of each true class that was found; NaN for a class without samples."""
+    """Return the recall of each true class; NaN for a class without samples."""
     return confusion.diagonal() / confusion.sum(dim=1)
 
 
 def precision_per_class(confusion: Int[Tensor, "classes classes"]) -> Float[Tensor, " classes"]:
-    """Return the share of each predicted class that is right; NaN if never predicted."""
+    """Return the precision of each predicted class; NaN for a class that is never predicted."""
     return confusion.diagonal() / confusion.sum(dim=0)
 
 
@@ -35,22 +35,32 @@ def calibration_error(
 
     $$\text{ECE} = \sum_b \frac{n_b}{n} |\text{acc}_b - \text{conf}_b|$$
 
-    Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599, Eq. 3. NaN for no sample.
+    Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599, Eq. 3. NaN without samples.
+
+    Args:
+        confidence: Probability of the predicted class.
+        correct: Whether the prediction is right, bool of the same shape.
+        num_bins: Bins between 0 and 1.
     """
     if len(confidence) == 0:
         return float("nan")
     bins = (confidence * num_bins).long().clamp(0, num_bins - 1)
-    hits = torch.zeros(num_bins, dtype=torch.float64)
-    hits.index_add_(0, bins, correct.double())
-    mass = torch.zeros(num_bins, dtype=torch.float64)
-    mass.index_add_(0, bins, confidence.double())
-    return float((hits - mass).abs().sum() / len(confidence))
+    num_correct = torch.zeros(num_bins, dtype=torch.float64)
+    num_correct.index_add_(0, bins, correct.double())
+    confidences = torch.zeros(num_bins, dtype=torch.float64)
+    confidences.index_add_(0, bins, confidence.double())
+    return float((num_correct - confidences).abs().sum() / len(confidence))
 
 
 def auroc(confidence: Float[Tensor, " samples"], correct: Tensor) -> float:
-    """Return how often a right prediction is surer than a wrong one, a tie counting half.
+    """Return the area under the ROC curve of confidence as a detector of right predictions.
 
-    The area under the ROC curve of telling them apart; NaN when all are right or all are wrong.
+    That is the share of (right, wrong) pairs in which the right prediction has the higher
+    confidence; a tie counts half. NaN when all predictions are right, or all are wrong.
+
+    Args:
+        confidence: Probability of the predicted class.
+        correct: Whether the prediction is right, bool of the same shape.
     """
     right, wrong = confidence[correct].double(), confidence[~correct].double().sort().values
     if not len(right) or not len(wrong):

@@ -16,11 +16,16 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def mixed(device: torch.device, *, training: bool, convolutions: bool = False) -> Iterator[None]:
-    """Run what follows in bf16 autocast if the device gains from it.
+    """Run the block in bf16 autocast if the device gains from it.
 
-    Two exceptions on a CPU, measured with torch 2.15: training takes the plain attention kernel,
-    because the fused one is several times slower in its bf16 backward pass on short sequences; and
-    a convolutional tower trains in fp32, because their bf16 backward pass is half as fast.
+    Two exceptions on a CPU: training uses the plain attention kernel, because the bf16 backward
+    pass of the fused one is slow on short sequences; and a convolutional tower trains in fp32,
+    because the bf16 backward pass of convolutions is slow.
+
+    Args:
+        device: Device of the model.
+        training: Whether the block runs a backward pass.
+        convolutions: Whether the tower is convolutional.
     """
     fast = has_fast_bf16(device) and not (training and convolutions and device.type == "cpu")
     plain = training and fast and device.type == "cpu"

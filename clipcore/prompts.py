@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from clipcore.backbone import Backbone
 
 INITIAL_STD = 0.02  # CoOp's and DeFT's
-BYTES_PER_CHANNEL = 76  # that one transformer block holds of each token at the peak, in fp32
+BYTES_PER_CHANNEL = 76  # peak memory of a transformer block per token and channel, in fp32
 
 
 class ContextTooLong(ValueError):
@@ -23,11 +23,21 @@ class ContextTooLong(ValueError):
 class DualPrompts(nn.Module):
     r"""Positive and negative prompts $[V^\pm_1 \dots V^\pm_M][\text{CLS}]_k$ of every class.
 
-    The contexts are shared by all classes, one for each sign (CoFT Eq. 2 and 3); the class name
-    stands at the end. Only `positive_context` and `negative_context` learn. Both signs pass through
-    the text tower together, cut to the longest prompt. When the activations of all prompts would
-    exceed the memory budget, classes go in chunks that are recomputed in the backward pass, so that
-    memory does not grow with the number of classes; the values stay the same.
+    All classes share the two contexts, one of each sign (CoFT Eq. 2 and 3); the class name comes
+    last. Only `positive_context` and `negative_context` are trained. Both signs pass through the
+    text tower together, cut to the longest prompt. When the activations of all prompts would
+    exceed the memory budget, classes are encoded in chunks that are recomputed in the backward
+    pass, so that memory does not grow with the number of classes; the values stay the same.
+
+    Args:
+        backbone: The CLIP whose text tower encodes the prompts; its weights are not trained.
+        classes: Class names; underscores are read as spaces.
+        generator: Source of the initial contexts.
+        num_context_tokens: Length M of each context.
+        memory_mb: Budget for activations, in MiB.
+
+    Raises:
+        ContextTooLong: the longest name and the context exceed the tower's context length.
     """
 
     start: Tensor
@@ -70,10 +80,11 @@ class DualPrompts(nn.Module):
         *,
         deep_context: Float[Tensor, "blocks tokens width"] | None = None,
     ) -> Float[Tensor, "classes dim"]:
-        """Return the normalised embedding of every class behind another context.
+        """Return the normalised embedding of every class after a context of the caller.
 
-        `deep_context` is what the blocks after the first read in its place; see
-        `TextTower.encode_embedded`.
+        Args:
+            context: Embeddings of at most `num_context_tokens` tokens.
+            deep_context: Contexts of the blocks after the first; see `TextTower.encode_embedded`.
         """
         shorter = len(self.positive_context) - len(context)
 
@@ -88,7 +99,7 @@ class DualPrompts(nn.Module):
         return torch.cat(self._in_chunks(encode))
 
     def _in_chunks(self, encode: Callable[[int, int], Tensor]) -> list[Tensor]:
-        """Return what `encode(start, count)` gives for chunks of classes that fit the memory."""
+        """Return the results of `encode(start, count)` over chunks of classes within the budget."""
         num_classes = len(self.names)
         size = max(1, self.prompts_per_chunk // 2)
         starts = range(0, num_classes, size)
@@ -119,8 +130,8 @@ class DualPrompts(nn.Module):
         blocks = len(self._text[0].transformer.resblocks)
         length = 1 + len(self.positive_context) + self.names.shape[1]
         per_prompt = blocks * length * self._text[0].width * BYTES_PER_CHANNEL
-        fits = max(2, memory_mb * 2**20 // per_prompt)
-        return min(fits, 2 * len(self.names))
+        within_budget = max(2, memory_mb * 2**20 // per_prompt)
+        return min(within_budget, 2 * len(self.names))
 
     @staticmethod
     def _check_length(backbone: Backbone, name: str, longest: int, num_context_tokens: int) -> None:

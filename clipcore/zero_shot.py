@@ -20,7 +20,7 @@ def class_embeddings(
     Args:
         backbone: The CLIP whose text tower reads the sentences.
         classes: Class names; underscores are read as spaces.
-        templates: Sentences with one slot, as "a photo of a {}.".
+        templates: Sentences with one slot, such as "a photo of a {}.".
     """
     names = [name.replace("_", " ") for name in classes]
     sentences = [template.format(name) for name in names for template in templates]
@@ -37,7 +37,13 @@ def pseudo_labels(
     embeddings: Float[Tensor, "classes dim"],
     logit_scale: float,
 ) -> tuple[Int[Tensor, " samples"], Float[Tensor, " samples"]]:
-    """Return the most probable class of each image and its softmax probability (CoFT Eq. 1)."""
+    """Return the most probable class of each image and its softmax probability (CoFT Eq. 1).
+
+    Args:
+        image_features: L2-normalised features.
+        embeddings: L2-normalised class embeddings.
+        logit_scale: 1 / temperature.
+    """
     probabilities = (logit_scale * image_features @ embeddings.T).softmax(dim=1)
     confidence, labels = probabilities.max(dim=1)
     return labels, confidence

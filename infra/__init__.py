@@ -1,1 +1,1 @@
-"""Where it runs: settings from the environment, switches against telemetry, files for servers."""
+"""The environment of a run: settings, switches against telemetry, files for servers."""

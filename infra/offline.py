@@ -1,8 +1,8 @@
 """Keep every library quiet: no telemetry, no cloud metadata probes, no port open to the network.
 
-`apply` sets the switches that are environment variables, and never overrides a person's own value.
-Ray has habits without a switch; `local_ray` holds them back while a local Ray starts. What was seen
-on the wire, with and without this module, is in infra/README.md.
+`apply` sets the switches that are environment variables, and never overrides a value that is set.
+Some behaviour of Ray has no switch; `local_ray` prevents it while a local Ray starts. The file
+infra/README.md lists the connections with and without this module.
 """
 
 import os
@@ -33,26 +33,25 @@ def quiet_environment() -> dict[str, str]:
 
 
 def apply() -> None:
-    """Set the switches that this process lacks. Call it before prefect, ray or mlflow load."""
+    """Set the switches that are not set. Call it before prefect, ray or mlflow are imported."""
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def local_ray() -> Iterator[None]:
-    """Hold Ray to this machine while `ray.init(address="local")` runs inside the block.
+    """Keep Ray on this machine while `ray.init(address="local")` runs inside the block.
 
-    Three things differ from a bare `ray.init`:
+    Three things differ from a plain `ray.init`:
 
     - Ray's dashboard process, which runs even with `include_dashboard=False`, asks the metadata
-      addresses of three clouds where it is, unless `~/ray_bootstrap_config.yaml` says it. That
-      process, and no other, gets `infra/ray_home` as its home; a person's own is not touched.
-    - Ray finds its address with a socket towards a public one. Here it takes loopback, as it does
-      on macOS.
-    - The cluster takes a token made for this process, where Ray would write one into the home
-      folder. A person's own `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` wins.
+      addresses of three clouds for its location, unless `~/ray_bootstrap_config.yaml` names it.
+      That process, and no other, gets `infra/ray_home` as its home folder.
+    - Ray finds its address with a socket towards a public one. Here it uses loopback, as on macOS.
+    - The cluster uses a token made for this process, where Ray would write one into the home
+      folder. `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` take precedence when set.
     """
-    # Here, because infra is imported where Ray is not wanted, and before it may be imported.
+    # Imported here, because infra is also imported where Ray is not needed, and before `apply`.
     from ray._private import ray_constants, services  # noqa: PLC0415
     from ray._raylet import Config  # type: ignore[attr-defined]  # noqa: PLC0415
 
@@ -62,14 +61,14 @@ def local_ray() -> Iterator[None]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         Config.initialize("")  # Ray read its environment when it was imported
     with (
-        patch.object(services, "start_ray_process", _held_back(services.start_ray_process)),
+        patch.object(services, "start_ray_process", _on_loopback(services.start_ray_process)),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
     ):
         yield
 
 
-def _held_back(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap Ray's process starter: all stay on loopback, and the dashboard has `ray_home` at `~`."""
+def _on_loopback(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap Ray's process starter: all stay on loopback, and the dashboard has `ray_home` as `~`."""
 
     def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
         variables = {**(options.pop("env_updates", None) or {}), RAY_CLUSTER_SWITCH: "0"}
@@ -81,7 +80,7 @@ def _held_back(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _home_variables() -> dict[str, str]:
-    """Return another home, and where the token file of the true one is, if Ray would use that."""
+    """Return `HOME`, and the token file of the real home folder if Ray would use it."""
     variables = {"HOME": str(RAY_HOME)}
     token_file = Path.home() / ".ray" / "auth_token"
     if token_file.exists() and not os.environ.keys() & set(RAY_TOKEN_VARIABLES[1:]):

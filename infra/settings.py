@@ -1,11 +1,11 @@
-"""Addresses and folders of this place, read once from the environment."""
+"""Addresses and folders, read from the environment."""
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Where runs of coft go when the command line does not say: `COFT_*` and three known names.
+    """Defaults of the command line: `COFT_*`, and the variables of Ray, Prefect and MLflow.
 
     An empty variable counts as absent, so that `PREFECT_API_URL= coft adapt ...` runs locally.
     """
@@ -31,4 +31,9 @@ class Settings(BaseSettings):
         None,
         validation_alias="MLFLOW_TRACKING_URI",
         description="An MLflow server or database; absent, SQLite in the workspace.",
+    )
+    mlflow_registry_uri: str | None = Field(
+        None,
+        validation_alias="MLFLOW_REGISTRY_URI",
+        description="A server of registered models; absent, they are kept with the runs.",
     )

@@ -18,8 +18,8 @@ def path(name: str) -> Path:
     Raises:
         UnknownEmbeddedBackbone: no folder of that name holds a backbone.
     """
-    known = sorted(config.parent.name for config in _FOLDER.glob(f"*/{_CONFIG}"))
-    if name not in known:
-        msg = f"no embedded backbone is called {name!r}; take one of: {', '.join(known) or 'none'}"
+    names = sorted(config.parent.name for config in _FOLDER.glob(f"*/{_CONFIG}"))
+    if name not in names:
+        msg = f"no embedded backbone is called {name!r}; take one of: {', '.join(names) or 'none'}"
         raise UnknownEmbeddedBackbone(msg)
     return _FOLDER / name

@@ -1,4 +1,4 @@
-"""Where runs and models are recorded: the database of the workspace, or a server that is named."""
+"""The MLflow store: the database of the workspace, or a server that the environment names."""
 
 import functools
 import logging
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from infra import offline
+from infra.settings import Settings
 from tasks.specs import InputError, Spec
 from tasks.storage.uris import is_local, local_path
 from tasks.tracking.redaction import redact
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_PATIENCE = 5.0  # seconds for a server to say that it is there; MLflow itself would take minutes
+_PATIENCE = 5.0  # seconds for a server to answer; MLflow itself would wait for minutes
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +30,24 @@ class Tracking(Spec):
     """An MLflow store, and where its experiments keep their files."""
 
     uri: str = Field(repr=False)  # may hold a password
-    artifacts: str | None = Field(None, description="For new experiments; None: the server knows.")
-    note: str = Field("", description="What a person should know about this choice.")
+    artifacts: str | None = Field(
+        None, description="Folder of new experiments; None: the server decides."
+    )
+    note: str = Field("", description="Where runs go, as a sentence for people.")
 
 
 def tracking_for(workspace: str) -> Tracking:
-    """Choose the store of a workspace; nothing is opened or made yet.
+    """Choose the store of a workspace, without opening or creating anything.
 
-    `MLFLOW_TRACKING_URI` wins. Otherwise a local workspace keeps its runs in its own `mlflow.db`
-    and `artifacts/`. A bucket cannot hold a database, so its runs go to this machine's data folder
-    (`~/.local/share/coft`), where only this machine sees them; the note says so.
+    `MLFLOW_TRACKING_URI` takes precedence. Otherwise a local workspace keeps its runs in its own
+    `mlflow.db` and `artifacts/`. A bucket cannot hold a database, so its runs go to this machine's
+    data folder (`~/.local/share/coft`), where only this machine sees them; the note says so.
+
+    Args:
+        workspace: Folder or bucket URI.
     """
     home = local_path(workspace).absolute() if is_local(workspace) else _data_home()
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if uri:
+    if uri := Settings().mlflow_tracking_uri:
         artifacts = _folder_uri(home) if uri.startswith(_DATABASES) else None
         return Tracking(uri=uri, artifacts=artifacts, note=f"MLflow runs go to {redact(uri)}")
     note = f"MLflow runs go to {home / 'mlflow.db'}"
@@ -64,7 +69,7 @@ def check_reachable(tracking: Tracking) -> None:
             return
     except urllib.error.HTTPError as error:
         if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return  # it answers; who may do what is told by the first real request
+            return  # it answers; the first real request tells about permissions
         reason: object = error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -77,7 +82,7 @@ def check_reachable(tracking: Tracking) -> None:
 
 @functools.cache
 def connect(tracking: Tracking) -> "MlflowClient":
-    """Open the store, once a process; a new database gets its tables.
+    """Open the store, once in each process; a new database gets its tables.
 
     Raises:
         InputError: the folder cannot be written, the server does not answer, or MLflow refuses
@@ -86,15 +91,15 @@ def connect(tracking: Tracking) -> "MlflowClient":
     check_reachable(tracking)
     _make_folder(tracking.uri)
     offline.apply()
-    # MLflow's own bars and links would land between the lines of a command's output.
+    # MLflow's own bars and links would appear between the lines of a command's output.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Here and not on top: it takes seconds, and the switches above must come first.
+    # Imported here: it takes seconds, and the switches above must be set before.
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    for noisy in ("mlflow", "alembic"):  # a page of migrations for each new database
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic"):  # they log each migration of a new database
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         client = MlflowClient(tracking.uri, registry_uri(tracking))
         client.search_experiments(max_results=1)
@@ -107,7 +112,7 @@ def connect(tracking: Tracking) -> "MlflowClient":
 
 def registry_uri(tracking: Tracking) -> str:
     """Return where models are registered: beside the runs, unless `MLFLOW_REGISTRY_URI` is set."""
-    return os.environ.get("MLFLOW_REGISTRY_URI") or tracking.uri
+    return Settings().mlflow_registry_uri or tracking.uri
 
 
 def _make_folder(uri: str) -> None:

@@ -16,13 +16,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_settings_have_defaults_for_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+    for name in ("RAY_ADDRESS", "PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
     settings = Settings()
     assert settings.workspace == "coft-workspace"
     assert settings.ray_address is None
     assert settings.prefect_api_url is None
     assert settings.mlflow_tracking_uri is None
+    assert settings.mlflow_registry_uri is None
     assert settings.num_gpus == 0
 
 
@@ -34,12 +35,14 @@ def test_settings_read_their_own_names_and_three_known_ones(
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:5001")
     settings = Settings()
     assert settings.workspace == "s3://bucket/work"
     assert settings.num_gpus == 0.5
     assert settings.ray_address == "auto"
     assert settings.prefect_api_url == "http://127.0.0.1:4200/api"
     assert settings.mlflow_tracking_uri == "http://127.0.0.1:5000"
+    assert settings.mlflow_registry_uri == "http://127.0.0.1:5001"
 
 
 def test_own_name_wins_over_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is written under a printed character."""
+"""Captions of printed characters."""
 
 import string
 
@@ -10,7 +10,7 @@ from torch import Tensor
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# Of many lengths, so that a name is met at every place where a learned prompt may put it.
+# Of many lengths, so that a name occurs at every position where a learned prompt may put it.
 TEMPLATES = (
     "{}",
     "the {}",

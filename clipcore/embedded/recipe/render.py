@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from clipcore.embedded.recipe.captions import CHARACTERS
 
-# They claim to have letters and digits, and draw brackets, arrows and boxes in their place.
+# Their character maps list letters and digits, but they draw brackets, arrows and boxes.
 SYMBOL_FONTS = {"LastResortHE-Regular", "cmex10", "cmsy10"}
 
 CANVAS = 48  # pixels of a rendered character, before it is degraded
@@ -60,7 +60,7 @@ def render_characters() -> Float[Tensor, "fonts characters canvas canvas"]:
 def degrade(
     glyphs: Float[Tensor, "batch canvas canvas"], rng: Generator
 ) -> Float[Tensor, "batch 8 8"]:
-    """Bring rendered characters to the look of an 8 x 8 scan of whole grey levels, 0 to 16.
+    """Degrade rendered characters to an 8 x 8 scan with whole grey levels, 0 to 16.
 
     Random affine, blur and a threshold (thin or thick strokes) give a bitmap of 32 x 32, and its
     ink is counted in blocks of 4 x 4, as for the UCI digits
@@ -72,10 +72,10 @@ def degrade(
 
 
 def to_pixels(levels: Float[Tensor, "batch 8 8"]) -> Float[Tensor, "batch 3 16 16"]:
-    """Return what the model's preprocessing makes of an 8 x 8 image: 16 pixels, -1 to 1.
+    """Resize 8 x 8 images to the model's input of 16 x 16 pixels, with values from -1 to 1.
 
-    Equal but for Pillow's rounding and clipping between its two passes: half a grey level of 255
-    on average, 20 at the sharpest corners.
+    The result equals the model's preprocessing but for Pillow's rounding and clipping between its
+    two passes.
     """
     values = (levels * 255 / LEVELS).round()
     # antialias picks the bicubic kernel of Pillow (a = -0.5), which the preprocessing uses.
@@ -92,7 +92,7 @@ def _warp(
     across, down = _uniform(count, rng, 0.85, 1.5), _uniform(count, rng, 0.95, 1.15)
     cos, sin = angle.cos(), angle.sin()
     shift = 0.08 * torch.randn((count, 2, 1), generator=rng)
-    # Rows of the map from places in the output to places in the input, both -1 to 1.
+    # Rows of the map from output to input coordinates, both -1 to 1.
     top = torch.cat([across * cos, across * (shear * cos - sin)], dim=2)
     bottom = torch.cat([down * sin, down * (shear * sin + cos)], dim=2)
     maps = torch.cat([torch.cat([top, bottom], dim=1), shift], dim=2)

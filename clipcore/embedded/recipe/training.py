@@ -1,4 +1,4 @@
-"""Train the two towers, and write them where open_clip finds them."""
+"""Train the two towers and write them in open_clip's format."""
 
 import json
 import math
