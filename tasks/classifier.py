@@ -25,7 +25,6 @@ from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import WEIGHTS, peer_adapter, served_adapters
 
-KIND = "models"
 
 
 @step("combine networks")
@@ -38,7 +37,7 @@ def combine(
     (WiSE-FT interpolation and early stop in one choice). The classifier is their mean softmax.
     """
     phase2 = spec.phase2
-    digest = fingerprint(KIND, [network.digest for network in networks], phase2.wise_alphas)
+    digest = fingerprint(Folder.MODELS, [network.digest for network in networks], phase2.wise_alphas)
 
     def write(folder: str) -> dict[str, Any]:
         candidates, num_images = _candidates(networks, phase2)
@@ -52,7 +51,7 @@ def combine(
             "candidates": [vars(candidate) for candidate in candidates],
         }
         attached = (
-            served_adapters(peer_adapter(spec.phase1, backbone.kind))
+            served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
             if phase2.start == "phase1"
             else ()
         )
@@ -67,12 +66,12 @@ def zero_shot_model(
     zero_shot: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
 ) -> ModelRef:
     """Write CLIP itself as a classifier: the original tower, and a head from the templates."""
-    digest = fingerprint(KIND, "zero-shot", zero_shot.digest)
+    digest = fingerprint(Folder.MODELS, "zero-shot", zero_shot.digest)
 
     def write(folder: str) -> dict[str, Any]:
-        embeddings, scale = read_zero_shot(zero_shot.uri)
+        head = read_zero_shot(zero_shot.uri)
         loaded = load_backbone(backbone.name)
-        state = new_network(loaded.visual, embeddings, scale).state_dict()
+        state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
         facts = {"method": "zero-shot"}
         save_model(folder, [state], pool, loaded, facts, ())
         return facts
@@ -85,7 +84,7 @@ def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Can
     found = []
     num_images = 0
     for epoch in range(spec.epochs):
-        one, two = (_read(network.uri, GUARD.format(epoch)) for network in networks)
+        one, two = (read_tensors(network.uri, GUARD.format(epoch))[0] for network in networks)
         for alpha in spec.wise_alphas:
             agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
             found.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
@@ -102,13 +101,9 @@ def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
 
 
 def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
-    start = _read(folder, WEIGHTS)
-    return interpolate(start, _read(folder, STATE.format(choice.epoch)), choice.alpha)
-
-
-def _read(folder: str, name: str) -> dict[str, Tensor]:
-    with local_copy(join(folder, name)) as path:
-        return checkpoint.read(str(path))[0]
+    start, _ = read_tensors(folder)
+    end, _ = read_tensors(folder, STATE.format(choice.epoch))
+    return interpolate(start, end, choice.alpha)
 
 
 def save_model(  # what a classifier is made of
@@ -134,11 +129,13 @@ def save_model(  # what a classifier is made of
             write_bytes(join(folder, path.name), path.read_bytes())
 
 
-def _model_once(runtime: RuntimeSpec, digest: str, write: Any) -> ModelRef:
-    folder = join(runtime.workspace, KIND, digest)
+def _model_once(
+    runtime: RuntimeSpec, digest: str, write: Callable[[str], dict[str, Any]]
+) -> ModelRef:
+    folder = place(runtime.workspace, Folder.MODELS, digest)
     manifest, resumed = once(
         folder,
-        kind=KIND,
+        kind=Folder.MODELS,
         digest=digest,
         label="Model",
         compute=lambda: Outcome(parts=(), facts=write(folder)),

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from tasks.specs import Spec
 
 Split = Literal["pool", "test"]
+PEERS = (1, 2)
 
 
 class Reason(StrEnum):
@@ -88,7 +89,7 @@ class PeerRef(Ref):
 
 
 class Stages(Spec):
-    """What a run has made so far, from the pool to the trained networks."""
+    """The stages of a run of CoFT, from the pool to the trained networks; empty for zero-shot."""
 
     pool: PoolRef
     backbone: BackboneRef
@@ -100,25 +101,6 @@ class Stages(Spec):
     features: tuple[EmbeddingsRef, ...] = ()
     clean: tuple[LabelsRef, ...] = ()
     networks: tuple[PeerRef, ...] = ()
-
-    def adapted(
-        self,
-        confident: LabelsRef,
-        peers: tuple[PeerRef, ...],
-        features: tuple[EmbeddingsRef, ...],
-        clean: tuple[LabelsRef, ...],
-        networks: tuple[PeerRef, ...],
-    ) -> Self:
-        """Return these stages with those of both phases added."""
-        return self.model_copy(
-            update={
-                "confident": confident,
-                "peers": peers,
-                "features": features,
-                "clean": clean,
-                "networks": networks,
-            }
-        )
 
 
 class ModelRef(Ref):

@@ -60,12 +60,7 @@ def once(
     Raises:
         ShardMismatch: the folder holds a stage that was made from something else.
     """
-    if manifest := read_manifest(folder):
-        if manifest.digest != digest:
-            raise ShardMismatch(
-                f"{redact(folder)}: expected a stage made from {digest}, found one made "
-                f"from {manifest.digest}. Use another workspace or name, or remove that folder."
-            )
+    if manifest := find_finished(folder, digest):
         say(f"{label}: finished before")
         return manifest, True
     started = time.monotonic()
@@ -74,6 +69,21 @@ def once(
     manifest = make_manifest(kind, digest, outcome.parts).model_copy(update=added)
     write_manifest(folder, manifest)
     return manifest, False
+
+
+def find_finished(folder: str, digest: str) -> Manifest | None:
+    """Return the manifest of a stage, None if it is not finished.
+
+    Raises:
+        ShardMismatch: the folder holds a stage that was made from something else.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.digest != digest:
+        raise ShardMismatch(
+            f"{redact(folder)}: expected a stage made from {digest}, found one made "
+            f"from {manifest.digest}. Use another workspace or name, or remove that folder."
+        )
+    return manifest
 
 
 def finished(folder: str) -> Manifest:

@@ -61,6 +61,13 @@ def _check_facts(uri: str, header: Mapping[bytes, bytes], expect: Mapping[str, s
             raise ShardMismatch(msg)
 
 
+def read_facts(uri: str) -> dict[str, str]:
+    """Return the facts that `write_table` put into a file, from its footer."""
+    with open_read(uri) as file, pq.ParquetFile(file) as parquet:
+        facts: dict[str, str] = json.loads((parquet.schema_arrow.metadata or {})[_FACTS])
+        return facts
+
+
 def count_rows(uri: str) -> int:
     """Return the rows of a Parquet file from its footer, without reading them."""
     with open_read(uri) as file, pq.ParquetFile(file) as parquet:
