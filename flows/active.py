@@ -158,7 +158,7 @@ def simulate(  # noqa: PLR0913  # a person's choices
 
 def _check_learner(learner: LearnerSpec, backbone: str) -> None:
     """Refuse a learner that the backbone cannot carry, before any work."""
-    from tasks.active.learn import check_learner  # noqa: PLC0415
+    from tasks.active.learners import check_learner  # noqa: PLC0415
     from tasks.backbone import check_backbone  # noqa: PLC0415
 
     check_learner(learner, check_backbone(backbone))

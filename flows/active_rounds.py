@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 
 from flows.rounds_start import find_start
-from tasks.active.finish import Made, close_round, round_model
-from tasks.active.learn import check_learner
+from tasks.active.finish import RoundResult, close_round, round_model
+from tasks.active.learners import check_learner
 from tasks.active.query import ask
 from tasks.active.rounds import (
     Rounds,
@@ -63,8 +63,8 @@ def _round(rounds: Rounds) -> RoundState:
         scores = score_pool(rounds, learner, seen, pool)
         model = round_model(rounds, learner, start, pool, backbone)
         size = ask(rounds, answers, learner, seen, scores, start, pool)
-        made = Made(answers, learner, scores, model, query_size=size)
-        return close_round(rounds, made, pool, start, run)
+        result = RoundResult(answers, learner, scores, model, query_size=size)
+        return close_round(rounds, result, pool, start, run)
 
 
 @flow(name="active-rounds")

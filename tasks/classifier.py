@@ -1,13 +1,12 @@
 """From trained networks, or from zero-shot alone, to the classifier that is served."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from clipcore import checkpoint
 from clipcore.backbone import Backbone
 from clipcore.classifier import save_classifier
 from clipcore.coft import guard
@@ -19,12 +18,13 @@ from tasks.phase2 import GUARD, STATE
 from tasks.progress import say
 from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
+from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import local_copy, write_bytes
+from tasks.storage.files import write_bytes
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.weights import WEIGHTS, peer_adapter, served_adapters
-
+from tasks.weights import adapter_arguments, served_adapters
 
 
 @step("combine networks")
@@ -37,7 +37,9 @@ def combine(
     (WiSE-FT interpolation and early stop in one choice). The classifier is their mean softmax.
     """
     phase2 = spec.phase2
-    digest = fingerprint(Folder.MODELS, [network.digest for network in networks], phase2.wise_alphas)
+    digest = fingerprint(
+        Folder.MODELS, [network.digest for network in networks], phase2.wise_alphas
+    )
 
     def write(folder: str) -> dict[str, Any]:
         candidates, num_images = _candidates(networks, phase2)
@@ -132,7 +134,7 @@ def save_model(  # what a classifier is made of
 def _model_once(
     runtime: RuntimeSpec, digest: str, write: Callable[[str], dict[str, Any]]
 ) -> ModelRef:
-    folder = place(runtime.workspace, Folder.MODELS, digest)
+    folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
     manifest, resumed = once(
         folder,
         kind=Folder.MODELS,

@@ -20,7 +20,7 @@ from tasks.refs import PEERS, BackboneRef, LabelsRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, InputError, Phase1Spec
 from tasks.storage.checkpoints import Row
 from tasks.storage.digests import fingerprint
-from tasks.storage.layout import Folder, place
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
 from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_ref
@@ -146,7 +146,7 @@ def _job(
     digest = fingerprint("phase1", *made_from)
     return PeerJob(
         peer=peer,
-        folder=place(spec.runtime.workspace, Folder.PEERS, digest),
+        folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
         digest=digest,
         backbone=backbone,
         confident=confident,

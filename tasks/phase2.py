@@ -18,7 +18,7 @@ from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, Phase2Spec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
-from tasks.storage.layout import Folder, place
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
 from tasks.weights import attach_learned, peer_ref, read_dual_head
@@ -102,7 +102,7 @@ class NetworkTrainer:
         )
 
     def after_epoch(self, epoch: int) -> None:
-        """Write an epoch's weights, and the logits of held-out images for each mix with the start."""
+        """Write an epoch's weights, and logits of held-out images for each mix with the start."""
         end = _copy(self._network.state_dict())
         logits = {}
         for alpha in self._job.spec.wise_alphas:
@@ -163,8 +163,7 @@ def finetune_each(
     held-out images, so that the guard can choose among them.
     """
     jobs = [
-        _job(labels, peer, pool, backbone, spec)
-        for labels, peer in zip(clean, peers, strict=True)
+        _job(labels, peer, pool, backbone, spec) for labels, peer in zip(clean, peers, strict=True)
     ]
     trained = train_jobs(
         NetworkTrainer,
@@ -186,7 +185,7 @@ def _job(
     digest = fingerprint("phase2", *made_from)
     return NetworkJob(
         peer=start.peer,
-        folder=place(spec.runtime.workspace, Folder.PEERS, digest),
+        folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
         digest=digest,
         backbone=backbone,
         clean=clean,

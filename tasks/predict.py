@@ -6,20 +6,19 @@ import numpy as np
 import pyarrow as pa
 
 from clipcore.classifier import load_classifier
-from tasks.compute.map_parts import QUARANTINE, sweep
-from tasks.images.pixels import BatchSize, batches, distinct_images
+from tasks.compute.map_parts import map_parts
+from tasks.images.pixels import BatchSize, batches
 from tasks.images.quarantine import Quarantined
+from tasks.pool.readers import read_images
 from tasks.refs import EmbeddingsRef, ModelRef, PoolRef, PredictionsRef
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy
+from tasks.storage.layout import FEATURES, QUARANTINE, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join
-
-KIND = "predictions"
-FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class PredictActor:
         with local_copy(job.model) as folder:
             self.classifier = load_classifier(folder, device=device)
 
-    def sweep_part(self, images_uri: str, name: str) -> int:
+    def write_part(self, images_uri: str, name: str) -> int:
         """Predict one part of the pool; the predictions are written last."""
-        images = distinct_images(images_uri, ["image_id", "uri", "split", "bytes"])
+        images = read_images(images_uri, ["image_id", "uri", "split", "bytes"])
         quarantined = Quarantined("predict")
         features, softmaxes, found = self._predict(images, quarantined)
         kept = images.filter(pa.array(found)).select(["image_id", "uri", "split"])
@@ -82,15 +81,15 @@ class PredictActor:
 def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsRef:
     """Write the class probabilities of every image of a pool, test split included."""
     limits, runtime = spec.pool, spec.runtime
-    digest = fingerprint(KIND, model.digest, pool.digest, limits.max_pixels)
-    folder = join(runtime.workspace, KIND, digest)
+    digest = fingerprint(Folder.PREDICTIONS, model.digest, pool.digest, limits.max_pixels)
+    folder = in_workspace(runtime.workspace, Folder.PREDICTIONS, digest)
     job = PredictJob(model.uri, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(
         folder,
-        kind=KIND,
+        kind=Folder.PREDICTIONS,
         digest=digest,
         label="Predict",
-        compute=lambda: _sweep(job, pool, runtime),
+        compute=lambda: _predict_missing(job, pool, runtime),
     )
     return PredictionsRef(
         uri=folder,
@@ -113,11 +112,13 @@ def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:
     )
 
 
-def _sweep(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
+def _predict_missing(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
     """Predict what is missing; the features get a manifest of their own, for their readers."""
-    outcome = sweep(PredictActor, job, pool, runtime, label="Predict")
+    outcome = map_parts(PredictActor, job, pool, runtime, label="Predict")
     folder = join(job.folder, FEATURES)
-    once(folder, kind="embeddings", digest=job.digest, label="Features", compute=lambda: outcome)
+    once(
+        folder, kind=Folder.EMBEDDINGS, digest=job.digest, label="Features", compute=lambda: outcome
+    )
     return outcome
 
 

@@ -4,7 +4,7 @@ They pass through Prefect and survive a restart.
 """
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, JsonValue
 

@@ -10,7 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Method = Literal["coft", "zero-shot"]
-EPOCHS, MIN_STEPS = 10, 250  # of prompts: DeFT's epochs, and steps below which they learn too little
+EPOCHS, MIN_STEPS = (
+    10,
+    250,
+)  # of prompts: DeFT's epochs, and steps below which they learn too little
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Learned weights on models: towers with adapters, class embeddings, networks; specs as arguments."""
+"""Learned weights on models: towers with adapters, class embeddings, networks."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a round trains on: answers and pseudo-labels, mixed in every batch (active paper, 3.2, 4.1)."""
+"""What a round trains on: answers and pseudo-labels, mixed in every batch (3.2 and 4.1)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -24,7 +24,9 @@ def new_correction(dim: int, generator: Generator) -> tuple[nn.Parameter, nn.Par
 
 
 def correct(
-    v: Float[Tensor, "batch dim"], down: Float[Tensor, "hidden dim"], up: Float[Tensor, "dim hidden"]
+    v: Float[Tensor, "batch dim"],
+    down: Float[Tensor, "hidden dim"],
+    up: Float[Tensor, "dim hidden"],
 ) -> Float[Tensor, "batch dim"]:
     r"""Return $v + U\,\text{ReLU}(Dv)$ of normalised features; the identity while $U = 0$.
 

@@ -15,12 +15,12 @@ from tasks.answers.record import merge
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
+from tasks.storage.layout import Folder, check_workspace, claim_workspace, in_workspace
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import absolute, is_local, join, local_path, redact
 from tasks.tracking.versions import check_name
 
-KIND = "rounds"
 SESSION = "session.json"
 PIN = "pin.json"
 STATE = "state.json"
@@ -87,7 +87,7 @@ class Rounds(Spec):
 
 def rounds_folder(workspace: str, name: str) -> str:
     """Return where a course of questions is kept."""
-    return join(workspace, KIND, name)
+    return in_workspace(workspace, Folder.ROUNDS, name)
 
 
 def start_rounds(spec: RoundsSpec) -> Rounds:
@@ -100,6 +100,7 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     """
     _check(spec)
     runtime = spec.active.run.runtime
+    claim_workspace(runtime.workspace)
     spec = _settled(spec)
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
@@ -154,6 +155,7 @@ def open_rounds(runtime: RuntimeSpec, name: str) -> Rounds:
     Raises:
         InputError: there are none of that name.
     """
+    check_workspace(runtime.workspace)
     folder = rounds_folder(runtime.workspace, name)
     uri = join(folder, SESSION)
     if not exists(uri):
@@ -218,7 +220,7 @@ def only_name(workspace: str) -> str:
     Raises:
         InputError: there is none, or a name has to say which.
     """
-    found = sorted(names_in(join(workspace, KIND)))
+    found = sorted(names_in(in_workspace(workspace, Folder.ROUNDS)))
     if len(found) == 1:
         return found[0]
     where = redact(workspace)

@@ -105,9 +105,7 @@ class EpochActor:
             if self._after_epoch is not None:
                 self._after_epoch(number)
             self._history.append({**self._job.labels, "epoch": number, **means})
-            self._checkpoints.write(
-                self._trainer.tensors(), self._trainer.optimizer, self._history
-            )
+            self._checkpoints.write(self._trainer.tensors(), self._trainer.optimizer, self._history)
         return self._history[epoch]
 
     def finish(self) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,6 @@ from clipcore.images import BadImage, Preprocess, decode, resize_and_crop
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
-from tasks.storage.tables import read_table
 
 THREADS = max(2, os.cpu_count() or 1)
 AHEAD = 16 * THREADS  # decoded images that wait for the device
@@ -105,9 +104,3 @@ def batches(
             rows, pixels = [], []
     if pixels:
         yield rows, torch.from_numpy(np.stack(pixels))
-
-
-def distinct_images(uri: str, columns: Sequence[str]) -> pa.Table:
-    """Return one part of a pool without the rows that repeat an earlier image."""
-    table = read_table(uri, [*columns, "duplicate_of"])
-    return table.filter(table["duplicate_of"].is_null())

@@ -55,6 +55,10 @@ class Target:
         return join(self.folder, self.name)
 
 
+PartOf = tuple[Target, *tuple[Any, ...]]
+"""A part to write, and what else the function that writes it is told."""
+
+
 @dataclass(frozen=True)
 class TopOfPart:
     """The highest scores of each class in one part: few per class, so they fit in memory."""
@@ -125,7 +129,7 @@ def write_part(target: Target, table: pa.Table) -> int:
 
 def label_parts(
     function: Callable[..., int],
-    items: Sequence[tuple[Target, *tuple[Any, ...]]],
+    items: Sequence[PartOf],
     *,
     label: str,
     total: int,

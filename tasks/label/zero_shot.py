@@ -13,7 +13,7 @@ from tasks.specs import CoftSpec
 from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.columns import read_features
 from tasks.storage.digests import fingerprint
-from tasks.storage.layout import Folder, place
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, part_uris, step
 
 CLASSES = "classes.safetensors"
@@ -29,7 +29,7 @@ def label_zero_shot(
     """Label every image, test split included, with the most probable class (CoFT Eq. 1)."""
     templates, runtime = spec.label.templates, spec.runtime
     digest = fingerprint(Folder.LABELS, "zero-shot", images.digest, pool.classes, templates)
-    folder = place(runtime.workspace, Folder.LABELS, digest)
+    folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
     def compute() -> Outcome:
         encode = (folder, backbone.name, pool.classes, templates)

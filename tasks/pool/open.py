@@ -28,6 +28,7 @@ from tasks.refs import PoolRef
 from tasks.specs import InputError, PoolSpec, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, names_in, remove
+from tasks.storage.layout import QUARANTINE, Folder, claim_workspace, in_workspace
 from tasks.storage.manifest import (
     Manifest,
     Part,
@@ -38,7 +39,7 @@ from tasks.storage.manifest import (
 )
 from tasks.storage.stage import step
 from tasks.storage.tables import read_table, write_table
-from tasks.storage.uris import absolute, join, redact
+from tasks.storage.uris import join, redact
 
 
 class TooManyBadImages(InputError):
@@ -63,12 +64,13 @@ def open_pool(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = True
         InputError: anything in the input that a person has to correct.
     """
     started = time.monotonic()
+    claim_workspace(runtime.workspace)
     sources = list_sources(spec)
     classes = _classes(spec, sources, needed=for_training)
     check_labels(spec, sources, classes)
     scanned, pieces = _plan(spec, sources)
     digest = fingerprint(scan.digest_of(pieces, scanned), classes, _labels_key(spec))
-    folder = join(absolute(runtime.workspace), "pool", digest)
+    folder = in_workspace(runtime.workspace, Folder.POOL, digest)
     if (manifest := read_manifest(folder)) is not None:
         say(f"Pool: {manifest.rows:,} images, listed before; nothing to do.")
         _refuse(manifest.facts, spec, for_training=for_training)
@@ -125,7 +127,7 @@ def _scan(
 ) -> list[str]:
     """Scan the shards whose part is not there yet, and return all parts."""
     digest = scan.digest_of(pieces, scanned)
-    folder = join(absolute(runtime.workspace), "scan", digest)
+    folder = in_workspace(runtime.workspace, Folder.SCAN, digest)
     listing = join(folder, "listing.parquet")
     if not exists(listing):
         write_table(listing, pieces, {"digest": digest})
@@ -218,7 +220,7 @@ def _refuse_bad(reasons: Mapping[str, int], num_all: int, most: float) -> None:
 def _write(folder: str, digest: str, images: Catalog, *, rows: int) -> Manifest:
     """Write the images and the quarantine, and return the manifest of both."""
     good = _write_parts(folder, "images", digest, images.images(rows))
-    _write_parts(folder, "quarantine", digest, images.quarantine(quarantine.SCHEMA, rows))
+    _write_parts(folder, QUARANTINE, digest, images.quarantine(quarantine.SCHEMA, rows))
     parts = tuple(Part(name=f"images/{part.name}", rows=part.rows) for part in good.parts)
     return good.model_copy(update={"kind": "pool", "parts": parts})
 

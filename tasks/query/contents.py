@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from tasks.specs import InputError
 from tasks.storage.digests import ShardMismatch
 from tasks.storage.files import exists, names_in, open_read
+from tasks.storage.layout import QUARANTINE, check_workspace
 from tasks.storage.manifest import MANIFEST, Manifest, read_manifest
 from tasks.storage.tables import read_table
 from tasks.storage.uris import is_local, join, local_path, open_filesystem, redact
 
 Kind = Literal["pool", "embeddings", "labels", "predictions"]
 KINDS: tuple[Kind, ...] = ("pool", "embeddings", "labels", "predictions")
-QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def choose(workspace: str, *, pool: str | None = None, embeddings: str | None = 
             f"{redact(workspace)}: expected a workspace, found nothing; "
             "name the folder that `coft adapt` or `coft embed` wrote, with --workspace"
         )
+    check_workspace(workspace)
     pools = _finished(workspace, "pool")
     if not pools:
         raise InputError(

@@ -46,7 +46,7 @@ class Checkpoints:
         remove(self._uri)
 
 
-def write_trained(  # noqa: PLR0913  # what a finished training leaves
+def write_trained(  # what a finished training leaves
     folder: str,
     digest: str,
     tensors: Mapping[str, Tensor],

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.gate import decide_promotion
 from tasks.specs import InputError
 from tasks.tracking.packaging import BUNDLE
 from tasks.tracking.store import Tracking, connect, registry_uri
@@ -49,8 +50,12 @@ def promote(
     model = find_version(tracking, name, chosen)
     if aliases.get(CHAMPION) == chosen:
         return model
-    if not model.healthy and not force:
-        raise UnhealthyModel(_refusal(model))
+    verdict = decide_promotion(model.healthy, model.evidence)
+    if not verdict.healthy and not force:
+        raise UnhealthyModel(
+            f"version {model.version} of {name!r} may not become champion: "
+            f"{'; '.join(verdict.objections)}; look at its report, then use --force if you must"
+        )
     client = connect(tracking)
     _stamp(tracking, model, "promoted" if model.healthy else "promoted_by_force")
     # In this order: a crash in between leaves a champion at all times.
@@ -126,15 +131,6 @@ def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None
         msg = f"{model_uri} is not a classifier of coft: expected an artifact {BUNDLE!r} in it"
         raise InputError(msg)
     return bundle
-
-
-def _refusal(model: RegisteredModel) -> str:
-    found = "; ".join(f"{key} {value}" for key, value in model.evidence.items())
-    why = "its health check failed" if model.healthy is False else "it has no health evidence"
-    return (
-        f"version {model.version} of {model.name!r} may not become champion: {why}"
-        f"{f' ({found})' if found else ''}; look at its report, then use --force if you must"
-    )
 
 
 def _stamp(tracking: Tracking, model: RegisteredModel, event: str) -> None:

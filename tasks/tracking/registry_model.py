@@ -9,6 +9,7 @@ from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, read_json, write_bytes
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
 from tasks.tracking.champion import download_bundle
@@ -34,7 +35,7 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
         bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
         names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
         digest = _model_digest(str(bundle), names)
-        folder = join(runtime.workspace, "models", digest)
+        folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
         for name in names:
             if not exists(join(folder, name)):
                 write_bytes(join(folder, name), (bundle / name).read_bytes())
@@ -44,4 +45,4 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
 def _model_digest(folder: str, names: Sequence[str]) -> str:
     """Return what changes with any byte of a model's files."""
     contents = {name: content_hash(join(folder, name)) for name in sorted(names)}
-    return fingerprint("models", contents)
+    return fingerprint(Folder.MODELS, contents)

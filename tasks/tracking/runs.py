@@ -25,7 +25,7 @@ DIGEST = "coft.digest"
 STARTS = "coft.starts"  # 1 for a run that was never interrupted
 _BATCH = 100  # what a server takes at once of parameters; of metrics it takes more
 _MAX_VALUE = 6000  # characters of a parameter
-_PER_EPOCH = ("phase", "peer", "epoch")  # columns of a history that say where, not what
+_PLACE = ("phase", "peer", "round")  # columns of a history that say whose epoch it is
 _TEXTS = {".html", ".json", ".txt", ".md", ".svg", ".csv", ".log", ".yaml", ".yml"}
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,9 @@ def log_metrics(run: Run, metrics: Mapping[str, Number | None], *, step: int = 0
 
 
 def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
-    """Record the epochs of a peer's `history.json` as curves `phase1/peer1/loss` over the epoch.
+    """Record the epochs of a `history.json` as curves over the epoch.
+
+    Those of a peer are called `phase1/peer1/loss`, those of a round's learner `round2/loss`.
 
     Logging the same history again adds nothing: the time of a point is the start of the run plus
     the seconds that its epochs took, so that equal points are equal to MLflow as well.
@@ -111,9 +113,11 @@ def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
     rows: list[Metric] = []
     elapsed = 0.0
     for record in history:
-        numbers = {key: _number(value) for key, value in record.items() if key not in _PER_EPOCH}
+        numbers = {
+            key: _number(value) for key, value in record.items() if key not in (*_PLACE, "epoch")
+        }
         elapsed += numbers.get("seconds") or 0.0
-        prefix = f"phase{record.get('phase', 0)}/peer{record.get('peer', 0)}"
+        prefix = "/".join(f"{key}{record[key]}" for key in _PLACE if key in record)
         moment, step = run.started + int(elapsed * 1000), int(_number(record.get("epoch")) or 0)
         rows.extend(
             Metric(_metric_name(f"{prefix}/{key}"), value, moment, step)

@@ -36,7 +36,7 @@ from tasks.active.rounds import (
 from tasks.active.simulate import read_findings
 from tasks.active.take_answers import answer_by_script
 from tasks.images.disk_cache import map_pixels
-from tasks.label import known_answers
+from tasks.label.people import known_answers
 from tasks.pool.open import open_pool
 from tasks.refs import PoolRef
 from tasks.specs import (

@@ -36,8 +36,8 @@ def known(
     features: Tensor, probabilities: Tensor, gap: Tensor, labeled_features: Tensor, labels: Tensor
 ) -> Candidates:
     """Return candidates that look as their features are."""
-    looks = {"looks": features, "labeled_looks": labeled_features}
-    return Candidates(features, probabilities, gap, labeled_features, labels, **looks)
+    start_features = {"start_features": features, "labeled_start_features": labeled_features}
+    return Candidates(features, probabilities, gap, labeled_features, labels, **start_features)
 
 
 def copied(candidates: Candidates) -> dict[str, Tensor]:
@@ -245,12 +245,12 @@ def test_twins_of_answered_images_come_last_but_still_come(name: str) -> None:
 
 
 def test_quotas_hold_when_twins_are_set_aside() -> None:
-    looks = random_features(60, 32)
-    looks[1:7] = looks[0]  # the seven most doubtful of class 0 are one image
+    start_features = random_features(60, 32)
+    start_features[1:7] = start_features[0]  # the seven most doubtful of class 0 are one image
     predicted = torch.arange(3).repeat_interleave(20)
     doubt = -torch.arange(60.0)
     probabilities = torch.nn.functional.one_hot(predicted, 3).float()
-    candidates = known(looks, probabilities, -doubt, looks[:0], predicted[:0])
+    candidates = known(start_features, probabilities, -doubt, start_features[:0], predicted[:0])
     chosen = query(find_strategy("paper"), candidates, 18, draws(), max_similarity=0.97)
     assert torch.bincount(predicted[chosen]).tolist() == [6, 6, 6]
     assert int((chosen < 7).sum()) == 1

@@ -14,7 +14,9 @@ from clipcore import checkpoint
 from tasks.answers.matching import askable
 from tasks.answers.record import import_answers
 from tasks.evaluate import evaluate, read_metrics
-from tasks.label import cross_filter, held_out, known_answers, most_confident
+from tasks.label.confident import most_confident
+from tasks.label.cross_filter import cross_filter, held_out
+from tasks.label.people import known_answers
 from tasks.refs import (
     AnswersRef,
     BackboneRef,
