@@ -16,22 +16,12 @@ from tasks.progress import progress, say
 from tasks.refs import AnswersRef, LabelsRef
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import Part, part_name
+from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, once
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join
 
 KIND = "labels"
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("source", pa.string()),
-        ("label", pa.string()),
-        ("confidence", pa.float32()),
-        ("gap", pa.float32()),
-        ("kept", pa.bool_()),
-        ("reason", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ def labels_table(  # noqa: PLR0913  # the columns of the contract
         pa.array(kept),
         pa.array(reasons or [""] * rows, pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=LABELS)
 
 
 def write_part(target: Target, table: pa.Table) -> tuple[str, int, int]:
