@@ -16,6 +16,7 @@ from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy
 from tasks.storage.layout import FEATURES, QUARANTINE, Folder, in_workspace
+from tasks.storage.schemas import PREDICTIONS
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join
@@ -138,4 +139,4 @@ def _with_predictions(
     }
     for name, column in columns.items():
         images = images.append_column(name, column)
-    return images
+    return images.cast(PREDICTIONS)

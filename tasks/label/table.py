@@ -18,21 +18,11 @@ from tasks.specs import RuntimeSpec
 from tasks.storage.columns import class_names
 from tasks.storage.layout import Folder
 from tasks.storage.manifest import Part, part_name
+from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, once
 from tasks.storage.tables import count_rows, read_facts, write_table
 from tasks.storage.uris import join
 
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("source", pa.string()),
-        ("label", pa.string()),
-        ("confidence", pa.float32()),
-        ("gap", pa.float32()),
-        ("kept", pa.bool_()),
-        ("reason", pa.string()),
-    ]
-)
 KEPT = "kept"  # in the facts of a part: how many of its labels were kept
 
 
@@ -117,7 +107,7 @@ def labels_table(  # noqa: PLR0913  # the columns of the contract
         pa.array(kept),
         pa.array(reasons or [""] * rows, pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=LABELS)
 
 
 def write_part(target: Target, table: pa.Table) -> int:

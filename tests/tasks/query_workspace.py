@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.images.quarantine import SCHEMA as QUARANTINE
-from tasks.label.table import SCHEMA as LABELS
 from tasks.pool.catalog import IMAGES
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.manifest import MANIFEST, Part, make_manifest, part_name, write_manifest
+from tasks.storage.schemas import LABELS
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join, local_path
 
