@@ -28,8 +28,8 @@ from clipcore.backbone_names import (
     check_supported,
     read_preprocess,
 )
-from clipcore.images import Preprocess, resize_and_crop
-from tests.clipcore.parts import random_pixels
+from clipcore.images import Preprocess, fit
+from tests.worlds.tensors import random_pixels
 
 SENTENCES = ["", "a", "a photo of a cat.", "many words " * 12, "many words " * 60, "😀 ünïcode"]
 EMBEDDED = f"local-dir:{embedded.path(embedded.DEFAULT)}"

@@ -21,7 +21,7 @@ from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_
 from clipcore.images import BadImage, decode, resize_and_crop
 from clipcore.network import Network, new_network
 from clipcore.zero_shot import class_embeddings
-from tests.clipcore.parts import draws, random_pixels
+from tests.worlds.tensors import draws, random_pixels
 
 CLASSES = ["cat", "dog", "sea lion"]
 Fresh = Callable[[str], Backbone]

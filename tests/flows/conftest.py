@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.drawn import write_images
+from tests.worlds.images import write_images
 
 
 @pytest.fixture

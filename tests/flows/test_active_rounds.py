@@ -55,7 +55,7 @@ from tasks.specs import (
 )
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table
-from tests.flows.drawn import write_images
+from tests.worlds.images import write_images
 
 pytestmark = [
     pytest.mark.slow,

@@ -26,7 +26,7 @@ from tasks.specs import (
     RuntimeSpec,
 )
 from tasks.storage.manifest import iter_tables
-from tests.flows.drawn import COLOURS, PER_CLASS, write_images
+from tests.worlds.images import COLOURS, PER_CLASS, write_images
 
 SPLITS = ("pool", "test")
 

@@ -15,7 +15,7 @@ from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.strategies import STRATEGIES, UnknownStrategy, find_strategy
 from clipcore.active.uncertainty import entropy_of, margin_of
-from tests.clipcore.parts import draws, random_features
+from tests.worlds.tensors import draws, random_features
 
 ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper"]
 CLASSES, DIM = 4, 6

@@ -19,8 +19,8 @@ from tasks.storage.files import remove
 from tasks.storage.manifest import part_name, read_manifest, write_manifest
 from tasks.storage.tables import count_rows, write_table
 from tasks.storage.uris import join
-from tests.tasks import query_workspace as made
-from tests.tasks.query_workspace import CLASSES, Made, write_workspace
+from tests.worlds import workspace as made
+from tests.worlds.workspace import CLASSES, Made, write_workspace
 
 
 @pytest.fixture(scope="module")

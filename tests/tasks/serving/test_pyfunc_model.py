@@ -24,10 +24,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from clipcore.classifier import load_classifier
-from tasks.tracking.registration import register_model
-from tasks.tracking.runs import start_run
-from tasks.tracking.store import Tracking, connect, tracking_for
-from tests.tasks.tiny_bundle import CLASSES, encoded_image, save_tiny_classifier
+from tasks.tracking import Tracking, register_model, start_run, tracking_for
+from tasks.tracking.store import connect
+from tests.worlds.classifier import CLASSES, encoded_image, save_tiny_classifier
 
 pytestmark = [
     # MLflow 3.17 warns of its own type hints when mlflow.pyfunc is imported.

@@ -24,9 +24,8 @@ from tasks.tracking.runs import (
     log_text,
     start_run,
 )
-from tasks.tracking.store import Tracking, connect, tracking_for
-from tasks.tracking.versions import list_models
-from tests.tasks.tiny_bundle import CLASSES, encoded_image, save_tiny_classifier
+from tasks.tracking.store import connect
+from tests.worlds.classifier import CLASSES, encoded_image, save_tiny_classifier
 
 pytestmark = [
     # MLflow 3.17 warns of its own type hints when mlflow.pyfunc is imported.
