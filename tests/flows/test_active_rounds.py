@@ -58,7 +58,7 @@ from tasks.storage.tables import read_table
 from tests.worlds.images import write_images
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_session", "ray_session"),
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17

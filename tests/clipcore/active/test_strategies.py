@@ -51,7 +51,7 @@ def copied(candidates: Candidates) -> dict[str, Tensor]:
     budget=st.integers(0, 35),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_contract(name: str, samples: int, labeled: int, budget: int, seed: int) -> None:
     strategy = find_strategy(name)
     candidates = pool(samples, labeled, seed)

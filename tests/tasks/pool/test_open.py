@@ -261,7 +261,6 @@ def test_another_class_list_reads_no_image_again(tmp_path: Path, memory: Runtime
     assert rows_of(second) == rows_of(first)
 
 
-@pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_was(tmp_path: Path, ray_session: None) -> None:
     root = tree(tmp_path / "d", {f"{i:02}.png": picture(i) for i in range(12)})
     code = (
@@ -446,7 +445,6 @@ def test_a_failure_that_may_pass_is_tried_again_by_the_next_run(
     assert pool_of(tmp_path / "t.parquet", memory).num_pool == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("error", "num_runs"), [(NoImages("none"), 1), (TimeoutError("slow"), 3)])
 def test_only_failures_that_may_pass_are_tried_again(
     memory: RuntimeSpec,
@@ -475,7 +473,6 @@ def test_only_failures_that_may_pass_are_tried_again(
 # --- in parallel ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_workers_find_the_same_pool(tmp_path: Path, memory: RuntimeSpec, ray_session: None) -> None:
     root = tree(tmp_path / "d", {f"{i}.png": picture(i) for i in range(9)} | {"bad.png": b"x"})
     ref = pool_of(root, RuntimeSpec(workspace=str(tmp_path / "w")), rows_per_shard=4)

@@ -26,7 +26,8 @@ from packaging.requirements import Requirement
 from clipcore.classifier import load_classifier
 from tasks.tracking import Tracking, register_model, start_run, tracking_for
 from tasks.tracking.store import connect
-from tests.worlds.classifier import CLASSES, encoded_image, save_tiny_classifier
+from tests.worlds.classifier import CLASSES, save_tiny_classifier
+from tests.worlds.images import encoded_image
 
 pytestmark = [
     # MLflow 3.17 warns of its own type hints when mlflow.pyfunc is imported.
@@ -35,7 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
 ]
 
-IMAGES = [encoded_image(seed, format="JPEG" if seed % 2 else "PNG") for seed in range(5)]
+IMAGES = [encoded_image(seed, form="JPEG" if seed % 2 else "PNG") for seed in range(5)]
 # Denied: the project's other rooms, and every look-up of a host that is not this machine.
 CLEAN_START = """
 import socket, sys

@@ -25,7 +25,8 @@ from tasks.tracking.runs import (
     start_run,
 )
 from tasks.tracking.store import connect
-from tests.worlds.classifier import CLASSES, encoded_image, save_tiny_classifier
+from tests.worlds.classifier import CLASSES, save_tiny_classifier
+from tests.worlds.images import encoded_image
 
 pytestmark = [
     # MLflow 3.17 warns of its own type hints when mlflow.pyfunc is imported.
