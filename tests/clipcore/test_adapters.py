@@ -14,7 +14,8 @@ from clipcore.adapters import Adapter, AdapterName
 from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
-from clipcore.backbone import Backbone, UnsupportedBackbone, VisualTower
+from clipcore.backbone import Backbone, VisualTower
+from clipcore.backbone_names import UnsupportedBackbone
 from tests.worlds.tensors import draws, random_pixels, same, snapshot
 
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]

@@ -140,7 +140,9 @@ def test_one_member_is_enough(fresh: Fresh, tmp_path: Path) -> None:
 def test_image_files_are_decoded_fitted_and_classified(folder: Path) -> None:
     classifier = load_classifier(folder)
     files = [encoded_image(0, (40, 50)), encoded_image(1, (64, 32)), encoded_image(2, (32, 32))]
-    pixels = [fit(decode(data, max_pixels=10**6), classifier.preprocess) for data in files]
+    pixels = [
+        resize_and_crop(decode(data, max_pixels=10**6), classifier.preprocess) for data in files
+    ]
     expected = classifier.probabilities(torch.from_numpy(np.stack(pixels)))
     found = classifier.predict_bytes(files)
     assert found.shape == (3, 3)

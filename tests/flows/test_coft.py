@@ -33,8 +33,6 @@ SPLITS = ("pool", "test")
 pytestmark = [
     pytest.mark.usefixtures("prefect_session", "ray_session"),
     pytest.mark.timeout(1200),
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
-    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
 
 

@@ -1,7 +1,9 @@
 """A tiny CLIP in the form that open_clip reads: random weights out of a seed."""
 
+import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -32,3 +34,20 @@ def write_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
         json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": preprocess})
     )
     return folder
+
+
+def local_dir(parent: Path, source: Path, **config: Any) -> Path:
+    """Copy a model's folder without its weights, with changes to its configuration."""
+    folder = parent / "model"
+    folder.mkdir()
+    description = json.loads((source / "open_clip_config.json").read_text())
+    description["model_cfg"] |= config
+    (folder / "open_clip_config.json").write_text(json.dumps(description))
+    return folder
+
+
+@functools.cache
+def open_clip_config(name: str) -> dict[str, Any]:
+    """Return the configuration of one of open_clip's models; nobody changes it."""
+    config: dict[str, Any] = open_clip.get_model_config(name)
+    return config

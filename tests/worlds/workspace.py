@@ -11,6 +11,7 @@ import pyarrow as pa
 from tasks.images.quarantine import SCHEMA as QUARANTINE
 from tasks.label.table import SCHEMA as LABELS
 from tasks.pool.catalog import IMAGES
+from tasks.query.sandbox import run_sql
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.manifest import MANIFEST
 from tasks.storage.uris import join, local_path
@@ -174,3 +175,13 @@ def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:
     sure[4] |= {"label": CLASSES[0], "member_labels": [CLASSES[0]] * 2, "score": 0.8}
     write_predictions(uri, "d" * 16, ids, sure)
     return Made(uri, ids, vectors, labels)
+
+
+def value(workspace: str, sql: str, **others: str) -> object:
+    """Return the first value that a query of the workspace answers."""
+    return run_sql(workspace, sql, **others).column(0)[0].as_py()
+
+
+def cosines(made: Made) -> np.ndarray:
+    """Return the similarity of each image with each."""
+    return made.vectors @ made.vectors.T

@@ -13,7 +13,9 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from infra import offline
-from tasks.doctor import Check, checks, diagnose, machine, models, packages, servers, to_text
+from tasks.doctor import checks, machine, models, packages, servers
+from tasks.doctor.checks import diagnose, to_text
+from tasks.doctor.findings import Check
 from tests.worlds.clip import write_tiny_clip
 
 
