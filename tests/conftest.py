@@ -35,6 +35,7 @@ sys.dont_write_bytecode = True
 os.environ["PREFECT_HOME"] = str(HOME / "prefect")
 os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"  # two busy cores
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"  # on tiny tensors two threads that wait are ten times slower
 os.environ["MPLCONFIGDIR"] = str(HOME / "matplotlib")
 os.environ["HF_HOME"] = str(HOME / "huggingface")
 os.environ["HF_HUB_OFFLINE"] = "1"
