@@ -87,7 +87,6 @@ def test_prefect_server_can_be_imported() -> None:
     assert prefect.server.api.server.create_app
 
 
-@pytest.mark.slow
 def test_deployed_cron_gets_scheduled_runs(prefect_session: str) -> None:
     """With SQLAlchemy 2.1 everything else works and no schedule ever fires."""
     from prefect.client.orchestration import get_client

@@ -119,7 +119,7 @@ def run_on_actors(
 
     When an actor's node runs out of memory, that actor gets no more work and the others go on.
     """
-    free = deque(actor for actor in pool for _ in range(IN_FLIGHT_PER_ACTOR))
+    free = deque(actor for _ in range(IN_FLIGHT_PER_ACTOR) for actor in pool)
     waiting = deque(enumerate(items))
     running: dict[Any, tuple[int, Any]] = {}
     retired: set[Any] = set()

@@ -15,7 +15,7 @@ from clipcore.cleaning import (
     resolve_per_class,
     top_k_per_class,
 )
-from tests.clipcore.parts import draws, random_features
+from tests.worlds.tensors import draws, random_features
 
 CLASSES = 4
 

@@ -14,7 +14,7 @@ from clipcore.backbone import Backbone
 from clipcore.dual import CachedFeatures, Learner, TowerWithAdapter, mixed_batches, train_learner
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.prompts import DualPrompts
-from tests.clipcore.parts import draws, random_features, random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import draws, random_features, random_pixels, same, snapshot, training_set
 
 CLASSES = ("cat", "dog", "bird")
 

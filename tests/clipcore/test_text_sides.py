@@ -11,7 +11,7 @@ from clipcore.dual import CachedFeatures, Learner, TowerWithAdapter, train_learn
 from clipcore.fit import Schedule, shuffled
 from clipcore.prompts import DualPrompts
 from clipcore.text_sides import CoupledPrompts, GivenText, TextSide, couple
-from tests.clipcore.parts import draws, random_features, random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import draws, random_features, random_pixels, same, snapshot, training_set
 
 CLASSES = ("cat", "a very small dog", "bird")
 

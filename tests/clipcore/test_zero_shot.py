@@ -8,7 +8,7 @@ import torch
 
 from clipcore.backbone import Backbone
 from clipcore.zero_shot import TEXTS_PER_PASS, class_embeddings, pseudo_labels
-from tests.clipcore.parts import random_features
+from tests.worlds.tensors import random_features
 
 CLASSES = ["cat", "hot dog", "sea lion", "seven"]
 TEMPLATES = ["a photo of a {}.", "a drawing of the {}, seen from far away.", "{}"]

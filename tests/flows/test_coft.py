@@ -26,15 +26,13 @@ from tasks.specs import (
     RuntimeSpec,
 )
 from tasks.storage.manifest import iter_tables
-from tests.flows.drawn import COLOURS, PER_CLASS, write_images
+from tests.worlds.images import COLOURS, PER_CLASS, write_images
 
 SPLITS = ("pool", "test")
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_session", "ray_session"),
     pytest.mark.timeout(1200),
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
-    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
 
 
@@ -98,7 +96,6 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
     assert not [path for path in changed if path.suffix in {".parquet", ".safetensors"}]
 
 
-@pytest.mark.usefixtures("prefect_session", "ray_session")
 def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
     summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot", answers=None))
     assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not

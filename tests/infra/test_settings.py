@@ -119,7 +119,6 @@ def test_local_ray_takes_a_token_of_its_own_unless_a_person_chose(
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_ray_stays_on_loopback_and_its_dashboard_has_another_home() -> None:
     """Ask the kernel: what Ray's processes listen on, and where the dashboard's home is."""

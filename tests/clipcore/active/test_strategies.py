@@ -15,7 +15,7 @@ from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.strategies import STRATEGIES, UnknownStrategy, find_strategy
 from clipcore.active.uncertainty import entropy_of, margin_of
-from tests.clipcore.parts import draws, random_features
+from tests.worlds.tensors import draws, random_features
 
 ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper"]
 CLASSES, DIM = 4, 6
@@ -51,7 +51,7 @@ def copied(candidates: Candidates) -> dict[str, Tensor]:
     budget=st.integers(0, 35),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_contract(name: str, samples: int, labeled: int, budget: int, seed: int) -> None:
     strategy = find_strategy(name)
     candidates = pool(samples, labeled, seed)

@@ -22,7 +22,7 @@ from clipcore.losses import (
 )
 from clipcore.prompts import DualPrompts
 from clipcore.seeding import generator
-from tests.clipcore.parts import random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import random_pixels, same, snapshot, training_set
 
 CLASSES = ["cat", "dog", "sea lion"]
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]

@@ -24,7 +24,7 @@ from tasks.specs import (
     RoundsSpec,
 )
 from tasks.storage.tables import read_table, write_table
-from tests.tasks.made_stages import CLASSES, COUNT, images, write_stages
+from tests.worlds.stages import CLASSES, COUNT, images, write_stages
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,9 @@ from packaging.specifiers import SpecifierSet
 
 from infra import offline
 from tasks.doctor import checks, machine, models, packages, servers
-from tasks.doctor.checks import Check, diagnose, to_text
+from tasks.doctor.checks import diagnose, to_text
+from tasks.doctor.findings import Check
+from tests.worlds.clip import write_tiny_clip
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def test_backbones_fit_or_are_told_why_not(*, name: str, ok: bool | None, word: 
 
 
 def test_weights_are_here_or_would_be_downloaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_clip_dir: Callable[..., Path]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -242,7 +244,7 @@ def test_weights_are_here_or_would_be_downloaded(
     (snapshot / "open_clip_model.safetensors").write_bytes(b"x")
     assert models.check_weights(name).ok
     assert models.check_weights("embedded").ok
-    local = tiny_clip_dir(tmp_path / "models--org--tiny" / "snapshots" / "1")
+    local = write_tiny_clip(tmp_path / "models--org--tiny" / "snapshots" / "1")
     assert models.check_weights(f"local-dir:{local}").ok
     assert models.check_weights("hf-hub:org/tiny").ok
     assert models.check_backbone("hf-hub:org/tiny").detail.endswith("fits: ViT, 32 dimensions")

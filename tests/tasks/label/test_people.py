@@ -34,7 +34,7 @@ from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
 from tasks.weights import WEIGHTS
-from tests.tasks.made_stages import CLASSES, COUNT, SCALE, images, stage, write_stages
+from tests.worlds.stages import CLASSES, COUNT, SCALE, images, stage, write_stages
 
 DIM = 8
 ROWS = 16

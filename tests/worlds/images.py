@@ -1,4 +1,4 @@
-"""Images that are drawn: three colours with much noise, as a Parquet file with labels."""
+"""Image files out of a seed, and a labelled set of three colours with much noise."""
 
 import io
 from pathlib import Path
@@ -10,6 +10,12 @@ from PIL import Image
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
 PER_CLASS = 20
+
+
+def encoded_image(seed: int, size: tuple[int, int] = (24, 20), *, form: str = "PNG") -> bytes:
+    """Return a file of random pixels that no other seed gives; `size` is (width, height)."""
+    draws = np.random.default_rng(seed)
+    return encode(draws.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8), form)
 
 
 def write_images(folder: Path) -> Path:
@@ -29,8 +35,12 @@ def write_images(folder: Path) -> Path:
     return path
 
 
-def _drawn(colour: tuple[int, int, int], rng: np.random.Generator) -> bytes:
-    pixels = rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+def encode(pixels: np.ndarray, form: str) -> bytes:
+    """Return pixels of shape (height, width, 3) as an image file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG")
+    Image.fromarray(pixels).save(buffer, form)
     return buffer.getvalue()
+
+
+def _drawn(colour: tuple[int, int, int], rng: np.random.Generator) -> bytes:
+    return encode(rng.normal(colour, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8), "JPEG")

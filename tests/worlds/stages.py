@@ -1,6 +1,8 @@
 """Stages made by hand: features of three colours, cut into any number of files."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,24 +14,36 @@ from tasks.refs import EmbeddingsRef, LabelsRef, PoolRef
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.manifest import Part, make_manifest, part_name, write_manifest
 from tasks.storage.tables import write_table
+from tasks.storage.uris import join
 
 CLASSES = ("red", "green", "blue")
 COUNT = 70
 SCALE = 20.0
 
 
-def stage(folder: Path, tables: list[pa.Table]) -> str:
-    """Write a finished stage of these parts."""
+def stage(
+    folder: str | Path,
+    tables: list[pa.Table],
+    *,
+    kind: str = "test",
+    digest: str = "0123456789abcdef",
+    header: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """Write tables as the parts of a finished stage and return its URI."""
+    prefix = "images/" if kind == "pool" else ""
     parts = []
     for number, table in enumerate(tables):
-        name = part_name(number, "0123456789abcdef")
-        write_table(str(folder / name), table)
+        name = prefix + part_name(number, digest)
+        write_table(join(str(folder), name), table, {"digest": digest, **(header or {})})
         parts.append(Part(name=name, rows=table.num_rows))
-    write_manifest(str(folder), make_manifest("test", "0123456789abcdef", parts))
+    manifest = make_manifest(kind, digest, parts)
+    write_manifest(str(folder), manifest.model_copy(update={"facts": dict(facts or {})}))
     return str(folder)
 
 
 def cut(table: pa.Table, rows: int) -> list[pa.Table]:
+    """Cut a table into pieces of so many rows."""
     return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
 
 

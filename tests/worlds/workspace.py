@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from tasks.images.quarantine import SCHEMA as QUARANTINE
 from tasks.pool.catalog import IMAGES
+from tasks.query.sandbox import run_sql
 from tasks.storage.columns import fixed_size_list
-from tasks.storage.manifest import MANIFEST, Part, make_manifest, part_name, write_manifest
+from tasks.storage.manifest import MANIFEST
 from tasks.storage.schemas import LABELS
-from tasks.storage.tables import write_table
 from tasks.storage.uris import join, local_path
+from tests.worlds.stages import cut, stage
 
 CLASSES = ["cat", "dog", "x'); DROP--"]
 
@@ -33,19 +34,6 @@ class Made:
     labels: list[str]
 
 
-def stage(folder: str, kind: str, digest: str, tables: list[pa.Table], **facts: Any) -> None:
-    """Write tables as the parts of a finished stage."""
-    prefix = "images/" if kind == "pool" else ""
-    parts = []
-    header = facts.pop("header", {})
-    for number, table in enumerate(tables):
-        name = prefix + part_name(number, digest)
-        write_table(join(folder, name), table, {"digest": digest, **header})
-        parts.append(Part(name=name, rows=table.num_rows))
-    manifest = make_manifest(kind, digest, parts)
-    write_manifest(folder, manifest.model_copy(update={"facts": facts}))
-
-
 def age(folder: str, seconds: int) -> None:
     """Make a local stage look as if it had been finished some seconds ago."""
     path = local_path(join(folder, MANIFEST))
@@ -56,10 +44,6 @@ def age(folder: str, seconds: int) -> None:
 def unit_vectors(rows: int, dim: int, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def cut(table: pa.Table, rows: int) -> list[pa.Table]:
-    return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
 
 
 def write_pool(
@@ -84,9 +68,10 @@ def write_pool(
     home = join(uri, "pool", digest)
     bad = {"uri": "bad.png", "stage": "pool", "reason": "truncated", "detail": "", "bytes": 3}
     quarantine = join(home, "quarantine")
-    stage(quarantine, "quarantine", digest, [pa.Table.from_pylist([bad], QUARANTINE)])
+    refused = pa.Table.from_pylist([bad], QUARANTINE)
+    stage(quarantine, [refused], kind="quarantine", digest=digest)
     tables = cut(pa.Table.from_pylist(rows, IMAGES), parts_of)
-    stage(home, "pool", digest, tables, classes=CLASSES)
+    stage(home, tables, kind="pool", digest=digest, facts={"classes": CLASSES})
     return ids
 
 
@@ -110,7 +95,7 @@ def write_embeddings(
         for start in pieces
     ]
     header = {"backbone": backbone, "weights_sha256": "0"}
-    stage(join(uri, "embeddings", digest), "embeddings", digest, tables, header=header)
+    stage(join(uri, "embeddings", digest), tables, kind="embeddings", digest=digest, header=header)
 
 
 def write_labels(  # noqa: PLR0913
@@ -137,7 +122,7 @@ def write_labels(  # noqa: PLR0913
     ]
     table = pa.Table.from_pylist(rows, LABELS)
     tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(join(uri, "labels", digest), "labels", digest, tables, kept=0)
+    stage(join(uri, "labels", digest), tables, kind="labels", digest=digest, facts={"kept": 0})
 
 
 def write_predictions(
@@ -160,7 +145,7 @@ def write_predictions(
     ]
     table = pa.Table.from_pylist(full, schema)
     tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(join(uri, "predictions", digest), "predictions", digest, tables)
+    stage(join(uri, "predictions", digest), tables, kind="predictions", digest=digest)
 
 
 def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:
@@ -190,3 +175,13 @@ def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:
     sure[4] |= {"label": CLASSES[0], "member_labels": [CLASSES[0]] * 2, "score": 0.8}
     write_predictions(uri, "d" * 16, ids, sure)
     return Made(uri, ids, vectors, labels)
+
+
+def value(workspace: str, sql: str, **others: str) -> object:
+    """Return the first value that a query of the workspace answers."""
+    return run_sql(workspace, sql, **others).column(0)[0].as_py()
+
+
+def cosines(made: Made) -> np.ndarray:
+    """Return the similarity of each image with each."""
+    return made.vectors @ made.vectors.T

@@ -1,11 +1,8 @@
 """A real classifier of the smallest ViT that open_clip builds: random weights, three classes."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from clipcore.backbone import build_visual
 from clipcore.classifier import save_classifier
@@ -44,11 +41,3 @@ def save_tiny_classifier(folder: Path, *, seed: int = 0, members: int = 2) -> Pa
         facts={"seed": seed},
     )
     return folder
-
-
-def encoded_image(seed: int, format: str = "PNG") -> bytes:  # noqa: A002
-    """Return an image file of 24 x 20 random pixels."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=format)
-    return buffer.getvalue()
