@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tasks.report import figures
+from tasks.pages import figures
 
-STYLE = Path(figures.__file__).with_name("report.css")
+STYLE = Path(figures.__file__).with_name("page.css")
 
 
 def render(template: str, **values: object) -> str:

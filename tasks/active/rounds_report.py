@@ -5,11 +5,11 @@ from typing import Any
 
 from tasks.active.pages import render
 from tasks.active.rounds import COURSE, SHEET, Rounds, RoundState
-from tasks.report import figures
+from tasks.pages import figures
 from tasks.storage.files import write_bytes
 from tasks.storage.uris import join
 
-TEMPLATE = "course.html.j2"
+TEMPLATE = "rounds.html.j2"
 SHORTEST = 2  # rounds that make a curve
 
 

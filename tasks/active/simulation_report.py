@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tasks.active.pages import render
-from tasks.report import figures
+from tasks.pages import figures
 
-TEMPLATE = "findings.html.j2"
+TEMPLATE = "simulation.html.j2"
 Results = Mapping[str, Any]
 
 

@@ -36,7 +36,7 @@ def render(inputs: ReportInputs) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parents[1] / "pages"]),
         autoescape=True,  # class names and file names are other people's text
         undefined=StrictUndefined,
         trim_blocks=True,

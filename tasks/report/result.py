@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tasks.report import figures, read_stages, tables, words
+from tasks.pages import figures
+from tasks.report import read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 from tasks.report.inputs import ReportInputs
 from tasks.report.measured import Measured, Metrics

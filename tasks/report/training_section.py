@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tasks.report import figures, gallery, projection, read_stages, tables, words
+from tasks.pages import figures
+from tasks.report import gallery, projection, read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 
 MAX_PANELS = 24  # training curves of a phase
