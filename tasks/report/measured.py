@@ -16,8 +16,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _something(value: object) -> object:
-    # The mean over no image is NaN in the file: nothing was measured.
+def _none_if_unmeasured(value: object) -> object:
+    # The accuracy over no image is NaN in the file.
     if isinstance(value, dict) and _finite(value.get("accuracy")) is None:
         return None
     return value
@@ -27,13 +27,13 @@ Number = Annotated[float | None, AfterValidator(_finite)]
 
 
 class Lenient(BaseModel):
-    """A file that another step wrote: take what is known, ignore what is not."""
+    """A record of a file that another step wrote; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ClassMetrics(Lenient):
-    """Of one class; recall is None when no image of it was tested, precision when never said."""
+    """One class; recall is None without an image of it, precision without a prediction of it."""
 
     recall: Number = None
     precision: Number = None
@@ -42,7 +42,7 @@ class ClassMetrics(Lenient):
 
 
 class Measured(Lenient):
-    """Of one classifier against labels; the rows of `confusion` are true classes."""
+    """One classifier against labels; the rows of `confusion` are true classes."""
 
     accuracy: float
     mean_recall: Number = None
@@ -64,11 +64,11 @@ class KeptPrecision(Lenient):
     rejected_precision: Number = None
 
 
-MaybeMeasured = Annotated[Measured | None, BeforeValidator(_something)]
+MaybeMeasured = Annotated[Measured | None, BeforeValidator(_none_if_unmeasured)]
 
 
 class Metrics(Lenient):
-    """All that an evaluation measured; without labels nothing is."""
+    """All that an evaluation measured; without labels that is nothing."""
 
     zero_shot: MaybeMeasured = None
     phase1: MaybeMeasured = None
@@ -78,7 +78,7 @@ class Metrics(Lenient):
 
     @property
     def best_known(self) -> Measured | None:
-        """What the shipped model measured: adapted, or zero-shot where nothing was adapted."""
+        """The metrics of the shipped model: adapted, or zero-shot where nothing was adapted."""
         return self.adapted or self.zero_shot
 
     @property
