@@ -1,29 +1,14 @@
-"""`metrics.json` of an evaluation, checked: unknown fields pass, missing numbers are None."""
+"""`metrics.json` of an evaluation, checked: unknown fields pass, unknown numbers are None."""
 
-from math import isfinite, sqrt
-from typing import Annotated
+from math import sqrt
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from tasks.refs import EvaluationRef
 from tasks.storage.files import read_json
 from tasks.storage.uris import join
 
 _Z95 = 1.96  # standard normal quantile of a 95 % interval
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None
-
-
-def _none_if_unmeasured(value: object) -> object:
-    # The accuracy over no image is NaN in the file.
-    if isinstance(value, dict) and _finite(value.get("accuracy")) is None:
-        return None
-    return value
-
-
-Number = Annotated[float | None, AfterValidator(_finite)]
 
 
 class Lenient(BaseModel):
@@ -35,8 +20,8 @@ class Lenient(BaseModel):
 class ClassMetrics(Lenient):
     """One class; recall is None without an image of it, precision without a prediction of it."""
 
-    recall: Number = None
-    precision: Number = None
+    recall: float | None = None
+    precision: float | None = None
     num_images: int = 0
     num_predicted: int = 0
 
@@ -45,8 +30,8 @@ class Measured(Lenient):
     """One classifier against labels; the rows of `confusion` are true classes."""
 
     accuracy: float
-    mean_recall: Number = None
-    calibration_error: Number = None
+    mean_recall: float | None = None
+    calibration_error: float | None = None
     num_images: int = 0
     per_class: dict[str, ClassMetrics] = {}
     confusion: list[list[int]] = []
@@ -60,19 +45,16 @@ class Measured(Lenient):
 class KeptPrecision(Lenient):
     """Shares of the labels of one source that are right, among those kept and among the others."""
 
-    kept_precision: Number = None
-    rejected_precision: Number = None
-
-
-MaybeMeasured = Annotated[Measured | None, BeforeValidator(_none_if_unmeasured)]
+    kept_precision: float | None = None
+    rejected_precision: float | None = None
 
 
 class Metrics(Lenient):
     """All that an evaluation measured; without labels that is nothing."""
 
-    zero_shot: MaybeMeasured = None
-    phase1: MaybeMeasured = None
-    adapted: MaybeMeasured = None
+    zero_shot: Measured | None = None
+    phase1: Measured | None = None
+    adapted: Measured | None = None
     transductive: bool = False
     kept_label_precision: dict[str, KeptPrecision | None] = {}
 

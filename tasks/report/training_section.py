@@ -100,7 +100,7 @@ def maps(evidence: Evidence) -> Section:
     labels = read_stages.labels_of(inputs.zero_shot, sample.image_ids)
     predicted = read_stages.labels_of(inputs.predictions, sample.image_ids)
     views = [("Before: zero-shot", sample, labels)]
-    if inputs.after is not None:
+    if evidence.adapted and inputs.after is not None:
         later = read_stages.sample_embeddings(inputs.after, projection.MAX_IMAGES)
         views.append(("After: adapted", later, predicted))
     shown = _most_common(predicted or labels, inputs.pool.classes)
