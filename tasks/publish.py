@@ -8,7 +8,16 @@ from prefect.context import FlowRunContext
 from tasks.evaluate import read_metrics
 from tasks.predict import features_of
 from tasks.progress import say
-from tasks.refs import AnswersRef, EvaluationRef, ModelRef, PredictionsRef, Ref, RunSummary, Stages
+from tasks.refs import (
+    AnswersRef,
+    EvaluationRef,
+    ModelRef,
+    PredictionsRef,
+    Ref,
+    RunSummary,
+    StageName,
+    Stages,
+)
 from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
 from tasks.specs import CoftSpec
 from tasks.storage.stage import step
@@ -80,7 +89,7 @@ def publish(  # noqa: PLR0913  # everything that a run made
 @step("report")
 def publish_report(run: Run, inputs: ReportInputs) -> str:
     """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
-    report = write_report.fn(inputs, inputs.spec.runtime)
+    report = write_report(inputs, inputs.spec.runtime)
     uri = join(report.uri, "report.html")
     log_file(run, uri, folder="report")
     if FlowRunContext.get() is not None:
@@ -95,24 +104,27 @@ def publish_report(run: Run, inputs: ReportInputs) -> str:
 def _stage_times(
     stages: Stages, predictions: PredictionsRef, evaluation: EvaluationRef, model: ModelRef
 ) -> tuple[StageTime, ...]:
-    """Return the time of each stage; one that ran once for each peer counts both."""
-    by_name: dict[str, tuple[Ref | None, ...]] = {
-        "pool": (stages.pool,),
-        "embed": (stages.images,),
-        "label": (stages.zero_shot, stages.confident),
-        "phase 1": stages.peers,
-        "embed with peers": stages.features,
-        "cross-filter": stages.clean,
-        "phase 2": stages.networks,
-        "guard": (model,),
-        "predict": (predictions,),
-        "evaluate": (evaluation,),
+    """Return the time of each stage; one that ran once for each peer counts both.
+
+    Of the phases only the slower peer counts: both train at the same time.
+    """
+    by_name: dict[StageName, tuple[Ref | None, ...]] = {
+        StageName.POOL: (stages.pool,),
+        StageName.EMBED: (stages.images,),
+        StageName.LABEL: (stages.zero_shot, stages.confident),
+        StageName.PHASE_1: stages.peers,
+        StageName.EMBED_WITH_PEERS: stages.features,
+        StageName.CROSS_FILTER: stages.clean,
+        StageName.PHASE_2: stages.networks,
+        StageName.GUARD: (model,),
+        StageName.PREDICT: (predictions,),
+        StageName.EVALUATE: (evaluation,),
     }
     times = []
     for name, refs in by_name.items():
         found = [ref for ref in refs if ref is not None]
         if found:
-            side_by_side = name.startswith("phase")  # both peers train at the same time
+            side_by_side = name in (StageName.PHASE_1, StageName.PHASE_2)
             seconds = [ref.seconds for ref in found]
             times.append(
                 StageTime(

@@ -146,3 +146,18 @@ class RunSummary(Spec):
     images_per_second: float
     healthy: bool
     verdict: str
+
+
+class StageName(StrEnum):
+    """The stages of a run as its times and its report call them, in order."""
+
+    POOL = "pool"
+    EMBED = "embed"
+    LABEL = "label"
+    PHASE_1 = "phase 1"
+    EMBED_WITH_PEERS = "embed with peers"
+    CROSS_FILTER = "cross-filter"
+    PHASE_2 = "phase 2"
+    GUARD = "guard"
+    PREDICT = "predict"
+    EVALUATE = "evaluate"

@@ -13,7 +13,7 @@ from clipcore.active.stopping import Change, change, outlook
 from clipcore.network import new_network
 from tasks.active.learners import learner_adapter
 from tasks.active.rounds import SCORES, STATE, Outlook, Rounds, RoundState, asked_ids, read_query
-from tasks.active.rounds_report import write_course
+from tasks.active.rounds_report import write_rounds_report
 from tasks.active.rounds_text import describe
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.start import StartRef, load_start, start_adapters
@@ -113,7 +113,7 @@ def close_round(
     )
     state = _passed_gate(rounds, state, result, pool, start)
     state = _registered(rounds, state, result.model, run)
-    log_file(run, write_course(rounds, state), folder="rounds")
+    log_file(run, write_rounds_report(rounds, state), folder="rounds")
     write_json(join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json"))
     say(describe(state))
     return state

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from tasks.answers.config import labeling_config
 from tasks.answers.exports import CONTROL
-from tasks.answers.pictures import batches, placeholder, read_pictures
+from tasks.answers.pictures import rows_with_pictures
+from tasks.pages.pictures import placeholder
 from tasks.pool.classes import list_names
 from tasks.specs import InputError, Spec
 from tasks.storage.files import write_bytes
@@ -106,15 +107,12 @@ def _inline_uris(query: pa.Table, media: Media) -> set[str]:
 def _encode_tasks(
     query: pa.Table, model: str, inline: set[str], max_pixels: int, unreadable: list[str]
 ) -> Iterator[bytes]:
-    for rows in batches(query):
-        uris = [row["uri"] for row in rows if row["uri"] in inline]
-        pictures = read_pictures(uris, side=_SIDE, max_pixels=max_pixels)
-        for row in rows:
-            image = pictures.get(row["uri"]) if row["uri"] in inline else row["uri"]
-            if image is None:
-                unreadable.append(row["uri"])
-                image = placeholder()
-            yield json.dumps(_task(row, image, model), allow_nan=False).encode()
+    for row, picture in rows_with_pictures(query, side=_SIDE, max_pixels=max_pixels, inline=inline):
+        image = picture if row["uri"] in inline else row["uri"]
+        if image is None:
+            unreadable.append(row["uri"])
+            image = placeholder()
+        yield json.dumps(_task(row, image, model), allow_nan=False).encode()
 
 
 def _task(row: dict[str, Any], image: str, model: str) -> dict[str, Any]:

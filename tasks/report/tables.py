@@ -1,4 +1,4 @@
-"""The rows of the report's tables, worked out from counts and metrics."""
+"""The rows of the report's tables, computed from counts and metrics."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -227,7 +227,7 @@ def time_rows(stages: Sequence[StageTime]) -> list[TimeRow]:
             stage=stage,
             share=stage.seconds / total,
             rate=stage.num_images / stage.seconds if stage.num_images and stage.seconds else None,
-            purpose=words.stage_purpose(stage.name),
+            purpose=words.STAGES[stage.name].purpose,
         )
         for stage in stages
     ]

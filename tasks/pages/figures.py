@@ -4,7 +4,6 @@ Only `Figure` objects, never pyplot: a report may be drawn in any thread. Colour
 Ito's and Tol's, which people with any colour vision tell apart; shape or text says it again.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tasks.pages.html import data_uri
 
 PEER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 PEER_DASHES = ("-", "--", ":", "-.")
@@ -53,12 +54,11 @@ _STYLE: Any = {
 }
 
 
-def curve(series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = False) -> str:
+def curve(series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Draw one quantity over epochs, one line per peer, as SVG.
 
     Args:
         series: Points (epoch, value) by name of the peer.
-        share: Whether values are shares between 0 and 1, shown as percent.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(3.4, 2.1), layout="constrained")
@@ -68,8 +68,6 @@ def curve(series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = 
             axes.plot(x, y, **_peer_style(index), linewidth=1.8, markersize=4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        if share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.set_xlabel("epoch", fontsize=8)
         axes.margins(x=0.04, y=0.12)
         return _svg(figure)
@@ -204,14 +202,10 @@ def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().replace("'DejaVu Sans'", _FONT.replace("'", ""))
-    return _uri("image/svg+xml", text.encode())
+    return data_uri("image/svg+xml", text.encode())
 
 
 def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=170, metadata={"Software": None})
-    return _uri("image/png", buffer.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri("image/png", buffer.getvalue())
