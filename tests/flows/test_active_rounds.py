@@ -23,7 +23,7 @@ from prefect.states import StateType
 from clipcore.classifier import load_classifier
 from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
-from flows.options import Where
+from flows.commands.options import Where
 from flows.simulate import simulate
 from tasks.active.rounds import (
     RoundState,
