@@ -10,8 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
-from flows.active import active
-from flows.options import (
+from flows.commands.options import (
     About,
     Backbone,
     Images,
@@ -23,7 +22,8 @@ from flows.options import (
     workspace_of,
     write_summary,
 )
-from flows.questions import questions
+from flows.commands.questions import questions
+from flows.commands.rounds import active
 from infra import offline
 from tasks.specs import InputError, Phase2Spec
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from flows.options import Workspace, workspace_of
+from flows.commands.options import Workspace, workspace_of
 from tasks.specs import InputError
 
 questions = App()

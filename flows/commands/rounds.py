@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from flows.options import About, Summary, Where, Workspace, tell, write_summary
+from flows.commands.options import About, Summary, Where, Workspace, tell, write_summary
 from tasks.specs import ActiveSpec, LearnerSpec, QuerySpec, RoundsSpec, SimulationSpec
 
 active = App(name="active", help="Ask about the images that are worth a label, round by round.")

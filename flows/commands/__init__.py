@@ -1,0 +1,1 @@
+"""The command line: options, checks, and what a person is told."""
