@@ -27,8 +27,9 @@ class Head:
     @classmethod
     def of_linear(cls, linear: nn.Linear) -> "Head":
         """Return a linear layer as a head; its mean row norm becomes the logit scale."""
-        scale = float(linear.weight.norm(dim=1).mean())
-        return cls(linear.weight.detach() / scale, scale, linear.bias.detach())
+        weight = linear.weight.detach()
+        scale = float(weight.norm(dim=1).mean())
+        return cls(weight / scale, scale, linear.bias.detach())
 
     def logits(self, features: Float[Tensor, "samples dim"]) -> Float[Tensor, "samples classes"]:
         """Return fp32 logits."""

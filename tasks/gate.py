@@ -100,12 +100,12 @@ def decide(evidence: Evidence, bounds: GateSpec) -> Verdict:
     return Verdict(tuple(text for text, holds in objections.items() if holds))
 
 
-def decide_promotion(healthy: bool | None, evidence: Mapping[str, str]) -> Verdict:  # noqa: FBT001
+def decide_promotion(evidence: Mapping[str, str], *, healthy: bool | None) -> Verdict:
     """Return what speaks against making a registered version champion.
 
     Args:
-        healthy: The verdict that it was registered with; None without one.
         evidence: The tags that it was registered with.
+        healthy: The verdict that it was registered with; None without one.
     """
     if healthy:
         return Verdict()

@@ -114,7 +114,7 @@ def _candidates(
     top = job.spec.learner.top
     num_classes = len(job.pool.classes)
     table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)), pa.int64())})
-    table = of_pool_split(table, job.pool, number)
+    table = of_pool_split(table, job.pool, number).sort_by("image_id")  # ties go to the lower id
     rows = tensor_of(table, "row")
     answers = answers_about(table["image_id"], job.answers, job.pool.classes)
     is_open = torch.from_numpy(~answers.closed)

@@ -87,8 +87,11 @@ def answers_about(
     if answers is None:
         return Answers(torch.full((len(ids),), -1), np.zeros(len(ids), bool))
     table = read_table(answers.uri, ["image_id", "kind", "label"])
-    none_fits = pc.equal(value_of(table, ids, "kind"), "none").fill_null(fill_value=False)
+    kinds = value_of(table, ids, "kind")
+    none_fits = pc.equal(kinds, "none").fill_null(fill_value=False)
     labels = class_numbers(classes, value_of(table, ids, "label"))
+    named = pc.equal(kinds, "label").fill_null(fill_value=False)
+    labels[~torch.from_numpy(named.to_numpy().astype(bool))] = -1  # skipped, or contradicting
     return Answers(labels, none_fits.to_numpy().astype(bool))
 
 

@@ -50,7 +50,7 @@ def promote(
     model = find_version(tracking, name, chosen)
     if aliases.get(CHAMPION) == chosen:
         return model
-    verdict = decide_promotion(model.healthy, model.evidence)
+    verdict = decide_promotion(model.evidence, healthy=model.healthy)
     if not verdict.healthy and not force:
         raise UnhealthyModel(
             f"version {model.version} of {name!r} may not become champion: "

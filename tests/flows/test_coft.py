@@ -17,6 +17,7 @@ from flows.coft import coft
 from tasks.pool.open import open_pool
 from tasks.refs import Reason, RunSummary
 from tasks.specs import (
+    AdapterSpec,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
@@ -24,6 +25,7 @@ from tasks.specs import (
     Phase2Spec,
     PoolSpec,
     RuntimeSpec,
+    TopSpec,
 )
 from tasks.storage.manifest import iter_tables
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
@@ -40,8 +42,10 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
     values: dict[str, object] = {
         "pool": PoolSpec(images=str(images), labels="column", rows_per_shard=16),
         "backbone": BackboneSpec(name=f"local-dir:{clip}"),
-        "label": LabelSpec(per_class=4, min_confident=0),
-        "phase1": Phase1Spec(epochs=30, min_steps=0, batch_size=8, num_visual_prompts=2),
+        "label": LabelSpec(top=TopSpec(per_class=4, min_total=0)),
+        "phase1": Phase1Spec(
+            epochs=30, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
+        ),
         "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
         "runtime": RuntimeSpec(workspace=str(workspace)),
         "register_as": "colours",
@@ -130,7 +134,7 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     words += ["--answers", images.with_name("answers.csv")]
     words += ["--label.per-class", "4", "--label.min-confident", "0"]
     words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
-    words += ["--phase1.num-visual-prompts", "2", "--register", "colours"]
+    words += ["--phase1.adapter.num-visual-prompts", "2", "--register", "colours"]
     words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]
     code = "from flows.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])

@@ -9,6 +9,7 @@ from tasks.pool.open import open_pool
 from tasks.refs import PoolRef
 from tasks.specs import (
     ActiveSpec,
+    AdapterSpec,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
@@ -17,6 +18,8 @@ from tasks.specs import (
     PoolSpec,
     QuerySpec,
     RuntimeSpec,
+    SgdSpec,
+    TopSpec,
 )
 from tasks.storage.manifest import iter_tables
 
@@ -28,11 +31,15 @@ def active_spec(images: Path, workspace: Path, clip: Path, **changes: object) ->
     run = CoftSpec(
         pool=PoolSpec(images=str(images), labels="column", rows_per_shard=16),
         backbone=BackboneSpec(name=f"local-dir:{clip}"),
-        label=LabelSpec(per_class=4, min_confident=0),
-        phase1=Phase1Spec(epochs=2, min_steps=0, batch_size=8, num_visual_prompts=2),
+        label=LabelSpec(top=TopSpec(per_class=4, min_total=0)),
+        phase1=Phase1Spec(
+            epochs=2, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
+        ),
         runtime=RuntimeSpec(workspace=str(workspace)),
     )
-    learner = LearnerSpec(epochs=2, min_steps=4, per_class=4, min_pseudo=0, learning_rate=0.1)
+    learner = LearnerSpec(
+        epochs=2, min_steps=4, top=TopSpec(per_class=4, min_total=0), sgd=SgdSpec(learning_rate=0.1)
+    )
     query = QuerySpec(per_round=PER_ROUND, max_similarity=1.0)
     values = {"run": run, "learner": learner, "query": query, "start": "zero-shot", **changes}
     return ActiveSpec.model_validate(values)

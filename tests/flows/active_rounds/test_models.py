@@ -37,9 +37,13 @@ def test_a_round_that_was_cut_short_ends_as_it_would_have(place: str) -> None:
     [
         ("features", "phase1", {}),
         ("maple", "zero-shot", {"kind": "maple", "coupled_depth": 1}),
-        ("prompts", "phase1", {"images": "tower", "adapter": "vpt", "num_visual_prompts": 3}),
+        (
+            "prompts",
+            "phase1",
+            {"images": "tower", "adapter": {"name": "vpt", "num_visual_prompts": 3}},
+        ),
         ("again", f"models:/{NAME}-active/1", {}),
-        ("lora", "MODEL", {"images": "tower", "adapter": "lora", "lora_rank": 2}),
+        ("lora", "MODEL", {"images": "tower", "adapter": {"name": "lora", "lora_rank": 2}}),
     ],
 )
 def test_the_model_of_a_round_says_what_the_round_said(

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pytest
 
-from tasks.compute.map_parts import QUARANTINE, sweep
+from tasks.compute.map_parts import map_parts
 from tasks.refs import PoolRef
 from tasks.specs import RuntimeSpec
+from tasks.storage.layout import QUARANTINE
 from tasks.storage.manifest import part_name
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join
@@ -49,7 +50,7 @@ def make_doubler() -> type:
             assert device == "cpu"
             self.folder = job.folder
 
-        def sweep_part(self, uri: str, name: str) -> int:
+        def write_part(self, uri: str, name: str) -> int:
             numbers = read_table(uri)["number"].to_pylist()
             good, bad = [n for n in numbers if n != 6], [n for n in numbers if n == 6]
             if bad:
@@ -71,7 +72,7 @@ def log_of(job: Job) -> list[str]:
 
 
 def run(actor: Any, job: Job, pool: PoolRef) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    outcome = sweep(actor, job, pool, RuntimeSpec(), label="Double")
+    outcome = map_parts(actor, job, pool, RuntimeSpec(), label="Double")
     return [(part.name, part.rows) for part in outcome.parts], dict(outcome.facts)
 
 

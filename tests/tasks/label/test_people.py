@@ -28,12 +28,12 @@ from tasks.refs import (
     Reason,
     Stages,
 )
-from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec, TopSpec
 from tasks.storage.files import write_bytes
+from tasks.storage.layout import WEIGHTS
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
-from tasks.weights import WEIGHTS
 from tests.worlds.stages import CLASSES, COUNT, SCALE, images, stage, write_stages
 
 DIM = 8
@@ -66,7 +66,7 @@ def made(tmp_path: Path) -> tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tenso
 def spec(place: Path, **changes: object) -> CoftSpec:
     values = {
         "pool": PoolSpec(images="memory://"),
-        "label": LabelSpec(per_class=2, min_confident=0),
+        "label": LabelSpec(top=TopSpec(per_class=2, min_total=0)),
         "phase2": Phase2Spec(holdout=0.3, min_kept=0),
         "runtime": RuntimeSpec(workspace=str(place / "workspace")),
         **changes,

@@ -6,15 +6,22 @@ from pathlib import Path
 import pytest
 
 from tasks.backbone import describe
-from tasks.phase1 import PeerActor, PeerJob
-from tasks.phase2 import NetworkActor, NetworkJob
+from tasks.compute.epochs import train_here
+from tasks.phase1 import PeerJob, PeerTrainer
+from tasks.phase2 import NetworkJob, NetworkTrainer
 from tasks.refs import BackboneRef, PeerRef, Reason
-from tasks.specs import BackboneSpec, Phase1Spec, Phase2Spec
+from tasks.specs import AdapterSpec, BackboneSpec, Phase1Spec, Phase2Spec, PromptSpec
 from tests.tasks.read_page import Page
 from tests.tasks.report.made_run import CLASSES, Pictures, Run, draw_pictures, page_of
 
 PEERS = (1, 2)
-PHASE1 = Phase1Spec(epochs=2, min_steps=0, batch_size=8, num_context_tokens=2, num_visual_prompts=2)
+PHASE1 = Phase1Spec(
+    epochs=2,
+    min_steps=0,
+    batch_size=8,
+    prompts=PromptSpec(num_context_tokens=2),
+    adapter=AdapterSpec(num_visual_prompts=2),
+)
 PHASE2 = Phase2Spec(epochs=2, batch_size=8, wise_alphas=(0.0, 1.0))
 FATES = (Reason.KEPT, Reason.HELD_OUT, Reason.REJECTED)
 
@@ -40,26 +47,31 @@ def peers(tmp_path_factory: pytest.TempPathFactory, backbone: BackboneRef) -> tu
     refs = []
     for peer, labels in zip(PEERS, clean, strict=True):
         first = PeerRef(uri=str(folder / f"phase1-{peer}"), digest=f"{peer}", peer=peer, phase=1)
-        _train(
-            PeerActor(
-                PeerJob(peer, first.uri, first.digest, backbone, confident, pool, spec), "cpu"
-            )
+        shared = {"peer": peer, "backbone": backbone, "pool": pool, "seed": 0, "flip": True}
+        limits = {"max_pixels": spec.pool.max_pixels}
+        job = PeerJob(
+            folder=first.uri,
+            digest=first.digest,
+            confident=confident,
+            spec=PHASE1,
+            **shared,
+            **limits,
         )
+        train_here(PeerTrainer, job)
         second = PeerRef(uri=str(folder / f"phase2-{peer}"), digest=f"{peer}", peer=peer, phase=2)
-        _train(
-            NetworkActor(
-                NetworkJob(peer, second.uri, second.digest, backbone, labels, first, pool, spec),
-                "cpu",
-            )
+        job2 = NetworkJob(
+            folder=second.uri,
+            digest=second.digest,
+            clean=labels,
+            start=first,
+            spec=PHASE2,
+            batch_size=8,
+            **shared,
+            **limits,
         )
+        train_here(NetworkTrainer, job2)
         refs += [first, second]
     return tuple(ref.model_copy(update={"seconds": 75.0 / ref.phase}) for ref in refs)
-
-
-def _train(actor: PeerActor | NetworkActor) -> None:
-    for epoch in range(actor.num_epochs()):
-        actor.run_epoch(epoch)
-    actor.finish()
 
 
 @pytest.fixture
