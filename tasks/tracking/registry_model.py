@@ -1,4 +1,4 @@
-"""A model by its registry URI or its folder, copied to where every worker can read it."""
+"""A model by its registry URI or its folder, copied into the workspace for the workers."""
 
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +20,14 @@ from tasks.tracking.store import tracking_for
 def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
 
-    A registered one is copied into the workspace, where every worker can read it.
+    A registered model is copied into the workspace, where every worker can read it.
+
+    Args:
+        uri: Of the model.
+        runtime: Workspace and cluster.
+
+    Raises:
+        InputError: no model has this URI.
     """
     if not uri.startswith("models:/"):
         description = join(uri, DESCRIPTION)
@@ -31,8 +38,8 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
             )
         names = [DESCRIPTION, *read_json(description)["members"]]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
-    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
-        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as download_folder:
+        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download_folder))
         names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
         digest = _model_digest(str(bundle), names)
         folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
@@ -43,6 +50,6 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
 
 
 def _model_digest(folder: str, names: Sequence[str]) -> str:
-    """Return what changes with any byte of a model's files."""
+    """Return a digest of all files of a model."""
     contents = {name: content_hash(join(folder, name)) for name in sorted(names)}
     return fingerprint(Folder.MODELS, contents)

@@ -73,7 +73,9 @@ def test_this_place_is_fit_and_nothing_is_made(quiet: pytest.MonkeyPatch, tmp_pa
 def test_no_check_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "SECONDS", 0.1)
     started = time.monotonic()
-    found = checks._within("slow", lambda: time.sleep(3) or Check("slow", ok=True, detail=""))
+    found = checks._run_with_limit(
+        "slow", lambda: time.sleep(3) or Check("slow", ok=True, detail="")
+    )
     assert time.monotonic() - started < 1
     assert (found.ok, found.detail) == (None, "no answer within 0.1 seconds")
 
@@ -82,7 +84,7 @@ def test_a_check_that_fails_is_a_finding_without_secrets() -> None:
     def fails() -> Check:
         raise RuntimeError("cannot open s3://user:secret@host/x")
 
-    found = checks._within("bad", fails)
+    found = checks._run_with_limit("bad", fails)
     assert found.ok is None
     assert "RuntimeError" in found.detail
     assert "secret" not in found.detail

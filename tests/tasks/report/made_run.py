@@ -218,8 +218,9 @@ class Run:
         table = labels_table(
             pa.array(self.pictures.ids, pa.string()),
             source,
-            [self.classes[label] for label in labels],
+            torch.tensor(labels, dtype=torch.long),
             torch.linspace(0.5, 0.6, len(labels)),
+            classes=self.classes,
             kept=kept,
             gap=torch.from_numpy(np.where(kept, 0.2, -0.1)) if gaps else None,
             reasons=[str(reason) for reason in reasons],
