@@ -3,6 +3,7 @@
 # make lint   format, lint, types, import contracts, declared dependencies
 # make label-studio   install Label Studio beside it, then send questions through it and back
 # make bench  measure speed and memory against named peers
+# make picture  draw the picture of the README from a report of the demo, with Chromium
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
 # target but `lock` opens a connection. PYTHON=python3.12 picks another interpreter.
@@ -18,7 +19,7 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test lint label-studio bench lock venv packages clean
+.PHONY: install demo test lint label-studio bench picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -46,6 +47,11 @@ label-studio: install
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# Chromium comes from the system; on Debian: apt-get install chromium
+picture: install
+	@test -d coft-workspace/demo/reports || $(BIN)/coft demo
+	$(BIN)/python -m tests.bench.picture coft-workspace/demo tasks/report/report.png
 
 # An environment that runs and was made here is kept; it is filled again when the pins change.
 install:

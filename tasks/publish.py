@@ -80,7 +80,6 @@ def publish(  # noqa: PLR0913  # everything that a run made
         evaluation=evaluation,
         stages=_stage_times(stages, predictions, evaluation, model),
         run_id=run.run_id,
-        run_name=f"{spec.method} {run.run_id[:8]}",
         registered=registered,
     )
     return _summarize(inputs, publish_report(run, inputs))

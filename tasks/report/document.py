@@ -61,7 +61,7 @@ def summary_markdown(inputs: ReportInputs) -> str:
     metrics = read_accuracies(inputs)
     _, title, text = result.verdict(inputs, metrics)
     lines = [
-        f"# {_escape(inputs.run_name or 'Adaptation report')}",
+        f"# {_escape(result.title(inputs))}",
         _escape(result.sentence(inputs)),
         *_accuracy_table(inputs, metrics),
         f"**{_escape(title)}.** {_escape(text)}",

@@ -51,5 +51,4 @@ class ReportInputs(Spec):
     evaluation: EvaluationRef
     stages: tuple[StageTime, ...] = ()
     run_id: str = ""
-    run_name: str = ""
     registered: Registered | None = None

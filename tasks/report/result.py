@@ -1,6 +1,7 @@
 """The sections on the result: headline, classes, mistakes."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -9,13 +10,14 @@ from tasks.report import read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 from tasks.report.inputs import ReportInputs
 from tasks.report.measured import Measured, Metrics
+from tasks.storage.uris import redact
 
 
 def headline(evidence: Evidence) -> Section:
     """Return what was done, how good it is, and whether to use it."""
     inputs, metrics = evidence.inputs, evidence.metrics
     return {
-        "title": inputs.run_name or "Adaptation report",
+        "title": title(inputs),
         "sentence": sentence(inputs),
         "before": metrics.zero_shot,
         "after": metrics.adapted,
@@ -29,6 +31,17 @@ def headline(evidence: Evidence) -> Section:
         "calibration": _before_and_after(metrics, "calibration_error"),
         "mean_recall": _before_and_after(metrics, "mean_recall"),
     }
+
+
+def title(inputs: ReportInputs) -> str:
+    """Return what was done to which images; they are called by the last name of their path."""
+    names = [
+        name for name in PurePosixPath(redact(inputs.spec.pool.images)).parts if "*" not in name
+    ]
+    images = PurePosixPath(names[-1]).stem if names else "images"
+    if inputs.spec.method == "zero-shot":
+        return f"CLIP zero-shot on {images}"
+    return f"CLIP adapted to {images}"
 
 
 def sentence(inputs: ReportInputs) -> str:
@@ -80,7 +93,8 @@ def verdict(inputs: ReportInputs, metrics: Metrics) -> tuple[str, str, str]:
     if inputs.spec.method == "zero-shot":
         return "plain", "Nothing was adapted", judgement or "This is the starting point to beat."
     where = "Registered." if inputs.registered else "Not registered: no name was given for it."
-    return "good", "Healthy", f"{judgement} {where}".strip()
+    reason = "Nothing that was measured speaks against this model."
+    return "good", "Healthy", f"{reason} {where}"
 
 
 def health(values: Mapping[str, float]) -> list[tuple[str, str, str]]:

@@ -68,6 +68,8 @@ REASONS: Mapping[str, str] = {
     Reason.CLASS_NOT_PREDICTED: "taken for a class that no image was predicted as",
 }
 
+SOURCES: Mapping[str, str] = {"zero-shot": "Zero-shot", "confident": "Confident set"}
+
 QUARANTINE_REASONS: Mapping[str, str] = {
     "empty-file": "the file has no content",
     "not-an-image": "the content is in no image format that is read",
@@ -169,7 +171,7 @@ def quarantine_reason(slug: str) -> str:
 
 def source(slug: str) -> str:
     """Return who gave a label, as a person says it: `peer-1` is Peer 1."""
-    return _spell(slug).capitalize() if slug.startswith("peer") else slug.capitalize()
+    return SOURCES.get(slug) or _spell(slug).capitalize()
 
 
 def _spell(slug: str) -> str:

@@ -134,7 +134,6 @@ class Run:
             evaluation=evaluation,
             stages=_stage_times(stages, predictions, evaluation, model),
             run_id="4f1c",
-            run_name="Shapes",
             registered=self.registered,
         )
 

@@ -2,8 +2,11 @@
 
 from dataclasses import fields
 
+import pytest
+
 from clipcore.health import Health
 from tasks.report import words
+from tasks.report.result import title
 from tests.tasks.read_page import Page
 from tests.tasks.report.made_run import Run, page_of, percent
 
@@ -30,3 +33,20 @@ def test_class_that_is_never_predicted_is_named(run: Run) -> None:
 
 def test_a_perfect_model_makes_no_mistake(usual: Page) -> None:
     assert "No mistake was made on these images." in usual.prose
+
+
+@pytest.mark.parametrize(
+    ("images", "name"),
+    [
+        ("photos", "photos"),
+        ("/data/photos/", "photos"),
+        ("s3://bucket/cats/*.jpg", "cats"),
+        ("folder/digits.parquet", "digits"),
+        ("*.png", "images"),
+    ],
+)
+def test_the_title_names_the_images(run: Run, images: str, name: str) -> None:
+    inputs = run.inputs()
+    pool = inputs.spec.pool.model_copy(update={"images": images})
+    spec = inputs.spec.model_copy(update={"pool": pool})
+    assert title(inputs.model_copy(update={"spec": spec})) == f"CLIP adapted to {name}"

@@ -79,4 +79,5 @@ def test_what_another_version_wrote_is_spelled_out() -> None:
 
 
 def test_sources_are_named_as_a_person_would() -> None:
-    assert [words.source(slug) for slug in ("peer-1", "zero-shot")] == ["Peer 1", "Zero-shot"]
+    slugs = ("peer-1", "zero-shot", "confident")
+    assert [words.source(slug) for slug in slugs] == ["Peer 1", "Zero-shot", "Confident set"]
