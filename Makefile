@@ -51,7 +51,7 @@ bench: install
 # Chromium comes from the system; on Debian: apt-get install chromium
 picture: install
 	@test -d coft-workspace/demo/reports || $(BIN)/coft demo
-	$(BIN)/python -m tests.bench.picture coft-workspace/demo tasks/report/report.png
+	$(BIN)/python -m tests.bench.picture coft-workspace/demo tests/report.png
 
 # An environment that runs and was made here is kept; it is filled again when the pins change.
 install:

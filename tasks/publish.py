@@ -18,7 +18,8 @@ from tasks.refs import (
     StageName,
     Stages,
 )
-from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
+from tasks.report.document import FILE, summary_markdown, write_report
+from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.specs import CoftSpec
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
@@ -89,7 +90,7 @@ def publish(  # noqa: PLR0913  # everything that a run made
 def publish_report(run: Run, inputs: ReportInputs) -> str:
     """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
     report = write_report(inputs, inputs.spec.runtime)
-    uri = join(report.uri, "report.html")
+    uri = join(report.uri, FILE)
     log_file(run, uri, folder="report")
     if FlowRunContext.get() is not None:
         create_markdown_artifact(summary_markdown(inputs), key="coft-result")

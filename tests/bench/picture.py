@@ -1,6 +1,6 @@
 """The picture of the README: the head of a demo's report, and a few of its examples.
 
-python -m tests.bench.picture coft-workspace/demo tasks/report/report.png
+python -m tests.bench.picture coft-workspace/demo tests/report.png
 """
 
 import shutil

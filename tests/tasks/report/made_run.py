@@ -30,7 +30,8 @@ from tasks.refs import (
     Reason,
     Stages,
 )
-from tasks.report import Registered, ReportInputs, write_report
+from tasks.report.document import write_report
+from tasks.report.inputs import Registered, ReportInputs
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint

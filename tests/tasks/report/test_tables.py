@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.refs import StageName
-from tasks.report import StageTime
+from tasks.report.inputs import StageTime
 from tasks.report.tables import bottleneck, confused_pairs, moves
 
 
