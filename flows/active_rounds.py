@@ -23,6 +23,7 @@ from tasks.active.score import score_pool
 from tasks.active.start import StartRef
 from tasks.active.take_answers import answer_by_script, take_answers
 from tasks.active.train import LearnerRef, train_round
+from tasks.answers.outcome import ImportReport
 from tasks.backbone import find_backbone
 from tasks.embed import embed_pool
 from tasks.pool.open import open_pool
@@ -100,10 +101,10 @@ def active_rounds(
 
 
 @flow(name="active-answer")
-def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> list[str]:
-    """Take a file of answers, and return what it changed, in lines for a person."""
+def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> ImportReport:
+    """Take a file of answers, and return what it changed."""
     rounds = open_rounds(runtime, name)
-    return take_answers(rounds, file, _pool(rounds)).lines()
+    return take_answers(rounds, file, _pool(rounds))
 
 
 def _seen(

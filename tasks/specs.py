@@ -253,26 +253,32 @@ class ActiveSpec(Spec):
     )
 
 
-class RoundsSpec(Spec):
-    """Rounds that a person answers; kept under a name in the workspace."""
+class BudgetSpec(Spec):
+    """How many questions a person can afford, and when they are worth no more."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     budget: int = Field(gt=0, description="Images that may be asked about in all.")
     smallest_gain: float = Field(
         0.01, ge=0, description="Share of the predictions that a further round must still change."
     )
-    active: ActiveSpec
     max_candidates: int = Field(
         50_000, gt=0, description="Images that a strategy looks at; of more it sees a sample."
     )
 
 
-class SimulationSpec(Spec):
-    """Rounds that a data set answers, for several strategies and seeds."""
+class RoundsSpec(BudgetSpec):
+    """Rounds that a person answers; kept under a name in the workspace."""
 
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     active: ActiveSpec
-    strategies: tuple[str, ...] = ("paper", "random", "entropy", "badge", "pcb")
-    num_seeds: int = Field(3, gt=0)
+
+
+class TrialsSpec(Spec):
+    """Which trials a data set answers: every strategy with every seed."""
+
+    strategies: tuple[str, ...] = Field(
+        ("paper", "random", "entropy", "badge", "pcb"), description="Split by commas."
+    )
+    seeds: int = Field(3, gt=0, description="Trials of each strategy.")
     rounds: int = Field(5, gt=0, description="Queries of a trial.")
     per_round: int | None = Field(
         None, gt=0, description="Images of a query; by default a hundredth of the pool."
@@ -280,3 +286,15 @@ class SimulationSpec(Spec):
     with_coft: bool = Field(
         default=False, description="Run CoFT without labels too, and draw its accuracy."
     )
+
+    @field_validator("strategies")
+    @classmethod
+    def _split(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Take `paper,random` for two."""
+        return tuple(name.strip() for names in value for name in names.split(","))
+
+
+class SimulationSpec(TrialsSpec):
+    """Rounds that a data set answers, for several strategies and seeds."""
+
+    active: ActiveSpec

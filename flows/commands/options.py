@@ -1,16 +1,25 @@
-"""What the commands have in common: options, and how they become specs."""
+"""What the commands have in common: options, how they become specs, and what is told at the end."""
 
+import json
 import shlex
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from flows.commands.on_demand import OnDemand
 from infra.settings import Settings
-from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase1Spec, PoolSpec, RuntimeSpec
+from tasks.pool.true_labels import check_input
+from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase1Spec, PoolSpec, RuntimeSpec, Spec
+
+if TYPE_CHECKING:
+    from tasks import backbone
+else:
+    backbone = OnDemand("tasks.backbone")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
@@ -22,12 +31,20 @@ Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results."
 Backbone = Annotated[
     str, Parameter(help="'embedded', NAME/TAG of open_clip, local-dir:PATH or hf-hub:ORG/NAME.")
 ]
+Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
+RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
+Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]
 Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
 Flip = Annotated[bool, Parameter(help="A mirrored image shows the same class.")]
 
 
+def default_of(spec: type[Spec], field: str) -> Any:
+    """Return the default of a spec's field, so that it stands there alone."""
+    return spec.model_fields[field].default
+
+
 def given(**values: object) -> dict[str, Any]:
-    """Return what the person gave, so that a default stands in one place: the spec."""
+    """Return what the person gave; of the rest the spec knows the defaults."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -39,9 +56,10 @@ def workspace_of(workspace: str | None) -> str:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Where:
-    """Where results are kept, and how wide a command runs."""
+    """Where results and their summary are kept, and how wide a command runs."""
 
     workspace: Workspace = None
+    summary: Summary = None
     ray_address: Annotated[str | None, Parameter(help="Ray cluster to join.")] = None
     num_actors: Annotated[int | None, Parameter(help="Workers that hold a model.")] = None
     num_gpus: Annotated[float | None, Parameter(help="GPUs of each worker.")] = None
@@ -67,10 +85,10 @@ class About:
     classes: Classes = None
     test: Test = None
     labels: Labels = None
-    backbone: Backbone = "embedded"
-    seed: int = 0
-    flip: Flip = True
-    rows_per_shard: Annotated[int | None, Parameter(help="Images of one Parquet file.")] = None
+    backbone: Backbone = default_of(BackboneSpec, "name")
+    seed: Seed = default_of(CoftSpec, "seed")
+    flip: Flip = default_of(CoftSpec, "flip")
+    rows_per_shard: RowsPerShard = None
     max_quarantined: Annotated[
         float | None, Parameter(help="Stop when more than this share of the images is bad.")
     ] = None
@@ -78,14 +96,11 @@ class About:
     phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec()
 
     def spec(self, where: Where, **more: Any) -> CoftSpec:
-        """Return the run, having checked what can be known without seconds of imports.
+        """Return the run, having checked the images, the class names and the backbone.
 
         Raises:
             InputError: the images, the classes or the backbone are not there, or not usable.
         """
-        from tasks.backbone import check_backbone  # noqa: PLC0415
-        from tasks.pool.true_labels import check_input  # noqa: PLC0415  # a typo is told at once
-
         pool = PoolSpec(
             images=self.images,
             classes=self.classes,
@@ -93,8 +108,8 @@ class About:
             labels=self.labels,
             **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
         )
-        check_input(pool)
-        check_backbone(self.backbone)
+        check_input(pool)  # first: it takes no time
+        backbone.check_backbone(self.backbone)
         return CoftSpec(
             pool=pool,
             backbone=BackboneSpec(name=self.backbone),
@@ -113,11 +128,13 @@ def tell(text: str) -> None:
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
-def write_summary(summary: Path | None, text: str) -> None:
-    """Write what came of a run where the person wants it."""
+def conclude(summary: Path | None, facts: Mapping[str, object], lines: Iterable[str]) -> None:
+    """Tell a person what a command made, in lines, and a program in JSON where it was asked for."""
+    for line in lines:
+        tell(line)
     if summary is not None:
         summary.parent.mkdir(parents=True, exist_ok=True)
-        summary.write_text(text)
+        summary.write_text(json.dumps(facts, indent=1))
 
 
 def command_line() -> str:

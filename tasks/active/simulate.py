@@ -124,7 +124,7 @@ def simulate_rounds(
         start.digest,
         coft_accuracy,
         spec.strategies,
-        spec.num_seeds,
+        spec.seeds,
         spec.rounds,
         spec.per_round,
         active.learner,
@@ -254,7 +254,7 @@ def _trials(spec: SimulationSpec, pool: PoolRef) -> list[tuple[str, Trial]]:
         plain = active.learner.model_copy(update={"pseudo_labels": False})
         random = query.model_copy(update={"strategy": "random"})
         lines.append((f"random {LABELS_ONLY}", plain, random))
-    seeds = range(active.run.seed, active.run.seed + spec.num_seeds)
+    seeds = range(active.run.seed, active.run.seed + spec.seeds)
     return [
         (name, Trial(learner=learner, query=query, seed=seed, flip=active.run.flip))
         for seed in seeds

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from tasks.answers.given import check_answers
 from tasks.answers.record import FOLDER, decide, merge
 from tasks.pool.readers import iter_images, of_pool_split, value_of
 from tasks.progress import say
@@ -31,6 +32,7 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
         InputError: answers were named that cannot be read, or none is about an image of the pool
             and names one of its classes.
     """
+    check_answers(spec.answers, spec.method)
     if spec.answers is None:
         return None
     decisions, unused = _decisions(spec.answers, pool)

@@ -21,7 +21,7 @@ def test_simulated_rounds_read_as_many_labels_as_they_ask_for(
 ) -> None:
     active = active_spec(begun[0], Path(common), tiny_clip, start="phase1")
     spec = SimulationSpec(
-        active=active, strategies=("paper", "random"), num_seeds=2, rounds=2, per_round=PER_ROUND
+        active=active, strategies=("paper", "random"), seeds=2, rounds=2, per_round=PER_ROUND
     )
     found = simulate(spec)
     results = json.loads((Path(found.uri) / "results.json").read_text())
