@@ -16,7 +16,8 @@ from flows import cli
 from tasks.active.rounds import open_rounds, read_query
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables
-from tasks.tracking import list_models, tracking_for
+from tasks.tracking.store import tracking_for
+from tasks.tracking.versions import list_models
 from tests.flows.drawn import COLOURS, PER_CLASS, write_images
 
 NUM_IMAGES = PER_CLASS * len(COLOURS)
