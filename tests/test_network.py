@@ -1,4 +1,4 @@
-"""The guard of conftest.py refuses other machines, lets this one through, and tells."""
+"""The guard of tests refuses other machines, lets this one through, and tells."""
 
 import socket
 import urllib.request

@@ -147,3 +147,14 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
         if word.encode() in path.read_bytes()
     ]
     assert found == []
+
+
+def test_the_hook_says_what_it_needs(tmp_path: Path) -> None:
+    if not (git := shutil.which("git")):
+        pytest.skip("no git")
+    subprocess.run([git, "init", "--quiet", tmp_path], check=True)
+    hook = subprocess.run(
+        [ROOT / ".ci/hooks/pre-commit"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert hook.returncode == 1
+    assert "Run 'make install' once, or commit with --no-verify." in hook.stderr

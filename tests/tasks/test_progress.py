@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import time
 
 import pytest
 from prefect import flow, task
@@ -39,6 +40,19 @@ def test_a_slow_stage_says_how_far_it_is(
     assert re.fullmatch(r"Phase I: 1,000 of 3,000 epochs, [\d,.]+ a second", first)
     assert second.startswith("Phase I: 2,000 of 3,000 epochs, ")
     assert last.startswith("Phase I: 3,000 epochs in ")
+
+
+def test_lines_come_by_the_clock_and_not_by_the_unit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.2)
+    with progress("Embed", 500) as advance:
+        time.sleep(0.25)
+        for _ in range(500):
+            advance(1)
+    lines = lines_of(capsys)
+    assert lines[0].startswith("Embed: 1 of 500 images, ")
+    assert 2 <= len(lines) < 10
 
 
 def test_a_stage_that_fails_does_not_claim_to_have_ended(
