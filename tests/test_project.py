@@ -81,6 +81,7 @@ def test_lock_leaves_out_what_nobody_uses() -> None:
 # --- Prefect works on these pins (neither `pip check` nor a plain flow shows that) ----------------
 
 
+@pytest.mark.slow
 def test_prefect_server_can_be_imported() -> None:
     import prefect.server.api.server
 

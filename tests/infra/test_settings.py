@@ -75,6 +75,7 @@ def test_switches_are_set_but_a_persons_own_value_stays(monkeypatch: pytest.Monk
     assert switched == offline.quiet_environment() | {"RAY_USAGE_STATS_ENABLED": "1"}
 
 
+@pytest.mark.slow
 def test_libraries_read_the_switches_as_meant() -> None:
     """Ask each library, in a process that applied the switches first, whether it would report."""
     program = """

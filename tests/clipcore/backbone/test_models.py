@@ -26,6 +26,7 @@ def built_on_no_memory(config: str) -> nn.Module:
         return build_visual(json.loads(config), Preprocess(224, half, half)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", open_clip.list_models())
 def test_every_model_of_open_clip_is_built_or_refused_with_an_alternative(name: str) -> None:
     config = open_clip_config(name)

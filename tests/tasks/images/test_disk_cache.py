@@ -44,6 +44,7 @@ def test_an_image_that_is_gone_is_an_error(uris: list[str]) -> None:
         Spool(PREPROCESS, max_pixels=10_000).fill(uris)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_on_disk(uris: list[str], tmp_path: Path) -> None:
     code = (
         "import os, sys, signal\n"

@@ -49,6 +49,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@cache
 def png(width: int, height: int, *extra: bytes) -> bytes:
     """Return a valid grey PNG of any size, written by hand, so that no pixel is ever in memory."""
     compress = zlib.compressobj(9)
