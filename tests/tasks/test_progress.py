@@ -21,6 +21,16 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return captured.err.splitlines()
 
 
+def read_all(terminal: int) -> str:
+    """Return all that was written to a terminal whose other end is closed."""
+    chunks = []
+    with contextlib.suppress(OSError):  # that is how Linux says that there is no more
+        while chunk := os.read(terminal, 2**16):
+            chunks.append(chunk)
+    os.close(terminal)
+    return b"".join(chunks).decode()
+
+
 def test_a_fast_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("Embed", 12_000) as advance:
         for _ in range(12_000):
@@ -73,8 +83,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         with progress("Embed", 40) as advance:
             advance(30)
             advance(10)
-    shown = os.read(reader, 2**16).decode()
-    os.close(reader)
+    shown = read_all(reader)
     assert "Embed" in shown
     assert "40/40" in shown
 
