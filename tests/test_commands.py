@@ -18,7 +18,7 @@ from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
-from tests.flows.drawn import COLOURS, PER_CLASS, write_images
+from tests.worlds.images import COLOURS, PER_CLASS, write_images
 
 NUM_IMAGES = PER_CLASS * len(COLOURS)
 PER_ROUND = 6
@@ -74,7 +74,7 @@ class Place:
         """What is adapted to, in as few steps as there can be."""
         words = ["--images", self.images, "--labels", "column", "--rows-per-shard", 16]
         words += ["--backbone", f"local-dir:{self.clip}", *self.kept]
-        words += ["--label.per-class", 4, "--label.min-confident", 0]
+        words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
         return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
 
     def made(self) -> Any:
@@ -212,7 +212,7 @@ def test_doctor(tmp_path: Path) -> None:
 
 def _learner() -> list[object]:
     words = ["--start", "zero-shot", "--learner.epochs", 1, "--learner.min-steps", 2]
-    return [*words, "--learner.per-class", 4, "--learner.min-pseudo", 0]
+    return [*words, "--learner.top.per-class", 4, "--learner.top.min-total", 0]
 
 
 def test_rounds_with_a_person(place: Place, tmp_path: Path) -> None:

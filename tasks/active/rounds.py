@@ -312,7 +312,7 @@ def fix_answers(rounds: Rounds) -> AnswersRef:
 
 def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:
     """Return the settings, by dotted name, in which two specs differ; where they run is none."""
-    left, right = (_flat(spec.model_dump(mode="json")) for spec in (one, two))
+    left, right = (flatten(spec.model_dump(mode="json")) for spec in (one, two))
     ignored = ("active.run.runtime.", "active.run.command")
     return sorted(
         name
@@ -321,10 +321,11 @@ def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:
     )
 
 
-def _flat(value: object, name: str = "") -> dict[str, object]:
+def flatten(value: object, name: str = "") -> dict[str, object]:
+    """Return nested settings by dotted name."""
     if not isinstance(value, dict):
         return {name: value}
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for key, inner in value.items():
-        found.update(_flat(inner, f"{name}.{key}" if name else str(key)))
-    return found
+        flat.update(flatten(inner, f"{name}.{key}" if name else str(key)))
+    return flat

@@ -132,7 +132,7 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
     words += ["--backbone", f"local-dir:{clip}", "--rows-per-shard", "16"]
     words += ["--answers", images.with_name("answers.csv")]
-    words += ["--label.per-class", "4", "--label.min-confident", "0"]
+    words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
     words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
     words += ["--phase1.adapter.num-visual-prompts", "2", "--register", "colours"]
     words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]

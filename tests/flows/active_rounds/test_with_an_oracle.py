@@ -10,10 +10,10 @@ import pytest
 
 from flows import cli
 from flows.active_rounds import active_rounds
-from flows.options import Where
+from flows.commands.options import Where
 from tasks.active.rounds import open_rounds, read_query, unanswered
 from tasks.active.take_answers import answer_by_script
-from tasks.label import known_answers
+from tasks.label.people import known_answers
 from tasks.specs import InputError
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table
