@@ -39,8 +39,8 @@ WEEK = 7 * 24 * 3600
 def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     """Run one round of https://arxiv.org/abs/2602.04340, section 3.3, up to its question.
 
-    A fresh learner is trained on every answer so far and on what the round before was surest of;
-    it labels the pool; what it is least sure of is asked. A round that was killed goes on. When the
+    A fresh learner is trained on every answer so far and on the most confident pseudo-labels of the
+    round before; it labels the pool; the least certain images are asked about. A round that was killed goes on. When the
     budget is spent, a round follows only if answers came in since.
     """
     with hold_rounds(runtime, name) as rounds:
@@ -60,10 +60,10 @@ def _round(rounds: Rounds) -> RoundState:
     with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
         start = find_start(spec, pool, backbone, run)
         learner = train_round(rounds, answers, start, pool, backbone, run)
-        seen = _seen(rounds, learner, start, pool, backbone)
-        scores = score_pool(rounds, learner, seen, pool)
+        features = _features(rounds, learner, start, pool, backbone)
+        scores = score_pool(rounds, learner, features, pool)
         model = round_model(rounds, learner, start, pool, backbone)
-        size = ask(rounds, answers, learner, seen, scores, start, pool)
+        size = ask(rounds, answers, learner, features, scores, start, pool)
         result = RoundResult(answers, learner, scores, model, query_size=size)
         return close_round(rounds, result, pool, start, run)
 
@@ -107,7 +107,7 @@ def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> ImportReport:
     return take_answers(rounds, file, _pool(rounds))
 
 
-def _seen(
+def _features(
     rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
 ) -> EmbeddingsRef:
     """Return the features that the round's learner reads: those of the start, or of its tower."""

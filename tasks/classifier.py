@@ -83,15 +83,15 @@ def zero_shot_model(
 
 def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Candidate], int]:
     """Return every epoch and mix with the networks' agreement, and on how many images that is."""
-    found = []
+    candidates = []
     num_images = 0
     for epoch in range(spec.epochs):
         one, two = (read_tensors(network.uri, GUARD.format(epoch))[0] for network in networks)
         for alpha in spec.wise_alphas:
             agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
-            found.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
+            candidates.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
             num_images = len(one[str(alpha)])
-    return found, num_images
+    return candidates, num_images
 
 
 def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:

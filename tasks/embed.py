@@ -26,7 +26,7 @@ from tasks.weights import load_visual
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What every actor of one embedding stage is told."""
+    """The inputs of an embedding stage, for its actors."""
 
     backbone: BackboneRef
     weights: tuple[str, ...]
@@ -52,7 +52,7 @@ class EmbedActor:
         images = read_images(images_uri, ["image_id", "uri", "bytes"])
         quarantined = Quarantined("embed")
         features = np.zeros((images.num_rows, self.job.backbone.embed_dim), np.float32)
-        found = np.zeros(images.num_rows, bool)
+        readable = np.zeros(images.num_rows, bool)
         for rows, pixels in batches(
             images,
             self.tower.preprocess,
@@ -62,9 +62,9 @@ class EmbedActor:
         ):
             (encoded,) = self.batch_size.run(self._encode, pixels)
             features[rows] = encoded.numpy()
-            found[rows] = True
-        ids = images["image_id"].filter(pa.array(found)).combine_chunks()
-        vectors = fixed_size_list(features[found])
+            readable[rows] = True
+        ids = images["image_id"].filter(pa.array(readable)).combine_chunks()
+        vectors = fixed_size_list(features[readable])
         if len(ids) + len(quarantined.rows) != images.num_rows:
             raise AssertionError(f"{images_uri}: rows in and rows out of embedding differ")
         self._write(name, pa.table({"image_id": ids, "embedding": vectors}), quarantined)

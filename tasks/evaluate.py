@@ -54,8 +54,9 @@ class Tally:
 
     def add(self, labels: Tensor, predictions: Tensor, confidence: Tensor) -> None:
         """Count samples with known labels; a label below 0 is unknown and left out."""
-        known = labels >= 0
-        labels, predictions, confidence = labels[known], predictions[known], confidence[known]
+        labelled = labels >= 0
+        labels, predictions = labels[labelled], predictions[labelled]
+        confidence = confidence[labelled]
         num_classes = len(self.confusion)
         self.confusion += metrics.confusion_matrix(labels, predictions, num_classes=num_classes)
         self.confidence.append(confidence.float().numpy())
@@ -111,7 +112,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
         def measure(predicted: Predicted) -> dict[str, Any] | None:
             return tally(pool, predicted, split, without=answered)
 
-        found = {
+        measured = {
             "transductive": split == "pool",
             "zero_shot": measure(labels_of(zero_shot.uri, "confidence")),
             "phase1": phase1 and measure(phase1),
@@ -120,13 +121,13 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
                 labels.source: _kept_precision(pool, labels) for labels in judged
             },
         }
-        write_json(join(folder, METRICS), found)
+        write_json(join(folder, METRICS), measured)
         return Outcome(parts=())
 
     kind = Folder.EVALUATIONS
     manifest, resumed = once(folder, kind=kind, digest=digest, label="Evaluate", compute=compute)
-    found = read_metrics(folder)
-    before, after = _accuracy(found["zero_shot"]), _accuracy(found["adapted"])
+    measured = read_metrics(folder)
+    before, after = _accuracy(measured["zero_shot"]), _accuracy(measured["adapted"])
     if before is not None and after is not None:
         say(f"Accuracy on the {split} split: zero-shot {before:.3f}, adapted {after:.3f}")
     return EvaluationRef(
@@ -142,8 +143,8 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
 
 def read_metrics(folder: str) -> dict[str, Any]:
     """Return what `evaluate` measured."""
-    found: dict[str, Any] = read_json(join(folder, METRICS))
-    return found
+    measured: dict[str, Any] = read_json(join(folder, METRICS))
+    return measured
 
 
 Predicted = Iterator[tuple[Any, Any, Tensor]]
@@ -216,8 +217,8 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _accuracy(found: dict[str, Any] | None) -> float | None:
-    return None if found is None else float(found["accuracy"])
+def _accuracy(metrics_of: dict[str, Any] | None) -> float | None:
+    return None if metrics_of is None else float(metrics_of["accuracy"])
 
 
 def _number(value: Tensor) -> float | None:

@@ -28,7 +28,7 @@ from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_ref
 
 @dataclass(frozen=True)
 class PeerJob:
-    """What one peer of Phase I is told."""
+    """The inputs of one peer of Phase I."""
 
     peer: int
     folder: str

@@ -29,7 +29,7 @@ STATE = "epoch-{}.safetensors"  # weights after an epoch
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """What one network of Phase II is told."""
+    """The inputs of one network of Phase II."""
 
     peer: int
     folder: str

@@ -24,7 +24,7 @@ from tasks.storage.uris import join
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What every actor of one prediction stage is told."""
+    """The inputs of a prediction stage, for its actors."""
 
     model: str
     folder: str
@@ -46,15 +46,15 @@ class PredictActor:
         """Predict one part of the pool; the predictions are written last."""
         images = read_images(images_uri, ["image_id", "uri", "split", "bytes"])
         quarantined = Quarantined("predict")
-        features, softmaxes, found = self._predict(images, quarantined)
-        kept = images.filter(pa.array(found)).select(["image_id", "uri", "split"])
+        features, softmaxes, readable = self._predict(images, quarantined)
+        kept = images.filter(pa.array(readable)).select(["image_id", "uri", "split"])
         facts = {"digest": self.job.digest}
         if quarantined.rows:
             bad = join(self.job.folder, QUARANTINE, name)
             write_table(bad, quarantined.table(), facts)
-        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[found])}
+        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[readable])}
         write_table(join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
-        table = _with_predictions(kept, softmaxes[:, found], self.classifier.classes)
+        table = _with_predictions(kept, softmaxes[:, readable], self.classifier.classes)
         write_table(join(self.job.folder, name), table, facts)
         return int(images.num_rows)
 
@@ -65,7 +65,7 @@ class PredictActor:
         members, rows_in = self.classifier.members, images.num_rows
         features = np.zeros((rows_in, members[0].head.in_features), np.float32)
         softmaxes = np.zeros((len(members), rows_in, len(self.classifier.classes)), np.float32)
-        found = np.zeros(rows_in, bool)
+        readable = np.zeros(rows_in, bool)
         for rows, pixels in batches(
             images,
             self.classifier.preprocess,
@@ -73,9 +73,13 @@ class PredictActor:
             batch_size=self.job.batch_size,
             limits=self.job.limits,
         ):
-            seen, chances = self.batch_size.run(self.classifier.predict_members, pixels)
-            features[rows], softmaxes[:, rows], found[rows] = seen.numpy(), chances.numpy(), True
-        return features, softmaxes, found
+            encoded, probabilities = self.batch_size.run(self.classifier.predict_members, pixels)
+            features[rows], softmaxes[:, rows], readable[rows] = (
+                encoded.numpy(),
+                probabilities.numpy(),
+                True,
+            )
+        return features, softmaxes, readable
 
 
 @step("predict")

@@ -122,16 +122,16 @@ def _stage_times(
     }
     times = []
     for name, refs in by_name.items():
-        found = [ref for ref in refs if ref is not None]
-        if found:
+        computed = [ref for ref in refs if ref is not None]
+        if computed:
             side_by_side = name in (StageName.PHASE_1, StageName.PHASE_2)
-            seconds = [ref.seconds for ref in found]
+            seconds = [ref.seconds for ref in computed]
             times.append(
                 StageTime(
                     name=name,
                     seconds=max(seconds) if side_by_side else sum(seconds),
-                    num_images=sum(ref.rows for ref in found),
-                    resumed=all(ref.resumed for ref in found),
+                    num_images=sum(ref.rows for ref in computed),
+                    resumed=all(ref.resumed for ref in computed),
                 )
             )
     return tuple(times)

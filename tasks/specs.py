@@ -1,8 +1,4 @@
-"""What a step is told (`...Spec`) and what it hands on (`...Ref`): frozen, checked, small.
-
-Every knob has one home and one default here. A reference points at finished files in the
-workspace and carries counts, never data, so that it can pass through Prefect and survive a restart.
-"""
+"""Settings of runs and steps: frozen, checked, each with one home and one default."""
 
 from pathlib import Path
 from typing import Literal
@@ -119,7 +115,9 @@ class Phase2Spec(Spec):
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW on the tower.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Of AdamW on the linear head.")
     weight_decay: float = Field(5e-4, ge=0, description="Of AdamW.")
-    min_kept: int = Field(4, ge=0, description="A class that keeps fewer gets its surest ones.")
+    min_kept: int = Field(
+        4, ge=0, description="A class that keeps fewer gets those with the highest gaps."
+    )
     norm_statistics: Literal["frozen", "updated"] = Field(
         "frozen", description="Running means and variances of batch norms."
     )
@@ -203,7 +201,7 @@ class LearnerSpec(Spec):
     kind: Literal["dual", "coop", "vpt", "maple"] = Field("dual", description="Who learns.")
     images: Literal["cached", "tower"] = Field(
         "cached",
-        description="What dual learns from: features seen once (seconds a round), or pixels.",
+        description="What dual learns from: cached features (seconds a round), or pixels.",
     )
     epochs: int = Field(EPOCHS, gt=0, description="Passes over the longer of both kinds of labels.")
     min_steps: int = Field(MIN_STEPS, ge=0, description="Raise the epochs until this many steps.")

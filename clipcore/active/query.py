@@ -1,4 +1,4 @@
-"""Choose what to ask about, so that no answer tells what another one has told already."""
+"""Choose what to ask about, without near-duplicates of what is asked or answered already."""
 
 import torch
 from jaxtyping import Bool, Float, Int

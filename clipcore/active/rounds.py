@@ -25,7 +25,7 @@ def next_query(
         budget: How many answers are wanted.
         strategy: By name; see `strategies.find_strategy`.
         max_similarity: See `query.query`.
-        seed: Of the course of rounds.
+        seed: Of all rounds.
         round_number: 0 for the first query; another round draws other numbers.
 
     Raises:

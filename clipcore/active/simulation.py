@@ -81,7 +81,7 @@ class Method:
 
 @dataclass
 class State:
-    """What is known when a round begins.
+    """The answers and predictions that a round begins with.
 
     Attributes:
         answers: Class number of each image of the pool, -1 where it was not asked about.
@@ -222,7 +222,7 @@ def _round_set(images: Images, state: State, positions: TrainingPositions) -> Ro
 def _measure(
     images: Images, oracle: Oracle, test: Scores, state: State, positions: TrainingPositions
 ) -> Row:
-    """Return the test accuracy, how well each score finds wrong predictions, and what was known."""
+    """Return test accuracy, how well each score finds wrong predictions, and labels so far."""
     num_classes = len(images.classes)
     confusion = metrics.confusion_matrix(
         images.test_labels, test.predicted, num_classes=num_classes

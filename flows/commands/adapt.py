@@ -72,9 +72,9 @@ def embed(
     pool = _pool(images, rows_per_shard)
     backbones.check_backbone(backbone)
     spec = CoftSpec(pool=pool, backbone=BackboneSpec(name=backbone), runtime=where.runtime)
-    made = embed_flow.embed(spec)
-    line = f"{made.rows:,} embeddings of {made.dim} dimensions in {made.uri}"
-    conclude(where.summary, made.model_dump(mode="json"), [line])
+    embeddings = embed_flow.embed(spec)
+    line = f"{embeddings.rows:,} embeddings of {embeddings.dim} dimensions in {embeddings.uri}"
+    conclude(where.summary, embeddings.model_dump(mode="json"), [line])
 
 
 def predict(
@@ -86,10 +86,14 @@ def predict(
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     spec = CoftSpec(pool=_pool(images, rows_per_shard), runtime=where.runtime)
-    made = predict_flow.predict(spec, model)
-    bad = f", {made.num_quarantined:,} could not be read" if made.num_quarantined else ""
-    line = f"{made.rows:,} predictions in {made.uri}{bad}"
-    conclude(where.summary, made.model_dump(mode="json"), [line])
+    predictions = predict_flow.predict(spec, model)
+    bad = (
+        f", {predictions.num_quarantined:,} could not be read"
+        if predictions.num_quarantined
+        else ""
+    )
+    line = f"{predictions.rows:,} predictions in {predictions.uri}{bad}"
+    conclude(where.summary, predictions.model_dump(mode="json"), [line])
 
 
 def demo(
@@ -110,18 +114,18 @@ def _pool(images: str, rows_per_shard: int | None) -> PoolSpec:
     return pool
 
 
-def _conclude(made: RunSummary, summary: Path | None) -> None:
-    conclude(summary, made.model_dump(mode="json"), _lines(made))
+def _conclude(result: RunSummary, summary: Path | None) -> None:
+    conclude(summary, result.model_dump(mode="json"), _lines(result))
 
 
-def _lines(made: RunSummary) -> Iterator[str]:
+def _lines(result: RunSummary) -> Iterator[str]:
     """Say what came of a run."""
-    before, after = made.zero_shot_accuracy, made.accuracy
+    before, after = result.zero_shot_accuracy, result.accuracy
     if before is not None and after is not None:
         yield f"zero-shot  {before:.3f}"
         yield f"adapted    {after:.3f}   ({after - before:+.3f})"
     else:
         yield "No labels were given, so accuracy is unknown; the report says what can be said."
-    yield f"verdict    {made.verdict}"
-    yield f"model      {made.model_uri}"
-    yield f"report     {made.report}"
+    yield f"verdict    {result.verdict}"
+    yield f"model      {result.model_uri}"
+    yield f"report     {result.report}"

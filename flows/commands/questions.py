@@ -98,7 +98,7 @@ def doctor(
     workspace: Workspace = None,
 ) -> None:
     """Say what is installed, which devices and servers answer, what would be downloaded."""
-    found = checks.diagnose(backbone, workspace_of(workspace))
-    sys.stdout.write(f"{checks.to_text(found).rstrip()}\n")
-    if bad := [check.name for check in found if check.ok is False]:
+    results = checks.diagnose(backbone, workspace_of(workspace))
+    sys.stdout.write(f"{checks.to_text(results).rstrip()}\n")
+    if bad := [check.name for check in results if check.ok is False]:
         raise InputError(f"not well: {', '.join(bad)}; the lines above say what to do")

@@ -170,17 +170,17 @@ def _which(where: Where, name: str | None) -> str:
 
 def _conclude(where: Where, name: str, before: Iterable[str] = (), **more: Any) -> None:
     """Say how far the rounds are and what to do next, after what the command did itself."""
-    found = rounds.open_rounds(where.runtime, name)
+    opened = rounds.open_rounds(where.runtime, name)
     options = f"--name {name}" + (f" --workspace {where.workspace}" if where.workspace else "")
     facts = {
         "name": name,
-        "folder": found.folder,
-        "finished": found.finished,
-        "num_unanswered": rounds.unanswered(found),
-        "rounds": [state.model_dump(mode="json") for state in found.states],
+        "folder": opened.folder,
+        "finished": opened.finished,
+        "num_unanswered": rounds.unanswered(opened),
+        "rounds": [state.model_dump(mode="json") for state in opened.states],
         **more,
     }
-    conclude(where.summary, facts, [*before, *rounds_text.describe_rounds(found, options)])
+    conclude(where.summary, facts, [*before, *rounds_text.describe_rounds(opened, options)])
 
 
 def _legal_name(images: str) -> str:

@@ -120,7 +120,7 @@ def close_round(
 
 
 def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) -> RoundState:
-    """Register the round's model with what is known of the round."""
+    """Register the round's model with the round's measures as evidence."""
     measured = {
         "labels": state.num_labels,
         "accuracy": state.accuracy,

@@ -114,7 +114,7 @@ class RoundTraining:
 
     @property
     def num_epochs(self) -> int:
-        """Return the length of the whole training; 0 where nothing is known."""
+        """Return the length of the whole training; 0 without any label."""
         return self._schedule.epochs
 
     def run(self, epochs: range) -> Iterator[Row]:

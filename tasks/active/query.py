@@ -47,12 +47,12 @@ WHY = {
 
 @dataclass(frozen=True)
 class QueryJob:
-    """What choosing a query is told."""
+    """The inputs of a query: all stages of the round so far."""
 
     rounds: Rounds
     answers: AnswersRef
     learner: LearnerRef
-    seen: EmbeddingsRef
+    features: EmbeddingsRef
     scores: ScoresRef
     start: StartRef
     pool: PoolRef
@@ -98,7 +98,7 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     rounds: Rounds,
     answers: AnswersRef,
     learner: LearnerRef,
-    seen: EmbeddingsRef,
+    features: EmbeddingsRef,
     scores: ScoresRef,
     start: StartRef,
     pool: PoolRef,
@@ -113,7 +113,7 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     spec = rounds.spec
     budget = min(spec.active.query.per_round, spec.budget - num_answered(answers))
     if not exists(uri):
-        job = QueryJob(rounds, answers, learner, seen, scores, start, pool, budget)
+        job = QueryJob(rounds, answers, learner, features, scores, start, pool, budget)
         list(run_tasks(_write_query, [(job, uri)], runtime=spec.active.run.runtime))
     asked = count_rows(uri)
     if asked:
@@ -209,17 +209,17 @@ def _by_id(parts: list[Rows]) -> Rows:
 def _parts(job: QueryJob) -> Iterator[Rows]:
     """Yield the images of the pool split, part by part, as the learner sees them."""
     model = read_learner(job.learner.uri)
-    parts = zip(part_uris(job.start.features.uri), part_uris(job.seen.uri), strict=True)
-    for number, (start_uri, seen_uri) in enumerate(parts):
+    parts = zip(part_uris(job.start.features.uri), part_uris(job.features.uri), strict=True)
+    for number, (start_uri, uri) in enumerate(parts):
         ids, start_features = read_features(start_uri)
-        same = seen_uri == start_uri
-        seen_ids, seen = (ids, start_features) if same else read_features(seen_uri)
-        if not seen_ids.equals(ids):
-            raise AssertionError(f"{seen_uri}: other images than in {start_uri}")
+        same = uri == start_uri
+        own_ids, features = (ids, start_features) if same else read_features(uri)
+        if not own_ids.equals(ids):
+            raise AssertionError(f"{uri}: other images than in {start_uri}")
         table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)), pa.int64())})
         kept = of_pool_split(table, job.pool, number)
         keep = tensor_of(kept, "row")
-        scores = model.score(seen[keep])
+        scores = model.score(features[keep])
         labels = answers_about(kept["image_id"], job.answers, job.pool.classes).labels
         names = kept["image_id"].to_pylist()
         yield Rows(

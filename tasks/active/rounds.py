@@ -64,7 +64,7 @@ class RoundState(Spec):
 
 
 class Rounds(Spec):
-    """A course of questions, and how far it is."""
+    """Rounds under a name, and how far they are."""
 
     spec: RoundsSpec
     folder: str
@@ -86,7 +86,7 @@ class Rounds(Spec):
 
 
 def rounds_folder(workspace: str, name: str) -> str:
-    """Return where a course of questions is kept."""
+    """Return where rounds are kept."""
     return in_workspace(workspace, Folder.ROUNDS, name)
 
 
@@ -105,8 +105,8 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
     if exists(uri):
-        known = _with_runtime(RoundsSpec.model_validate(read_json(uri)), runtime)
-        if differing := _differing(known, spec):
+        existing = _with_runtime(RoundsSpec.model_validate(read_json(uri)), runtime)
+        if differing := _differing(existing, spec):
             raise InputError(
                 f"Rounds named {spec.name!r} exist with other settings ({', '.join(differing)}). "
                 f"Go on with `coft active next --name {spec.name}`, or give the new ones another "
@@ -215,17 +215,17 @@ def asked_ids(rounds: Rounds) -> set[str]:
 
 
 def only_name(workspace: str) -> str:
-    """Return the name of the rounds in a workspace that has one course of them.
+    """Return the name of the rounds in a workspace that has one.
 
     Raises:
         InputError: there is none, or a name has to say which.
     """
-    found = sorted(names_in(in_workspace(workspace, Folder.ROUNDS)))
-    if len(found) == 1:
-        return found[0]
+    names = sorted(names_in(in_workspace(workspace, Folder.ROUNDS)))
+    if len(names) == 1:
+        return names[0]
     where = redact(workspace)
-    if found:
-        raise InputError(f"There are several rounds in {where}; say --name {' or '.join(found)}.")
+    if names:
+        raise InputError(f"There are several rounds in {where}; say --name {' or '.join(names)}.")
     raise InputError(
         f"There are no rounds in {where}. Start some with `coft active start --images ... "
         "--budget N --per-round B`, or name the --workspace that has them."
@@ -237,9 +237,9 @@ def unanswered(rounds: Rounds) -> int:
     if not rounds.states or rounds.finished:
         return 0
     decided = merge(rounds.folder)
-    known = decided.filter(pc.not_equal(decided["kind"], "conflict"))["image_id"].to_pylist()
+    answered = decided.filter(pc.not_equal(decided["kind"], "conflict"))["image_id"].to_pylist()
     last = read_query(rounds, rounds.number - 1)["image_id"].to_pylist()
-    return len(set(last) - set(known))
+    return len(set(last) - set(answered))
 
 
 def has_news(rounds: Rounds) -> bool:

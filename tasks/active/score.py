@@ -30,14 +30,14 @@ class ScoresRef(Ref):
 
 @step("score pool")
 def score_pool(
-    rounds: Rounds, learner: LearnerRef, seen: EmbeddingsRef, pool: PoolRef
+    rounds: Rounds, learner: LearnerRef, features: EmbeddingsRef, pool: PoolRef
 ) -> ScoresRef:
     """Write what the learner says of every image, test split included, one task for each part.
 
     Args:
         rounds: The rounds.
         learner: Of this round.
-        seen: The features that it corrects or that its tower gave.
+        features: Those that it corrects or that its tower gave.
         pool: The images.
     """
     folder = join(rounds.round_folder(rounds.number), SCORES)
@@ -45,13 +45,13 @@ def score_pool(
     runtime = rounds.spec.active.run.runtime
 
     def compute() -> Outcome:
-        parts = part_uris(seen.uri)
+        parts = part_uris(features.uri)
         uris = [join(folder, part_name(number, digest)) for number, _ in enumerate(parts)]
         work = {
             uri: (learner.uri, part, uri, pool.classes)
             for part, uri in zip(parts, uris, strict=True)
         }
-        write_missing(_score_part, work, runtime, label="Score", total=seen.rows)
+        write_missing(_score_part, work, runtime, label="Score", total=features.rows)
         return Outcome([Part(name=uri.rpartition("/")[2], rows=count_rows(uri)) for uri in uris])
 
     manifest, resumed = once(folder, kind="scores", digest=digest, label="Score", compute=compute)

@@ -54,7 +54,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a trial is told: where it begins, on which device it runs, where its rows go."""
+    """The inputs of a trial, the device that it runs on, and where its rows go."""
 
     start: StartRef
     pool: PoolRef
@@ -163,7 +163,7 @@ def simulate_rounds(
 
 
 def read_findings(simulation: SimulationRef) -> tuple[dict[str, Any], list[str]]:
-    """Return what a simulation found: as numbers, and in lines for a person."""
+    """Return the results of a simulation as numbers, and in lines for a person."""
     summary = simulation_report.summarize(read_json(join(simulation.uri, RESULTS)))
     page = join(simulation.uri, PAGE)
     return {**summary, "report": page}, [*simulation_report.lines(summary), f"report: {page}"]
@@ -311,7 +311,7 @@ def _method(job: TrialJob, images: Images) -> Method:
 def method_of(
     trial: Trial, classes: Sequence[str], start: Head, new_backbone: Callable[[], Backbone]
 ) -> Method:
-    """Return what `clipcore.active.simulation` is told of a trial.
+    """Return a trial as a method of `clipcore.active.simulation`.
 
     Args:
         trial: Learner, query and seed.

@@ -106,23 +106,23 @@ def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
     Raises:
         InputError: its classes or its backbone are others than those of the rounds.
     """
-    found = read_description(model.uri)
-    if tuple(found["classes"]) != pool.classes:
+    description = read_description(model.uri)
+    if tuple(description["classes"]) != pool.classes:
         raise InputError(
             f"--start: expected a model of these {len(pool.classes)} classes, in their order, got "
-            f"one of {len(found['classes'])}: {', '.join(found['classes'][:5])}, ..."
+            f"one of {len(description['classes'])}: {', '.join(description['classes'][:5])}, ..."
         )
-    if found["facts"]["backbone"] != backbone.name:
+    if description["facts"]["backbone"] != backbone.name:
         raise InputError(
-            f"--start: the model was adapted from {found['facts']['backbone']}; "
-            f"say --backbone {found['facts']['backbone']}."
+            f"--start: the model was adapted from {description['facts']['backbone']}; "
+            f"say --backbone {description['facts']['backbone']}."
         )
 
 
 def read_description(folder: str) -> dict[str, Any]:
     """Return the `model.json` of a classifier."""
-    found: dict[str, Any] = read_json(join(folder, DESCRIPTION))
-    return found
+    description: dict[str, Any] = read_json(join(folder, DESCRIPTION))
+    return description
 
 
 def read_labelled(

@@ -1,4 +1,4 @@
-"""Answers come in: from a person's file, or by script from labels that are known."""
+"""Answers come in: from a person's file, or by script from known labels."""
 
 import tempfile
 from pathlib import Path
@@ -45,13 +45,13 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
-    unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
+    labelled = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    unknown = asked.filter(pc.invert(pc.is_in(asked, labelled["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
-    known = pa.concat_tables([known, skipped])
+    labelled = pa.concat_tables([labelled, skipped])
     with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
         path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
-        pacsv.write_csv(known, path)
+        pacsv.write_csv(labelled, path)
         return take_answers.fn(rounds, str(path), pool)
 
 
@@ -63,11 +63,11 @@ def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
             "start rounds with --labels."
         )
     columns = ["image_id", "label"]
-    known = [
+    labelled = [
         table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
         for table in askable(pool, columns)
     ]
-    return pa.concat_tables(known)
+    return pa.concat_tables(labelled)
 
 
 def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:

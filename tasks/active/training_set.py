@@ -24,7 +24,7 @@ from tasks.storage.stage import part_uris
 
 @dataclass(frozen=True)
 class RoundJob:
-    """What the training of a round is told."""
+    """The inputs of the training of a round."""
 
     folder: str
     digest: str

@@ -44,7 +44,7 @@ def start_ray(**options: Any) -> None:
     every new worker takes seconds to load PyTorch. Here some stay.
 
     Args:
-        options: What else `ray.init` is told.
+        options: Other arguments of `ray.init`.
     """
     workers = (os.cpu_count() or 1) + SPARE_WORKERS
     with offline.local_ray():  # which sets the switches that workers inherit

@@ -1,6 +1,6 @@
 """Training on Ray: an actor for each training, epoch by epoch, resumed from the last whole one.
 
-A training is a `Job` (what it is told, where its files go) and a `Trainer` that is made from it.
+A training is a `Job` (its inputs, and where its files go) and a `Trainer` that is made from it.
 Everything else is here: checkpoints, the history, actors side by side, and what follows a crash.
 """
 
@@ -22,7 +22,7 @@ from tasks.storage.stage import find_finished, finished
 
 
 class Job(Protocol):
-    """What a training is told; a frozen dataclass, so that it reaches any worker."""
+    """The inputs of a training; a frozen dataclass, so that it reaches any worker."""
 
     @property
     def folder(self) -> str:
@@ -110,14 +110,14 @@ class EpochActor:
 
     def finish(self) -> None:
         """Write the result; the manifest comes last, and only then the checkpoint goes."""
-        made = self._trainer.result()
+        result = self._trainer.result()
         write_trained(
             self._job.folder,
             self._job.digest,
-            made.tensors,
-            header=made.header,
+            result.tensors,
+            header=result.header,
             history=self._history,
-            facts=made.facts,
+            facts=result.facts,
         )
         self._checkpoints.remove()
 

@@ -32,9 +32,9 @@ def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
         function: `function(*arguments)` writes the file and returns how many units it went through.
         work: The URI of each file, and the arguments of the call that writes it.
         runtime: Where to run.
-        label: What the person is told.
+        label: What the person reads.
         total: Units of all files.
-        unit: What the person is told they are.
+        unit: What the person reads that they are.
         num_gpus: GPUs of each task.
     """
     missing = [arguments for uri, arguments in work.items() if not exists(uri)]
@@ -56,7 +56,7 @@ def map_parts(
         job: Has `folder` and `digest`.
         pool: The images.
         runtime: Where to run.
-        label: What the person is told.
+        label: What the person reads.
     """
     source = finished(pool.uri)
     names = [part_name(number, job.digest) for number, _ in enumerate(source.parts)]

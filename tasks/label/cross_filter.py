@@ -40,7 +40,7 @@ def cross_filter(
     spec: CoftSpec,
     answers: AnswersRef | None = None,
 ) -> tuple[LabelsRef, LabelsRef]:
-    """Label the pool with each peer and keep what the other peer holds to be right (CoFT 3.2).
+    """Label the pool with each peer and keep what the other peer does not reject (CoFT 3.2).
 
     What people answered is in both clean sets, with their labels (CoFT 4.4).
 

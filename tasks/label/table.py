@@ -46,7 +46,7 @@ class Target:
 
 
 PartOf = tuple[Target, *tuple[Any, ...]]
-"""A part to write, and what else the function that writes it is told."""
+"""A part to write, and the other arguments of the function that writes it."""
 
 
 @dataclass(frozen=True)

@@ -42,16 +42,16 @@ class Strip:
 def clean_gallery(
     pool: PoolRef, clean: Sequence[LabelsRef], kept: Mapping[str, KeptRow], *, max_pixels: int
 ) -> list[Strip]:
-    """Return, per class, the surest labels that were kept and the surest that were rejected."""
+    """Return, per class, the most confident labels that were kept and that were rejected."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {name: row.share or 0.0 for name, row in kept.items()})
-    surest = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
-    surest.sort(key=lambda row: (-row.confidence, row.image_id))
-    return _strips(pool, chosen, _first_of_each(surest, chosen, limit), max_pixels)
+    confident = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
+    confident.sort(key=lambda row: (-row.confidence, row.image_id))
+    return _strips(pool, chosen, _first_of_each(confident, chosen, limit), max_pixels)
 
 
 def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> list[Strip]:
-    """Return, per class, the surest labels (as kept) and the least sure ones (as rejected)."""
+    """Return, per class, the most confident labels (as kept) and the least confident ones (as rejected)."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {})
     sure = [replace(row, kept=True) for row in read_stages.pick_surest(labels, limit)]

@@ -89,7 +89,7 @@ STAGES: Mapping[StageName, StageWords] = {
         "turn every image into a vector", "use a GPU, or more cores and --num-actors"
     ),
     StageName.LABEL: StageWords(
-        "first labels from the class names alone, and the surest of each class",
+        "first labels from the class names alone, and the most confident of each class",
         "use fewer --label.templates",
     ),
     StageName.PHASE_1: StageWords(
@@ -142,7 +142,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "Phase I, Phase II",
-        "Phase I trains few parameters on the surest labels. Phase II trains the whole visual "
+        "Phase I trains few parameters on the most confident labels. Phase II trains the whole visual "
         "tower on the clean set.",
     ),
     ("Precision", "Of the images that were given a class, the share that is of that class."),
