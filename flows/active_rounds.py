@@ -40,8 +40,8 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     """Run one round of https://arxiv.org/abs/2602.04340, section 3.3, up to its question.
 
     A fresh learner is trained on every answer so far and on the most confident pseudo-labels of the
-    round before; it labels the pool; the least certain images are asked about. A round that was killed goes on. When the
-    budget is spent, a round follows only if answers came in since.
+    round before; it labels the pool; the least certain images are asked about. A round that was
+    killed goes on. When the budget is spent, a round follows only if answers came in since.
     """
     with hold_rounds(runtime, name) as rounds:
         if rounds.finished and not has_news(rounds):

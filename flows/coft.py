@@ -38,7 +38,7 @@ def coft(spec: CoftSpec) -> RunSummary:
             model = zero_shot_model(zero_shot, pool, backbone, spec)
             stages = Stages(pool=pool, backbone=backbone, images=images, zero_shot=zero_shot)
         else:
-            # Phase I: two peers, seeded apart, learn prompts and an adapter from the most confident.
+            # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
             confident = most_confident(zero_shot, images, pool, spec, answers)
             peers = adapt_peers(confident, pool, backbone, spec, run)
 

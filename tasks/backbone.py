@@ -48,7 +48,8 @@ def find_backbone(spec: BackboneSpec) -> BackboneRef:
     """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
     backbone_ref = describe(spec)
     say(
-        f"Backbone {backbone_ref.name}: {backbone_ref.kind} tower, {backbone_ref.image_size} pixels, "
+        f"Backbone {backbone_ref.name}: {backbone_ref.kind} tower, "
+        f"{backbone_ref.image_size} pixels, "
         f"{backbone_ref.embed_dim} dimensions, weights {backbone_ref.weights_sha256[:12]}"
     )
     return backbone_ref

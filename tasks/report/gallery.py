@@ -51,7 +51,7 @@ def clean_gallery(
 
 
 def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> list[Strip]:
-    """Return, per class, the most confident labels (as kept) and the least confident ones (as rejected)."""
+    """Return, per class, the most confident labels (kept) and the least (rejected)."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {})
     sure = [replace(row, kept=True) for row in read_stages.pick_surest(labels, limit)]

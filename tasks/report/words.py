@@ -142,7 +142,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "Phase I, Phase II",
-        "Phase I trains few parameters on the most confident labels. Phase II trains the whole visual "
+        "Phase I trains few parameters on the confident set. Phase II trains the whole visual "
         "tower on the clean set.",
     ),
     ("Precision", "Of the images that were given a class, the share that is of that class."),
