@@ -12,6 +12,7 @@ from tasks.images.quarantine import SCHEMA as QUARANTINE
 from tasks.pool.catalog import IMAGES
 from tasks.query.sandbox import run_sql
 from tasks.storage.columns import fixed_size_list
+from tasks.storage.layout import claim_workspace
 from tasks.storage.manifest import MANIFEST
 from tasks.storage.schemas import LABELS
 from tasks.storage.uris import join, local_path
@@ -50,6 +51,7 @@ def write_pool(
     uri: str, digest: str, numbers: list[int], *, parts_of: int = 16, folder: str = "photos"
 ) -> list[str]:
     """Write a pool of images with one exact duplicate at its end and one bad file."""
+    claim_workspace(uri)
     ids = [image_id(number) for number in numbers]
     rows = [
         {

@@ -119,7 +119,7 @@ class Run:
         stages, predictions = self.stages(), self.predictions()
         evaluation = evaluate.fn(stages, predictions, self.spec)
         model = ModelRef(uri=str(self.folder / "model"), digest="1" * 16, seconds=1.0)
-        model = assess.fn(model, stages, predictions, evaluation)
+        model = assess.fn(model, stages, predictions, evaluation, self.spec)
         return ReportInputs(
             spec=self.spec,
             backbone=self.backbone,
@@ -148,13 +148,14 @@ class Run:
         )
         if not self.adapted:
             return start
-        return start.adapted(
-            self.confident(),
-            tuple(peer for peer in self.peers if peer.phase == 1),
-            (seen, seen),
-            self.clean(),
-            tuple(peer for peer in self.peers if peer.phase == 2),
-        )
+        update = {
+            "confident": self.confident(),
+            "peers": tuple(peer for peer in self.peers if peer.phase == 1),
+            "features": (seen, seen),
+            "clean": self.clean(),
+            "networks": tuple(peer for peer in self.peers if peer.phase == 2),
+        }
+        return start.model_copy(update=update)
 
     def pool(self) -> PoolRef:
         pictures = self.pictures
