@@ -191,7 +191,7 @@ def test_answers_that_teach_nothing_are_refused(
     file = write_answers(tmp_path / "a.csv", rows)
     with pytest.raises(InputError, match=sentence):
         known_answers.fn(made[0], spec(tmp_path, answers=file))
-    with pytest.raises(InputError, match=r"absent.csv.*check the path"):
+    with pytest.raises(InputError, match=r"absent.csv.*Check the path"):
         known_answers.fn(made[0], spec(tmp_path, answers=str(tmp_path / "absent.csv")))
 
 
