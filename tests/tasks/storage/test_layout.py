@@ -1,4 +1,4 @@
-"""A workspace says which version of the files it holds, and one of another version is left alone."""
+"""A workspace says which version of the files it holds; another version is left as it is."""
 
 import json
 from pathlib import Path
