@@ -8,11 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from tasks.active.rounds import Rounds, asked_ids, read_query
-from tasks.answers.matching import askable, match
+from tasks.answers.matching import match
 from tasks.answers.outcome import ImportReport
 from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers
 from tasks.answers.schema import SKIP
+from tasks.pool.readers import iter_images
 from tasks.refs import PoolRef
 from tasks.specs import InputError
 from tasks.storage.stage import step
@@ -29,7 +30,7 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    images = askable(pool, ["image_id", "uri"])
+    images = iter_images(pool, ["image_id", "uri"], "pool")
     return import_answers(
         rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
     )
@@ -65,14 +66,14 @@ def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
     columns = ["image_id", "label"]
     labelled = [
         table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
-        for table in askable(pool, columns)
+        for table in iter_images(pool, columns, "pool")
     ]
     return pa.concat_tables(labelled)
 
 
 def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
     """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
-    images = askable(pool, ["image_id", "uri"])
+    images = iter_images(pool, ["image_id", "uri"], "pool")
     table = match(read_answers(uri, pool.classes), pool.classes, images)
     table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
     if not len(table):

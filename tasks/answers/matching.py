@@ -9,8 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.answers.schema import IMPORTED, fold
-from tasks.refs import PoolRef
-from tasks.storage.manifest import iter_tables
 from tasks.storage.uris import absolute
 
 NO_IMAGE = "no-image-given"
@@ -32,13 +30,6 @@ def match(answers: pa.Table, classes: Sequence[str], pool: Iterable[pa.Table]) -
     names = _ClassNames(classes)
     rows = [_match(row, images, names) for row in answers.to_pylist()]
     return pa.Table.from_pylist(rows, IMPORTED)
-
-
-def askable(pool: PoolRef, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield columns of the images that people may be asked about: no test images, no duplicates."""
-    for table in iter_tables(pool.uri, [*columns, "split", "duplicate_of"]):
-        askable_rows = pc.and_(pc.equal(table["split"], "pool"), table["duplicate_of"].is_null())
-        yield table.filter(askable_rows).select(list(columns))
 
 
 class _PoolImages(NamedTuple):

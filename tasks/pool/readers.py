@@ -4,7 +4,7 @@ An image that repeats an earlier one (`duplicate_of`) is in the pool's files and
 made of them. Parts of such a stage stand beside the parts of the pool, in their order.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -55,18 +55,26 @@ def true_labels(images: pa.Table, ids: Any, classes: Sequence[str]) -> Tensor:
     return class_numbers(classes, value_of(images, ids, "label"))
 
 
+def find_images(
+    pool: PoolRef, ids: Collection[str], columns: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return columns of a few images by their ids; an id that is not in the pool is left out."""
+    wanted = pa.array(sorted(ids), pa.string())
+    images: dict[str, dict[str, Any]] = {}
+    for table in iter_images(pool, ["image_id", *columns]) if len(wanted) else ():
+        for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
+            images[row.pop("image_id")] = row
+    return images
+
+
 def uris_of(pool: PoolRef, ids: Sequence[str]) -> list[str]:
     """Return where images are, in the order of the ids.
 
     Raises:
         KeyError: an id is not in the pool.
     """
-    wanted = pa.array(ids, pa.string())
-    uris: dict[str, str] = {}
-    for table in iter_images(pool, ["image_id", "uri"]):
-        table = table.filter(pc.is_in(table["image_id"], wanted))  # noqa: PLW2901
-        uris.update(zip(table["image_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
-    return [uris[image] for image in ids]
+    images = find_images(pool, ids, ["uri"])
+    return [images[image]["uri"] for image in ids]
 
 
 def of_pool_split(table: pa.Table, pool: PoolRef, number: int) -> pa.Table:

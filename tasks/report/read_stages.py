@@ -1,7 +1,7 @@
 """Counts and examples from the files of a run, in bounded memory: one part at a time."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.pool.readers import find_images
 from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason, Ref
 from tasks.storage.files import exists, read_json
 from tasks.storage.manifest import Manifest, iter_tables, read_manifest
@@ -105,13 +106,8 @@ def _pick(ref: LabelsRef, best_by: str, per_group: int) -> list[Example]:
 
 def locate(pool: PoolRef, examples: Sequence[Example]) -> list[Example]:
     """Fill in where each example's image is, and its true label where the pool has one."""
-    wanted = pa.array(sorted({example.image_id for example in examples}), pa.string())
-    images: dict[str, Mapping[str, Any]] = {}
-    columns = ("image_id", "uri", "label", "duplicate_of")
-    for table in iter_tables(pool.uri, columns) if len(wanted) else ():
-        for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
-            if row["duplicate_of"] is None:
-                images[row["image_id"]] = row
+    ids = {example.image_id for example in examples}
+    images = find_images(pool, ids, ["uri", "label"])
     return [
         replace(example, uri=row["uri"], truth=row["label"])
         for example in examples

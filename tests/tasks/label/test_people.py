@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from clipcore import checkpoint
-from tasks.answers.matching import askable
 from tasks.answers.record import import_answers
 from tasks.evaluate import evaluate, read_metrics
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter, held_out
 from tasks.label.people import known_answers
+from tasks.pool.readers import iter_images
 from tasks.refs import (
     AnswersRef,
     BackboneRef,
@@ -136,7 +136,7 @@ def test_a_file_and_rounds_with_the_same_answers_are_one(
     parts = dict(list(reversed(said.items()))[:2]), dict(list(said.items())[:2])
     for number, part in enumerate(parts):
         path = write_answers(tmp_path / f"{number}.csv", part)
-        askable_images = askable(pool, ["image_id", "uri"])
+        askable_images = iter_images(pool, ["image_id", "uri"], "pool")
         import_answers(rounds, path, classes=CLASSES, pool=askable_images, queried=set())
     of_rounds = known_answers.fn(pool, spec(tmp_path, answers=rounds))
     assert of_file == of_rounds
