@@ -14,14 +14,13 @@ from clipcore.coft.guard import Candidate
 from clipcore.network import interpolate, new_network
 from tasks.backbone import load_backbone
 from tasks.label.zero_shot import read_zero_shot
-from tasks.phase2 import GUARD, STATE
 from tasks.progress import say
 from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
 from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
-from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import adapter_arguments, served_adapters
@@ -86,7 +85,9 @@ def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Can
     candidates = []
     num_images = 0
     for epoch in range(spec.epochs):
-        one, two = (read_tensors(network.uri, GUARD.format(epoch))[0] for network in networks)
+        one, two = (
+            read_tensors(network.uri, HELD_OUT_LOGITS.format(epoch))[0] for network in networks
+        )
         for alpha in spec.wise_alphas:
             agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
             candidates.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
@@ -104,7 +105,7 @@ def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
 
 def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
     start, _ = read_tensors(folder)
-    end, _ = read_tensors(folder, STATE.format(choice.epoch))
+    end, _ = read_tensors(folder, EPOCH_WEIGHTS.format(choice.epoch))
     return interpolate(start, end, choice.alpha)
 
 

@@ -30,13 +30,11 @@ from tasks.specs import CoftSpec
 from tasks.storage.columns import class_numbers, read_features, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_json
-from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.layout import METRICS, Folder, in_workspace
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import Outcome, once, part_uris, step
 from tasks.storage.uris import join
 from tasks.weights import read_dual_head
-
-METRICS = "metrics.json"
 
 
 @dataclass

@@ -18,13 +18,10 @@ from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, Phase2Spec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
-from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
 from tasks.weights import attach_learned, peer_ref, read_dual_head
-
-GUARD = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
-STATE = "epoch-{}.safetensors"  # weights after an epoch
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class NetworkTrainer:
             self._network.load_state_dict(interpolate(self._start, end, alpha))
             logits[str(alpha)] = self._guard_logits()
         self._network.load_state_dict(end)
-        for name, tensors in ((STATE, end), (GUARD, logits)):
+        for name, tensors in ((EPOCH_WEIGHTS, end), (HELD_OUT_LOGITS, logits)):
             write_tensors(self._job.folder, name.format(epoch), tensors, {"epoch": epoch})
 
     def result(self) -> Result:

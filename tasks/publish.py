@@ -21,6 +21,7 @@ from tasks.refs import (
 from tasks.report.document import FILE, summary_markdown, write_report
 from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.specs import CoftSpec
+from tasks.storage.layout import METRICS
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
 from tasks.tracking.registration import register_model
@@ -44,7 +45,7 @@ def register(
     health = {f"health/{key}": value for key, value in model.health.items()}
     counts = {} if answers is None else {"num_answers": answers.num_labels}
     log_metrics(run, {**accuracies, **health, **counts})
-    log_file(run, join(evaluation.uri, "metrics.json"), folder="evaluation")
+    log_file(run, join(evaluation.uri, METRICS), folder="evaluation")
     if name is None:
         return None
     evidence = {**accuracies, **model.health, **counts, "verdict": model.verdict}

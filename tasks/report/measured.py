@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.refs import EvaluationRef
 from tasks.storage.files import read_json
+from tasks.storage.layout import METRICS
 from tasks.storage.uris import join
 
 _Z95 = 1.96  # standard normal quantile of a 95 % interval
@@ -73,4 +74,4 @@ class Metrics(Lenient):
 
 def read_metrics(evaluation: EvaluationRef) -> Metrics:
     """Read and check `metrics.json`."""
-    return Metrics.model_validate(read_json(join(evaluation.uri, "metrics.json")))
+    return Metrics.model_validate(read_json(join(evaluation.uri, METRICS)))

@@ -14,7 +14,9 @@ HISTORY = "history.json"  # what every epoch of a training measured
 RESUME = "resume.safetensors"  # state of a training that is not finished
 QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixels
 FEATURES = "features"  # folder beside predictions: what the first network saw
-MODEL = "model.json"  # of a classifier
+HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
+EPOCH_WEIGHTS = "epoch-{}.safetensors"  # weights after an epoch of Phase II
+METRICS = "metrics.json"  # of an evaluation
 
 
 class Folder(StrEnum):
