@@ -14,7 +14,17 @@ from rich.console import Console
 from flows.commands.on_demand import OnDemand
 from infra.settings import Settings
 from tasks.pool.true_labels import check_input
-from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase1Spec, PoolSpec, RuntimeSpec, Spec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    GateSpec,
+    LabelSpec,
+    Phase1Spec,
+    PoolSpec,
+    RuntimeSpec,
+    Spec,
+)
+from tasks.storage.layout import check_workspace
 
 if TYPE_CHECKING:
     from tasks import backbone
@@ -66,8 +76,13 @@ class Where:
 
     @property
     def runtime(self) -> RuntimeSpec:
-        """Return where to run: what the person said, or the environment, or this machine."""
+        """Return where to run: what the person said, or the environment, or this machine.
+
+        Raises:
+            InputError: the workspace was written by another version of coft.
+        """
         here = Settings()
+        check_workspace(self.workspace or here.workspace)
         return RuntimeSpec(
             workspace=self.workspace or here.workspace,
             ray_address=self.ray_address or here.ray_address,
@@ -94,6 +109,7 @@ class About:
     ] = None
     label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec()
     phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec()
+    gate: Annotated[GateSpec, Parameter(group="Gate", negative="")] = GateSpec()
 
     def spec(self, where: Where, **more: Any) -> CoftSpec:
         """Return the run, having checked the images, the class names and the backbone.
@@ -108,6 +124,7 @@ class About:
             labels=self.labels,
             **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
         )
+        runtime = where.runtime
         check_input(pool)  # first: it takes no time
         backbone.check_backbone(self.backbone)
         return CoftSpec(
@@ -117,7 +134,8 @@ class About:
             flip=self.flip,
             label=self.label,
             phase1=self.phase1,
-            runtime=where.runtime,
+            gate=self.gate,
+            runtime=runtime,
             command=command_line(),
             **more,
         )
