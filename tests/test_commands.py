@@ -153,7 +153,7 @@ def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
 
 
 def test_models(adapted: dict[str, Any], place: Place) -> None:
-    printed = coft("models", "list", "--workspace", place.workspace)
+    printed = coft("models", "list", MODEL, "--workspace", place.workspace)
     assert [line.split()[0] for line in printed.splitlines()] == [
         f"models:/{MODEL}/2",
         f"models:/{MODEL}/1",

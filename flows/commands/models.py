@@ -1,13 +1,19 @@
 """The commands of `coft models`: the registry's versions, and which of them is in use."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from flows.commands.on_demand import OnDemand
 from flows.commands.options import Summary, Workspace, conclude, tell, workspace_of
-from tasks.tracking import champion, versions
+from tasks.tracking import versions
 from tasks.tracking.store import Tracking, tracking_for
 from tasks.tracking.versions import RegisteredModel
+
+if TYPE_CHECKING:
+    from tasks.tracking import champion
+else:
+    champion = OnDemand("tasks.tracking.champion")
 
 models = App(name="models", help="The registry: versions, and which of them is in use.")
 
