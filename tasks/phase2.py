@@ -121,6 +121,8 @@ class NetworkTrainer:
     @torch.inference_mode()
     def _guard_logits(self) -> Tensor:
         """Return logits of shape (held-out images, classes), on the CPU."""
+        if not self._held_out:
+            return torch.zeros(0, self._network.head.out_features)
         self._network.eval()
         device = self._network.head.weight.device
         positions = torch.arange(len(self._held_out)).split(self._job.batch_size)
