@@ -7,9 +7,11 @@ import pyarrow as pa
 import pytest
 
 from tasks.query import neighbours
+from tasks.query.contents import choose
 from tasks.query.questions import duplicates, similar
 from tasks.specs import InputError
 from tests.worlds import workspace as made
+from tests.worlds.memory import traced_memory
 from tests.worlds.workspace import Made, cosines
 
 
@@ -54,23 +56,18 @@ def test_a_limit_keeps_the_most_similar_pairs(
 
 def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
     """One part at a time is held: 40 MB of vectors pass through less than half of that."""
-    import tracemalloc
-
     uri, rows, dim = str(tmp_path), 20_480, 512
     ids = made.write_pool(uri, "p" * 16, list(range(rows)), parts_of=1024)
     made.write_embeddings(uri, "e" * 16, ids, made.unit_vectors(rows, dim), parts_of=1024)
     pool = pa.default_memory_pool()
     start = pool.bytes_allocated()
     peak = 0
-    tracemalloc.start()
-    from tasks.query.contents import choose
-
-    stage = choose(uri).embeddings
-    assert stage is not None
-    for _, vectors in neighbours.features(stage):
-        held = pool.bytes_allocated() - start + tracemalloc.get_traced_memory()[0]
-        peak = max(peak, held + vectors.nbytes)
-    tracemalloc.stop()
+    with traced_memory() as bytes_held:
+        stage = choose(uri).embeddings
+        assert stage is not None
+        for _, vectors in neighbours.features(stage):
+            held = pool.bytes_allocated() - start + bytes_held()[0]
+            peak = max(peak, held + vectors.nbytes)
     assert peak < 20 * 2**20
     blocks = [len(block) * dim * 4 for _, _, block in neighbours._blocks(stage)]
     assert max(blocks) <= neighbours.BLOCK_BYTES + 1024 * dim * 4
