@@ -11,7 +11,7 @@ from clipcore.classifier import load_classifier
 from flows.active_rounds import active_round
 from tasks.active.rounds import open_rounds, start_rounds
 from tasks.images.disk_cache import map_pixels
-from tasks.specs import RoundsSpec
+from tasks.specs import LearnerSpec, RoundsSpec
 from tasks.storage.manifest import iter_tables
 from tests.worlds.rounds import NAME, active_spec, here, images_of
 
@@ -56,7 +56,8 @@ def test_the_model_of_a_round_says_what_the_round_said(
 ) -> None:
     start = start.replace("MODEL", f"{common}/rounds/{NAME}/round-00/model")
     active = active_spec(begun[0], Path(common), tiny_clip, start=start)
-    active = active.model_copy(update={"learner": active.learner.model_copy(update=learner)})
+    changed = LearnerSpec.model_validate({**active.learner.model_dump(), **learner})
+    active = active.model_copy(update={"learner": changed})
     start_rounds(RoundsSpec(name=name, budget=10, active=active))
     state = active_round(here(common), name)
     folder = Path(open_rounds(here(common), name).round_folder(0))

@@ -34,6 +34,7 @@ class Job:
         return {"peer": self.peer}
 
     def note(self, what: str) -> None:
+        Path(self.folder).parent.mkdir(exist_ok=True)
         with (Path(self.folder).parent / f"log-{self.peer}").open("a") as log:
             log.write(f"{what}\n")
 
@@ -76,7 +77,7 @@ def make_trainer() -> type:
                 loss.backward()
                 self.optimizer.step()
                 self.job.die_once("train", epoch)
-                yield {"loss": float(loss), "seconds": 1.0}
+                yield {"loss": loss.item(), "seconds": 1.0}
 
         def after_epoch(self, epoch: int) -> None:
             self.job.note(f"hook-{epoch}")

@@ -117,7 +117,7 @@ def test_each_peer_labels_and_the_other_one_filters(
 def test_a_class_that_kept_too_few_gets_its_highest_gaps(
     world: World, tmp_path: Path, ray_session: None
 ) -> None:
-    pool, peers, features, tensors = world
+    pool, peers, features, _ = world
     least = 14
     settings = spec(tmp_path, Phase2Spec(holdout=0.0, min_kept=least))
     labels, _ = cross_filter.fn(peers, features, pool, settings)
@@ -142,16 +142,16 @@ def test_held_out_images_are_neither_kept_nor_rejected(
     pool, peers, features, _ = world
     settings = spec(tmp_path, Phase2Spec(holdout=0.3, min_kept=0))
     one, two = (rows_of(labels) for labels in cross_filter.fn(peers, features, pool, settings))
-    out = [
-        {row["image_id"] for row in rows if row["reason"] == Reason.HELD_OUT} for rows in (one, two)
-    ]
-    assert out[0] == out[1]
-    assert 0.1 < len(out[0]) / len(one) < 0.5
-    assert not any(row["kept"] for row in one if row["image_id"] in out[0])
-    ids = [str(row["image_id"]) for row in one]
-    assert {
-        image for image, is_out in zip(ids, held_out(ids, 0.3, 0), strict=True) if is_out
-    } == out[0]
+    out, other = ({row["image_id"] for row in rows if is_out(row)} for rows in (one, two))
+    assert out == other
+    assert 0.1 < len(out) / len(one) < 0.5
+    assert not any(row["kept"] for row in one if row["image_id"] in out)
+    ids = np.array([str(row["image_id"]) for row in one])
+    assert set(ids[held_out(ids.tolist(), 0.3, 0)]) == out
+
+
+def is_out(row: dict[str, object]) -> bool:
+    return row["reason"] == Reason.HELD_OUT
 
 
 def test_a_killed_labelling_goes_on_with_the_parts_that_are_missing(
