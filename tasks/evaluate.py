@@ -96,8 +96,8 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     sets it says how many kept labels are right.
     """
     pool, zero_shot = stages.pool, stages.zero_shot
-    judged = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
-    made_from = (*stages.peers, *stages.features, *judged, stages.answers)
+    labellings = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
+    made_from = (*stages.peers, *stages.features, *labellings, stages.answers)
     inputs = [stage.digest for stage in made_from if stage is not None]
     digest = fingerprint(Folder.EVALUATIONS, pool.digest, zero_shot.digest, adapted.digest, inputs)
     folder = in_workspace(spec.runtime.workspace, Folder.EVALUATIONS, digest)
@@ -116,7 +116,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
             "phase1": phase1 and measure(phase1),
             "adapted": measure(labels_of(adapted.uri, "score")),
             "kept_label_precision": {
-                labels.source: _kept_precision(pool, labels) for labels in judged
+                labels.source: _kept_precision(pool, labels) for labels in labellings
             },
         }
         write_json(join(folder, METRICS), measured)

@@ -30,10 +30,7 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    images = iter_images(pool, ["image_id", "uri"], "pool")
-    return import_answers(
-        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
-    )
+    return _import(rounds, uri, pool)
 
 
 @step("answer by script")
@@ -53,7 +50,14 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
     with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
         path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
         pacsv.write_csv(labelled, path)
-        return take_answers.fn(rounds, str(path), pool)
+        return _import(rounds, str(path), pool)
+
+
+def _import(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
+    images = iter_images(pool, ["image_id", "uri"], "pool")
+    return import_answers(
+        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
+    )
 
 
 def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:

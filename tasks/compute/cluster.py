@@ -103,6 +103,7 @@ def actors(
         num_gpus=share.num_gpus,
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
+        scheduling_strategy="SPREAD",
     )(actor_class)
     started = [remote.remote(*values) for values in arguments]
     try:

@@ -36,8 +36,8 @@ class LabelCount:
     count: int
 
     @property
-    def judged(self) -> bool:
-        """Whether the other peer decided on them; images that are held out are not judged."""
+    def decided(self) -> bool:
+        """Whether the other peer decided on them; those that are held out are not."""
         return self.reason != Reason.HELD_OUT
 
 

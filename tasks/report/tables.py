@@ -153,7 +153,7 @@ def kept_rows(classes: Sequence[str], counts: Sequence[LabelCount]) -> dict[str,
     """
     proposed = dict.fromkeys(classes, 0)
     kept = dict.fromkeys(classes, 0)
-    for row in (count for count in counts if count.judged):
+    for row in (count for count in counts if count.decided):
         proposed[row.label] = proposed.get(row.label, 0) + row.count
         kept[row.label] = kept.get(row.label, 0) + row.count * row.kept
     return {name: KeptRow(name, proposed[name], kept[name]) for name in proposed}
@@ -175,7 +175,7 @@ def reason_rows(counts: Mapping[str, Sequence[LabelCount]]) -> list[ReasonRow]:
 def _fate(row: LabelCount) -> str:
     if row.kept:
         return "kept"
-    return "rejected" if row.judged else "held out"
+    return "rejected" if row.decided else "held out"
 
 
 def confused_pairs(
