@@ -28,13 +28,13 @@ export UV_PYTHON_DOWNLOADS = never
 demo: install
 	$(BIN)/coft demo $(ARGS)
 
-# Two processes, see .ci/halves; with ARGS one, which takes them all: paths, -k, -n 4 --dist loadfile.
+# Three processes, see .ci/groups; with ARGS one, which takes them all: paths, -k, -n 4 --dist loadfile.
 # (loadgroup: xdist 3.8 ignores it, silently, on pytest 9.2.)
 test: install
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/halves $(BIN)/python)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/groups $(BIN)/python)
 
 fast: install
-	.ci/halves $(BIN)/python -m "not slow" $(ARGS)
+	.ci/groups $(BIN)/python -m "not slow" $(ARGS)
 
 format: install
 	$(BIN)/ruff check --fix

@@ -1,7 +1,7 @@
 """What tests share: one Prefect server and one Ray for a session, no network, a tiny CLIP.
 
 A test that uses one of these servers is marked `ray` or `prefect`, and `slow`, by the fixture it
-asks for, itself or through another one.
+asks for, itself or through another one; so is `slow` what asks for trained models.
 
 Nothing of a person's own is read or written: homes, addresses and settings point into a temporary
 folder before the first of the project's modules is imported.
@@ -24,6 +24,7 @@ from tests.servers import prefect_server
 ROOT = Path(__file__).parents[1]
 HOME = Path(tempfile.mkdtemp(prefix="coft-tests-"))
 SERVERS = {"ray_session": "ray", "prefect_session": "prefect"}
+TRAINED = {"peers", "network_jobs"}  # fixtures that train models
 PERSONAL = ("MLFLOW_TRACKING_URI", "PREFECT_API_KEY", "PREFECT_API_URL", "RAY_ADDRESS")
 
 offline.apply()
@@ -52,6 +53,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in SERVERS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(SERVERS[fixture])
+            item.add_marker("slow")
+        if TRAINED & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 

@@ -25,6 +25,8 @@ from clipcore.embedded.recipe.captions import (
 )
 from clipcore.embedded.recipe.render import degrade, font_paths, render_characters, to_pixels
 
+pytestmark = pytest.mark.slow  # it trains and draws thousands of characters
+
 GLYPH = Path(embedded.__file__).parent / "glyph"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 

@@ -113,6 +113,7 @@ def play(
     return trained.ids, trained.answers.tolist(), trained.pseudo_labels.tolist(), table, asked
 
 
+@pytest.mark.slow  # four trainings for each strategy
 @pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb"])
 def test_the_number_of_files_changes_nothing(
     tmp_path: Path, backbone: BackboneRef, strategy: str

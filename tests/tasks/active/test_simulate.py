@@ -70,6 +70,7 @@ LEARNERS = [
 ]
 
 
+@pytest.mark.slow  # two rounds of each learner, twice
 @pytest.mark.parametrize("changes", LEARNERS, ids=["coop", "vpt", "maple", "dual-tower"])
 def test_every_learner_goes_through_rounds(
     backbone: Backbone, tiny_clip: Path, changes: dict[str, object]

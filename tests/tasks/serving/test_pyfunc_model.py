@@ -30,6 +30,8 @@ from tasks.tracking.store import Tracking, connect, tracking_for
 from tests.worlds.classifier import CLASSES, save_tiny_classifier
 from tests.worlds.images import encoded_image
 
+pytestmark = pytest.mark.slow  # MLflow writes and loads a whole model
+
 IMAGES = [encoded_image(seed, form="JPEG" if seed % 2 else "PNG") for seed in range(5)]
 # Denied: the project's other rooms, and every look-up of a host that is not this machine.
 CLEAN_START = """

@@ -13,6 +13,8 @@ from tasks.tracking.versions import list_models
 from tests.worlds.classifier import CLASSES, save_tiny_classifier
 from tests.worlds.images import encoded_image
 
+pytestmark = pytest.mark.slow  # MLflow takes seconds for each version
+
 
 def test_an_unhealthy_model_is_registered_but_no_candidate(run: Run, bundle: Path) -> None:
     evidence = {"verdict": "peers agree on 41 % of the images only"}

@@ -14,6 +14,8 @@ from tasks.tracking.versions import list_models
 from tests.worlds.classifier import save_tiny_classifier
 from tests.worlds.runs import open_run
 
+pytestmark = pytest.mark.slow  # MLflow takes seconds for each version
+
 
 def test_a_healthy_model_becomes_candidate_with_its_evidence(run: Run, bundle: Path) -> None:
     model = register_model(
