@@ -1,11 +1,16 @@
 # make demo   install, then adapt the embedded CLIP to handwritten digits without labels
-# make test   install, then run the tests
+# make test   install, then run the tests; with ARGS, one pytest with these arguments
+# make fast   the tests that need no server: a minute
 # make lint   format, lint, types, import contracts, declared dependencies
+# make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
 # make bench  measure speed and memory against named peers
+# make picture  draw the picture of the README from a report of the demo, with Chromium
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
 # target but `lock` opens a connection. PYTHON=python3.12 picks another interpreter.
+#
+# git config core.hooksPath .ci/hooks   checks style and import contracts before each commit
 
 PYTHON ?= python3
 ARGS ?=
@@ -18,16 +23,22 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test lint label-studio bench lock venv packages clean
+.PHONY: install demo test fast lint format label-studio bench picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
 
-# One process: one Ray and one Prefect server serve the whole session, and their own processes fill
-# the second core. Elsewhere try ARGS="-n 4 --dist loadfile" (loadgroup: xdist 3.8 ignores it, silently,
-# on pytest 9.2).
+# Three processes, see .ci/groups; with ARGS one, which takes them all: paths, -k, -n 4 --dist loadfile.
+# (loadgroup: xdist 3.8 ignores it, silently, on pytest 9.2.)
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/groups $(BIN)/python)
+
+fast: install
+	.ci/groups $(BIN)/python -m "not slow" $(ARGS)
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 lint: install
 	$(BIN)/ruff check
@@ -46,6 +57,11 @@ label-studio: install
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# Chromium comes from the system; on Debian: apt-get install chromium
+picture: install
+	@test -d coft-workspace/demo/reports || $(BIN)/coft demo
+	$(BIN)/python -m tests.bench.picture coft-workspace/demo tests/report.png
 
 # An environment that runs and was made here is kept; it is filled again when the pins change.
 install:

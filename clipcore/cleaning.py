@@ -5,16 +5,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def clean_probability(
-    positive_logits: Float[Tensor, "*shape"], negative_logits: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    r"""Return $p^\text{clean} = \sigma(s^+ - s^-)$, the two-way softmax of CoFT Eq. 5.
-
-    It saturates: at a logit scale of 100 a cosine gap of 0.2 is 1.0 in fp32. Rank by the gap.
-    """
-    return torch.sigmoid(positive_logits - negative_logits)
-
-
 def label_gap(
     image_features: Float[Tensor, "samples dim"],
     positive: Float[Tensor, "classes dim"],
@@ -56,21 +46,3 @@ def cross_filter(other_gap: Float[Tensor, " samples"]) -> Bool[Tensor, " samples
     The same as $p^\text{clean}_j > 0.5$ for any logit scale (CoFT 3.2), so there is no threshold.
     """
     return other_gap > 0
-
-
-def rescue_small_classes(
-    labels: Int[Tensor, " samples"],
-    gap: Float[Tensor, " samples"],
-    kept: Bool[Tensor, " samples"],
-    *,
-    num_classes: int,
-    min_kept: int,
-) -> Bool[Tensor, " samples"]:
-    """Return `kept` with, for classes that kept fewer than `min_kept`, their highest gaps added."""
-    rescued = kept.clone()
-    counts = torch.bincount(labels[kept], minlength=num_classes)
-    for label in torch.nonzero(counts < min_kept).flatten().tolist():
-        own = torch.nonzero(labels == label).flatten()
-        best = torch.argsort(gap[own], descending=True, stable=True)[:min_kept]
-        rescued[own[best]] = True
-    return rescued

@@ -1,16 +1,10 @@
-"""Whether an adapted model may be shipped, from what can be known without labels."""
+"""Measures of an adapted model that need no label: agreement, kept labels, class shares."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-MIN_AGREEMENT = 0.5  # two networks that agree on less learned noise
-MAX_DRIFT = 0.4  # total variation between class shares: more is a collapse to few classes
-MIN_KEPT_SHARE = 0.1  # of the pool; less was trained on too little to be called adapted
-LOST_SHARE = 0.1  # a class predicted for less than this part of its zero-shot share is lost
 
 
 @dataclass(frozen=True)
@@ -35,34 +29,18 @@ class Health:
 
 
 def class_drift(
-    before: Int[Tensor, " classes"], after: Int[Tensor, " classes"]
+    before: Int[Tensor, " classes"], after: Int[Tensor, " classes"], *, lost_share: float
 ) -> tuple[float, int]:
-    """Return the total variation between two class counts, and how many classes were lost."""
+    """Return the total variation between two class counts, and how many classes were lost.
+
+    Args:
+        before: How many images zero-shot puts in each class.
+        after: How many the model does.
+        lost_share: A class whose share fell below this part of its share before is lost.
+    """
     one, two = _shares(before), _shares(after)
-    lost = (two < LOST_SHARE * one).sum()
+    lost = (two < lost_share * one).sum()
     return float((one - two).abs().sum() / 2), int(lost)
-
-
-def judge(health: Health) -> list[str]:
-    """Return what speaks against shipping the model, in sentences; nothing if it is healthy."""
-    objections: Mapping[str, bool] = {
-        f"the two networks agree on only {health.agreement:.0%} of the images": health.agreement
-        < MIN_AGREEMENT,
-        f"only {health.kept_share:.0%} of the labels were kept": health.kept_share < MIN_KEPT_SHARE,
-        "kept labels are no surer than rejected ones": health.gap_separation < 0,
-    }
-    found = [text for text, holds in objections.items() if holds]
-    return [*found, *judge_shares(health.drift, health.lost_classes)]
-
-
-def judge_shares(drift: float, lost_classes: int) -> list[str]:
-    """Return what speaks against a model by how often it predicts each class; see `class_drift`."""
-    found = []
-    if drift > MAX_DRIFT:
-        found.append(f"the class shares moved by {drift:.0%} from zero-shot")
-    if lost_classes:
-        found.append(f"{lost_classes} classes are hardly ever predicted any more")
-    return found
 
 
 def _shares(counts: Int[Tensor, " classes"]) -> Float[Tensor, " classes"]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from clipcore.backbone import Backbone
@@ -30,20 +30,3 @@ def class_embeddings(
     ]
     by_class = torch.cat(features).reshape(len(names), len(templates), -1)
     return F.normalize(by_class.mean(dim=1))
-
-
-def pseudo_labels(
-    image_features: Float[Tensor, "samples dim"],
-    embeddings: Float[Tensor, "classes dim"],
-    logit_scale: float,
-) -> tuple[Int[Tensor, " samples"], Float[Tensor, " samples"]]:
-    """Return the most probable class of each image and its softmax probability (CoFT Eq. 1).
-
-    Args:
-        image_features: L2-normalised features.
-        embeddings: L2-normalised class embeddings.
-        logit_scale: 1 / temperature.
-    """
-    probabilities = (logit_scale * image_features @ embeddings.T).softmax(dim=1)
-    confidence, labels = probabilities.max(dim=1)
-    return labels, confidence

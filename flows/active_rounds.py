@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 
 from flows.rounds_start import find_start
-from tasks.active.finish import Made, close_round, round_model
-from tasks.active.learn import check_learner
+from tasks.active.finish import RoundResult, close_round, round_model
+from tasks.active.learners import check_learner
 from tasks.active.query import ask
 from tasks.active.rounds import (
     Rounds,
@@ -23,6 +23,7 @@ from tasks.active.score import score_pool
 from tasks.active.start import StartRef
 from tasks.active.take_answers import answer_by_script, take_answers
 from tasks.active.train import LearnerRef, train_round
+from tasks.answers.outcome import ImportReport
 from tasks.backbone import find_backbone
 from tasks.embed import embed_pool
 from tasks.pool.open import open_pool
@@ -38,9 +39,9 @@ WEEK = 7 * 24 * 3600
 def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     """Run one round of https://arxiv.org/abs/2602.04340, section 3.3, up to its question.
 
-    A fresh learner is trained on every answer so far and on what the round before was surest of;
-    it labels the pool; what it is least sure of is asked. A round that was killed goes on. When the
-    budget is spent, a round follows only if answers came in since.
+    A fresh learner is trained on every answer so far and on the most confident pseudo-labels of the
+    round before; it labels the pool; the least certain images are asked about. A round that was
+    killed goes on. When the budget is spent, a round follows only if answers came in since.
     """
     with hold_rounds(runtime, name) as rounds:
         if rounds.finished and not has_news(rounds):
@@ -59,12 +60,12 @@ def _round(rounds: Rounds) -> RoundState:
     with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
         start = find_start(spec, pool, backbone, run)
         learner = train_round(rounds, answers, start, pool, backbone, run)
-        seen = _seen(rounds, learner, start, pool, backbone)
-        scores = score_pool(rounds, learner, seen, pool)
+        features = _features(rounds, learner, start, pool, backbone)
+        scores = score_pool(rounds, learner, features, pool)
         model = round_model(rounds, learner, start, pool, backbone)
-        size = ask(rounds, answers, learner, seen, scores, start, pool)
-        made = Made(answers, learner, scores, model, query_size=size)
-        return close_round(rounds, made, pool, start, run)
+        size = ask(rounds, answers, learner, features, scores, start, pool)
+        result = RoundResult(answers, learner, scores, model, query_size=size)
+        return close_round(rounds, result, pool, start, run)
 
 
 @flow(name="active-rounds")
@@ -100,13 +101,13 @@ def active_rounds(
 
 
 @flow(name="active-answer")
-def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> list[str]:
-    """Take a file of answers, and return what it changed, in lines for a person."""
+def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> ImportReport:
+    """Take a file of answers, and return what it changed."""
     rounds = open_rounds(runtime, name)
-    return take_answers(rounds, file, _pool(rounds)).lines()
+    return take_answers(rounds, file, _pool(rounds))
 
 
-def _seen(
+def _features(
     rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
 ) -> EmbeddingsRef:
     """Return the features that the round's learner reads: those of the start, or of its tower."""

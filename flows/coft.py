@@ -7,7 +7,10 @@ from tasks.classifier import combine, zero_shot_model
 from tasks.embed import embed_pool
 from tasks.evaluate import evaluate
 from tasks.gate import assess
-from tasks.label import cross_filter, known_answers, label_zero_shot, most_confident
+from tasks.label.confident import most_confident
+from tasks.label.cross_filter import cross_filter
+from tasks.label.people import known_answers
+from tasks.label.zero_shot import label_zero_shot
 from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
 from tasks.pool.open import open_pool
@@ -31,13 +34,11 @@ def coft(spec: CoftSpec) -> RunSummary:
     with tracked(spec, pool, backbone, answers=answers) as run:
         images = embed_pool(pool, backbone, spec)
         zero_shot = label_zero_shot(images, pool, backbone, spec)
-        stages = Stages(
-            pool=pool, backbone=backbone, images=images, zero_shot=zero_shot, answers=answers
-        )
         if spec.method == "zero-shot":
             model = zero_shot_model(zero_shot, pool, backbone, spec)
+            stages = Stages(pool=pool, backbone=backbone, images=images, zero_shot=zero_shot)
         else:
-            # Phase I: two peers, seeded apart, learn prompts and an adapter from the surest labels.
+            # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
             confident = most_confident(zero_shot, images, pool, spec, answers)
             peers = adapt_peers(confident, pool, backbone, spec, run)
 
@@ -51,10 +52,21 @@ def coft(spec: CoftSpec) -> RunSummary:
             # Phase II: each clean set trains one whole visual tower and its linear head.
             networks = finetune_each(clean, peers, pool, backbone, spec, run)
             model = combine(networks, pool, backbone, spec)
-            stages = stages.adapted(confident, peers, features, clean, networks)
+            stages = Stages(
+                pool=pool,
+                backbone=backbone,
+                images=images,
+                zero_shot=zero_shot,
+                answers=answers,
+                confident=confident,
+                peers=peers,
+                features=features,
+                clean=clean,
+                networks=networks,
+            )
 
         predictions = predict_pool(model, pool, spec)
         evaluation = evaluate(stages, predictions, spec)
-        model = assess(model, stages, predictions, evaluation)
+        model = assess(model, stages, predictions, evaluation, spec)
         registered = register(run, model, evaluation, name=spec.register_as, answers=answers)
         return publish(run, spec, stages, predictions, evaluation, model, registered=registered)

@@ -1,7 +1,15 @@
 """The main job on handwritten digits and a CLIP that has seen only print: minutes, offline."""
 
 from tasks.demo import write_digits
-from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    LabelSpec,
+    Phase2Spec,
+    PoolSpec,
+    RuntimeSpec,
+    TopSpec,
+)
 from tasks.storage.uris import join
 
 TEMPLATES = ("a photo of the {}.",)
@@ -14,7 +22,7 @@ def demo_spec(workspace: str, *, seed: int = 0) -> CoftSpec:
     return CoftSpec(
         pool=PoolSpec(images=images, labels="column"),
         backbone=BackboneSpec(name="embedded:glyph"),
-        label=LabelSpec(templates=TEMPLATES, min_confident=640),
+        label=LabelSpec(templates=TEMPLATES, top=TopSpec(min_total=640)),
         phase2=Phase2Spec(learning_rate=3e-4),  # a tower of 0.8 M parameters takes larger steps
         seed=seed,
         flip=False,  # a mirrored digit is another sign, or none

@@ -2,7 +2,8 @@
 
 from tasks.active.start import StartRef, check_model
 from tasks.embed import embed_pool
-from tasks.label import label_zero_shot, most_confident
+from tasks.label.confident import most_confident
+from tasks.label.zero_shot import label_zero_shot
 from tasks.phase1 import adapt_peers
 from tasks.predict import features_of, predict_pool
 from tasks.refs import BackboneRef, PoolRef

@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.coft import coft
 from flows.rounds_start import find_start
-from tasks.active.learn import check_learner
+from tasks.active.learners import check_learner
 from tasks.active.simulate import SimulationRef, check_measurable, check_simulation, simulate_rounds
 from tasks.active.start import settle_start
 from tasks.backbone import find_backbone

@@ -46,9 +46,10 @@ def describe(spec: BackboneSpec) -> BackboneRef:
 @step("find backbone")
 def find_backbone(spec: BackboneSpec) -> BackboneRef:
     """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
-    found = describe(spec)
+    backbone_ref = describe(spec)
     say(
-        f"Backbone {found.name}: {found.kind} tower, {found.image_size} pixels, "
-        f"{found.embed_dim} dimensions, weights {found.weights_sha256[:12]}"
+        f"Backbone {backbone_ref.name}: {backbone_ref.kind} tower, "
+        f"{backbone_ref.image_size} pixels, "
+        f"{backbone_ref.embed_dim} dimensions, weights {backbone_ref.weights_sha256[:12]}"
     )
-    return found
+    return backbone_ref

@@ -1,13 +1,12 @@
 """From trained networks, or from zero-shot alone, to the classifier that is served."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from clipcore import checkpoint
 from clipcore.backbone import Backbone
 from clipcore.classifier import save_classifier
 from clipcore.coft import guard
@@ -15,17 +14,16 @@ from clipcore.coft.guard import Candidate
 from clipcore.network import interpolate, new_network
 from tasks.backbone import load_backbone
 from tasks.label.zero_shot import read_zero_shot
-from tasks.phase2 import GUARD, STATE
 from tasks.progress import say
 from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
 from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
+from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import local_copy, write_bytes
+from tasks.storage.files import write_bytes
+from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.weights import WEIGHTS, peer_adapter, served_adapters
-
-KIND = "models"
+from tasks.weights import adapter_arguments, served_adapters
 
 
 @step("combine networks")
@@ -38,7 +36,9 @@ def combine(
     (WiSE-FT interpolation and early stop in one choice). The classifier is their mean softmax.
     """
     phase2 = spec.phase2
-    digest = fingerprint(KIND, [network.digest for network in networks], phase2.wise_alphas)
+    digest = fingerprint(
+        Folder.MODELS, [network.digest for network in networks], phase2.wise_alphas
+    )
 
     def write(folder: str) -> dict[str, Any]:
         candidates, num_images = _candidates(networks, phase2)
@@ -52,7 +52,7 @@ def combine(
             "candidates": [vars(candidate) for candidate in candidates],
         }
         attached = (
-            served_adapters(peer_adapter(spec.phase1, backbone.kind))
+            served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
             if phase2.start == "phase1"
             else ()
         )
@@ -67,12 +67,12 @@ def zero_shot_model(
     zero_shot: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
 ) -> ModelRef:
     """Write CLIP itself as a classifier: the original tower, and a head from the templates."""
-    digest = fingerprint(KIND, "zero-shot", zero_shot.digest)
+    digest = fingerprint(Folder.MODELS, "zero-shot", zero_shot.digest)
 
     def write(folder: str) -> dict[str, Any]:
-        embeddings, scale = read_zero_shot(zero_shot.uri)
+        head = read_zero_shot(zero_shot.uri)
         loaded = load_backbone(backbone.name)
-        state = new_network(loaded.visual, embeddings, scale).state_dict()
+        state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
         facts = {"method": "zero-shot"}
         save_model(folder, [state], pool, loaded, facts, ())
         return facts
@@ -82,15 +82,17 @@ def zero_shot_model(
 
 def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Candidate], int]:
     """Return every epoch and mix with the networks' agreement, and on how many images that is."""
-    found = []
+    candidates = []
     num_images = 0
     for epoch in range(spec.epochs):
-        one, two = (_read(network.uri, GUARD.format(epoch)) for network in networks)
+        one, two = (
+            read_tensors(network.uri, HELD_OUT_LOGITS.format(epoch))[0] for network in networks
+        )
         for alpha in spec.wise_alphas:
             agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
-            found.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
+            candidates.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
             num_images = len(one[str(alpha)])
-    return found, num_images
+    return candidates, num_images
 
 
 def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
@@ -102,13 +104,9 @@ def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
 
 
 def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
-    start = _read(folder, WEIGHTS)
-    return interpolate(start, _read(folder, STATE.format(choice.epoch)), choice.alpha)
-
-
-def _read(folder: str, name: str) -> dict[str, Tensor]:
-    with local_copy(join(folder, name)) as path:
-        return checkpoint.read(str(path))[0]
+    start, _ = read_tensors(folder)
+    end, _ = read_tensors(folder, EPOCH_WEIGHTS.format(choice.epoch))
+    return interpolate(start, end, choice.alpha)
 
 
 def save_model(  # what a classifier is made of
@@ -134,11 +132,13 @@ def save_model(  # what a classifier is made of
             write_bytes(join(folder, path.name), path.read_bytes())
 
 
-def _model_once(runtime: RuntimeSpec, digest: str, write: Any) -> ModelRef:
-    folder = join(runtime.workspace, KIND, digest)
+def _model_once(
+    runtime: RuntimeSpec, digest: str, write: Callable[[str], dict[str, Any]]
+) -> ModelRef:
+    folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
     manifest, resumed = once(
         folder,
-        kind=KIND,
+        kind=Folder.MODELS,
         digest=digest,
         label="Model",
         compute=lambda: Outcome(parts=(), facts=write(folder)),

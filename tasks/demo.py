@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from tasks.storage.files import write_bytes
+from tasks.storage.files import exists, read_bytes, write_bytes
 
 CLASSES = tuple(
     f"digit {name}"
@@ -38,7 +38,8 @@ def write_digits(uri: str) -> str:
     table = table.replace_schema_metadata({"classes": json.dumps(CLASSES)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    write_bytes(uri, buffer.getvalue())
+    if not exists(uri) or read_bytes(uri) != buffer.getvalue():  # a newer file is read anew
+        write_bytes(uri, buffer.getvalue())
     return uri
 
 

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from clipcore import precision
-from tasks.compute.map_parts import QUARANTINE, sweep
-from tasks.images.pixels import BatchSize, batches, distinct_images
+from tasks.compute.map_parts import map_parts
+from tasks.images.pixels import BatchSize, batches
 from tasks.images.quarantine import Quarantined
+from tasks.pool.readers import read_images
 from tasks.refs import BackboneRef, EmbeddingsRef, PoolRef, Ref
 from tasks.specs import CoftSpec, InputError, PoolSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint
+from tasks.storage.layout import QUARANTINE, Folder, in_workspace
 from tasks.storage.stage import once, step
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join
 from tasks.weights import load_visual
 
-KIND = "embeddings"
-
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What every actor of one embedding stage is told."""
+    """The inputs of an embedding stage, for its actors."""
 
     backbone: BackboneRef
     weights: tuple[str, ...]
@@ -44,15 +44,15 @@ class EmbedActor:
         self.batch_size = BatchSize(job.batch_size)
         self.tower = load_visual(job.backbone.name, job.weights, device=device)
 
-    def sweep_part(self, images_uri: str, name: str) -> int:
+    def write_part(self, images_uri: str, name: str) -> int:
         """Embed one part of the pool, and return how many images it has.
 
         The quarantine is written first, so that the embeddings' existence proves both.
         """
-        images = distinct_images(images_uri, ["image_id", "uri", "bytes"])
+        images = read_images(images_uri, ["image_id", "uri", "bytes"])
         quarantined = Quarantined("embed")
         features = np.zeros((images.num_rows, self.job.backbone.embed_dim), np.float32)
-        found = np.zeros(images.num_rows, bool)
+        readable = np.zeros(images.num_rows, bool)
         for rows, pixels in batches(
             images,
             self.tower.preprocess,
@@ -62,9 +62,9 @@ class EmbedActor:
         ):
             (encoded,) = self.batch_size.run(self._encode, pixels)
             features[rows] = encoded.numpy()
-            found[rows] = True
-        ids = images["image_id"].filter(pa.array(found)).combine_chunks()
-        vectors = fixed_size_list(features[found])
+            readable[rows] = True
+        ids = images["image_id"].filter(pa.array(readable)).combine_chunks()
+        vectors = fixed_size_list(features[readable])
         if len(ids) + len(quarantined.rows) != images.num_rows:
             raise AssertionError(f"{images_uri}: rows in and rows out of embedding differ")
         self._write(name, pa.table({"image_id": ids, "embedding": vectors}), quarantined)
@@ -117,22 +117,22 @@ def embed_pool(
     limits, runtime = spec.pool, spec.runtime
     who = name or backbone.name
     digest = fingerprint(
-        KIND,
+        Folder.EMBEDDINGS,
         pool.digest,
         backbone,
         [ref.digest for ref in learned],
         limits.max_pixels,
         limits.max_bytes,
     )
-    folder = join(runtime.workspace, KIND, digest)
+    folder = in_workspace(runtime.workspace, Folder.EMBEDDINGS, digest)
     weights = tuple(ref.uri for ref in learned)
     job = EmbedJob(backbone, weights, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(
         folder,
-        kind=KIND,
+        kind=Folder.EMBEDDINGS,
         digest=digest,
         label=f"Embed with {who}",
-        compute=lambda: sweep(EmbedActor, job, pool, runtime, label=f"Embed with {who}"),
+        compute=lambda: map_parts(EmbedActor, job, pool, runtime, label=f"Embed with {who}"),
     )
     if manifest.rows == 0:
         raise InputError(

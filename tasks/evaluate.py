@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from clipcore import metrics
-from clipcore.losses import scaled_similarity
+from tasks.label.people import answered_ids
+from tasks.pool.readers import iter_images, true_labels, value_of
 from tasks.progress import say
 from tasks.refs import (
-    AnswersRef,
     EmbeddingsRef,
     EvaluationRef,
     LabelsRef,
@@ -23,20 +23,18 @@ from tasks.refs import (
     PoolRef,
     PredictionsRef,
     Reason,
+    Split,
     Stages,
 )
 from tasks.specs import CoftSpec
-from tasks.storage.columns import read_features
+from tasks.storage.columns import class_numbers, read_features, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_json
+from tasks.storage.layout import METRICS, Folder, in_workspace
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import Outcome, once, part_uris, step
-from tasks.storage.tables import read_table
 from tasks.storage.uris import join
-from tasks.weights import read_class_embeddings
-
-KIND = "evaluations"
-METRICS = "metrics.json"
+from tasks.weights import read_dual_head
 
 
 @dataclass
@@ -54,8 +52,9 @@ class Tally:
 
     def add(self, labels: Tensor, predictions: Tensor, confidence: Tensor) -> None:
         """Count samples with known labels; a label below 0 is unknown and left out."""
-        known = labels >= 0
-        labels, predictions, confidence = labels[known], predictions[known], confidence[known]
+        labelled = labels >= 0
+        labels, predictions = labels[labelled], predictions[labelled]
+        confidence = confidence[labelled]
         num_classes = len(self.confusion)
         self.confusion += metrics.confusion_matrix(labels, predictions, num_classes=num_classes)
         self.confidence.append(confidence.float().numpy())
@@ -97,12 +96,12 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     sets it says how many kept labels are right.
     """
     pool, zero_shot = stages.pool, stages.zero_shot
-    judged = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
-    made_from = (*stages.peers, *stages.features, *judged, stages.answers)
+    labellings = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
+    made_from = (*stages.peers, *stages.features, *labellings, stages.answers)
     inputs = [stage.digest for stage in made_from if stage is not None]
-    digest = fingerprint(KIND, pool.digest, zero_shot.digest, adapted.digest, inputs)
-    folder = join(spec.runtime.workspace, KIND, digest)
-    split = "test" if pool.num_test else "pool"
+    digest = fingerprint(Folder.EVALUATIONS, pool.digest, zero_shot.digest, adapted.digest, inputs)
+    folder = in_workspace(spec.runtime.workspace, Folder.EVALUATIONS, digest)
+    split: Split = "test" if pool.num_test else "pool"
 
     def compute() -> Outcome:
         phase1 = _phase1_predictions(stages.peers, stages.features) if stages.peers else None
@@ -111,21 +110,22 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
         def measure(predicted: Predicted) -> dict[str, Any] | None:
             return tally(pool, predicted, split, without=answered)
 
-        found = {
+        measured = {
             "transductive": split == "pool",
             "zero_shot": measure(labels_of(zero_shot.uri, "confidence")),
             "phase1": phase1 and measure(phase1),
             "adapted": measure(labels_of(adapted.uri, "score")),
             "kept_label_precision": {
-                labels.source: _kept_precision(pool, labels) for labels in judged
+                labels.source: _kept_precision(pool, labels) for labels in labellings
             },
         }
-        write_json(join(folder, METRICS), found)
+        write_json(join(folder, METRICS), measured)
         return Outcome(parts=())
 
-    manifest, resumed = once(folder, kind=KIND, digest=digest, label="Evaluate", compute=compute)
-    found = read_metrics(folder)
-    before, after = _accuracy(found["zero_shot"]), _accuracy(found["adapted"])
+    kind = Folder.EVALUATIONS
+    manifest, resumed = once(folder, kind=kind, digest=digest, label="Evaluate", compute=compute)
+    measured = read_metrics(folder)
+    before, after = _accuracy(measured["zero_shot"]), _accuracy(measured["adapted"])
     if before is not None and after is not None:
         say(f"Accuracy on the {split} split: zero-shot {before:.3f}, adapted {after:.3f}")
     return EvaluationRef(
@@ -141,8 +141,8 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
 
 def read_metrics(folder: str) -> dict[str, Any]:
     """Return what `evaluate` measured."""
-    found: dict[str, Any] = read_json(join(folder, METRICS))
-    return found
+    measured: dict[str, Any] = read_json(join(folder, METRICS))
+    return measured
 
 
 Predicted = Iterator[tuple[Any, Any, Tensor]]
@@ -152,36 +152,23 @@ Predicted = Iterator[tuple[Any, Any, Tensor]]
 def labels_of(folder: str, confidence: str) -> Predicted:
     """Yield what a finished stage says of each image; `confidence` names the column."""
     for table in iter_tables(folder, ["image_id", "label", confidence]):
-        yield (
-            table["image_id"],
-            table["label"],
-            torch.from_numpy(table[confidence].to_numpy().copy()),
-        )
-
-
-def answered_ids(answers: AnswersRef | None) -> list[str]:
-    """Return the ids of the images that people were heard about, and that are not measured."""
-    if answers is None:
-        return []
-    ids: list[str] = read_table(answers.uri, ["image_id"])["image_id"].to_pylist()
-    return ids
+        yield table["image_id"], table["label"], tensor_of(table, confidence)
 
 
 def _phase1_predictions(peers: Sequence[PeerRef], features: Sequence[EmbeddingsRef]) -> Predicted:
-    """Return the mean softmax of the peers' positive prompts, part by part."""
-    prompts = [read_class_embeddings(peer.uri) for peer in peers]
+    """Yield the mean softmax of the peers' positive prompts, part by part."""
+    heads = [read_dual_head(peer.uri).positive for peer in peers]
     for uris in zip(*(part_uris(stage.uri) for stage in features), strict=True):
-        ids: Any = None
-        softmaxes = []
-        for uri, (positive, _, scale) in zip(uris, prompts, strict=True):
-            ids, vectors = read_features(uri)
-            softmaxes.append(scaled_similarity(vectors, positive, scale).softmax(dim=1))
-        confidence, labels = torch.stack(softmaxes).mean(dim=0).max(dim=1)
-        yield ids, labels, confidence
+        parts = [read_features(uri) for uri in uris]
+        probabilities = torch.stack(
+            [head.probabilities(vectors) for head, (_, vectors) in zip(heads, parts, strict=True)]
+        )
+        confidence, labels = probabilities.mean(dim=0).max(dim=1)
+        yield parts[0][0], labels, confidence
 
 
 def tally(
-    pool: PoolRef, predicted: Predicted, split: str, *, without: Collection[str] = ()
+    pool: PoolRef, predicted: Predicted, split: Split, *, without: Collection[str] = ()
 ) -> dict[str, Any] | None:
     """Return the metrics of predictions for one split, added up over all parts; None unlabelled.
 
@@ -189,21 +176,12 @@ def tally(
     """
     if not pool.labeled:
         return None
-    classes = pa.array(pool.classes, pa.string())
-    left_out = pa.array(sorted(without), pa.string())
+    excluded = pa.array(sorted(without), pa.string())
     total = Tally.empty(len(pool.classes))
-    columns = ["image_id", "split", "label", "duplicate_of"]
-    images = iter_tables(pool.uri, columns)
-    for (ids, names, confidence), table in zip(predicted, images, strict=True):
-        wanted = table.filter(
-            pc.and_(pc.equal(table["split"], split), pc.is_null(table["duplicate_of"]))
-        )
-        wanted = wanted.filter(pc.invert(pc.is_in(wanted["image_id"], left_out)))
-        rows = pc.index_in(ids, wanted["image_id"].combine_chunks())
-        truth = pc.index_in(wanted["label"], classes).take(rows).fill_null(-1)
-        labels = torch.from_numpy(truth.to_numpy().astype(np.int64))
-        numbers = names if isinstance(names, Tensor) else _class_numbers(names, classes)
-        total.add(labels, numbers, confidence)
+    images = iter_images(pool, ["image_id", "label"], split)
+    for (ids, labels, confidence), table in zip(predicted, images, strict=True):
+        table = table.filter(pc.invert(pc.is_in(table["image_id"], excluded)))  # noqa: PLW2901
+        total.add(true_labels(table, ids, pool.classes), _numbers(labels, pool), confidence)
     return total.summary(pool.classes)
 
 
@@ -212,30 +190,33 @@ def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
     if not pool.labeled:
         return None
     counts = {"kept": 0, "kept_right": 0, "rejected": 0, "rejected_right": 0}
-    images = iter_tables(pool.uri, ["image_id", "label", "duplicate_of"])
-    for part, table in zip(
-        iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]), images, strict=True
-    ):
-        part = part.filter(pc.not_equal(part["reason"], Reason.ANSWERED))  # noqa: PLW2901
-        known = table.filter(pc.is_null(table["duplicate_of"]))
-        rows = pc.index_in(part["image_id"], known["image_id"].combine_chunks())
-        right = pc.equal(known["label"].take(rows), part["label"]).fill_null(fill_value=False)
-        kept, right = part["kept"].to_numpy(), right.to_numpy(zero_copy_only=False)
+    parts = iter_tables(labels.uri, ["image_id", "label", "kept", "reason"])
+    for part, images in zip(parts, iter_images(pool, ["image_id", "label"]), strict=True):
+        pseudo = part.filter(pc.not_equal(part["reason"], Reason.ANSWERED))
+        truth = value_of(images, pseudo["image_id"], "label")
+        right = pc.equal(truth, pseudo["label"]).fill_null(fill_value=False)
+        kept, right = pseudo["kept"].to_numpy(), right.to_numpy()
         counts["kept"] += int(kept.sum())
         counts["kept_right"] += int((kept & right).sum())
         counts["rejected"] += int((~kept).sum())
         counts["rejected_right"] += int((~kept & right).sum())
-    kept_share = counts["kept_right"] / counts["kept"] if counts["kept"] else None
-    rejected_share = counts["rejected_right"] / counts["rejected"] if counts["rejected"] else None
-    return {**counts, "kept_precision": kept_share, "rejected_precision": rejected_share}
+    return {
+        **counts,
+        "kept_precision": _ratio(counts["kept_right"], counts["kept"]),
+        "rejected_precision": _ratio(counts["rejected_right"], counts["rejected"]),
+    }
 
 
-def _class_numbers(names: Any, classes: pa.Array) -> Tensor:
-    return torch.from_numpy(pc.index_in(names, classes).to_numpy().astype(np.int64))
+def _numbers(labels: Any, pool: PoolRef) -> Tensor:
+    return labels if isinstance(labels, Tensor) else class_numbers(pool.classes, labels)
 
 
-def _accuracy(found: dict[str, Any] | None) -> float | None:
-    return None if found is None else float(found["accuracy"])
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _accuracy(metrics_of: dict[str, Any] | None) -> float | None:
+    return None if metrics_of is None else float(metrics_of["accuracy"])
 
 
 def _number(value: Tensor) -> float | None:

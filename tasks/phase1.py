@@ -1,27 +1,34 @@
 """Phase I: two peers learn prompts and an adapter, side by side, from the confident set."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from clipcore import checkpoint
-from clipcore.coft import phase1
+from clipcore import dual
+from clipcore.backbone_names import UnsupportedBackbone
+from clipcore.coft.phase1 import new_peer
 from clipcore.fit import Schedule, TrainingSet, resolve_epochs
-from tasks.compute.epochs import PEERS, Checkpoints, train_peers, write_peer
+from clipcore.prompts import ContextTooLong
+from clipcore.seeding import generator
+from tasks.backbone import load_backbone
+from tasks.compute.epochs import Result, train_jobs
 from tasks.images.disk_cache import Spool
 from tasks.pool.readers import training_rows
-from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
-from tasks.specs import CoftSpec
+from tasks.refs import PEERS, BackboneRef, LabelsRef, PeerRef, PoolRef
+from tasks.specs import CoftSpec, InputError, Phase1Spec
+from tasks.storage.checkpoints import Row
 from tasks.storage.digests import fingerprint
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
-from tasks.storage.uris import join
-from tasks.tracking.runs import Run
-from tasks.weights import new_peer, peer_adapter
+from tasks.tracking.runs import Run, log_history
+from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_ref
 
 
 @dataclass(frozen=True)
 class PeerJob:
-    """What one peer of Phase I is told."""
+    """The inputs of one peer of Phase I."""
 
     peer: int
     folder: str
@@ -29,90 +36,84 @@ class PeerJob:
     backbone: BackboneRef
     confident: LabelsRef
     pool: PoolRef
-    spec: CoftSpec
+    spec: Phase1Spec
+    seed: int
+    flip: bool
+    max_pixels: int
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Return what stands in each row of its history."""
+        return {"phase": 1, "peer": self.peer}
 
 
-class PeerActor:
-    """One peer in training. It starts from its checkpoint, if there is one."""
+class PeerTrainer:
+    """One peer, the confident set and SGD; its seed and number alone decide how it starts."""
 
     def __init__(self, job: PeerJob, device: str) -> None:
-        self.job = job
-        self.spec = job.spec.phase1
-        self.peer = new_peer(
-            job.backbone.name,
-            job.pool.classes,
-            self.spec,
-            seed=job.spec.seed,
-            peer=job.peer,
-            device=device,
-        )
-        self.spool = Spool(
-            self.peer.backbone.visual.preprocess, max_pixels=job.spec.pool.max_pixels
-        )
+        self._job = job
+        backbone = load_backbone(job.backbone.name, device=device)
+        self._attach = adapter_arguments(job.spec.adapter, backbone.visual.kind)
+        try:
+            self._peer = new_peer(
+                backbone,
+                job.pool.classes,
+                generator=generator(job.seed, "phase1", job.peer),
+                prompts=job.spec.prompts.model_dump(),
+                adapter=self._attach,
+                flip=job.flip,
+            )
+        except (ContextTooLong, UnsupportedBackbone) as error:
+            raise InputError(str(error)) from error
         uris, labels = training_rows(job.confident, job.pool)
-        self.spool.fill(uris)
-        self.data = TrainingSet(labels, self.spool.load_pixels)
+        self._spool = Spool(backbone.visual.preprocess, max_pixels=job.max_pixels)
+        self._spool.fill(uris)
+        self._data = TrainingSet(labels, self._spool.load_pixels)
+        sgd = job.spec.sgd
         self.optimizer = torch.optim.SGD(
-            self.peer.learned(),
-            lr=self.spec.learning_rate,
-            momentum=self.spec.momentum,
-            weight_decay=self.spec.weight_decay,
+            self._peer.learned(), sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
         )
-        self.checkpoints = Checkpoints(job.folder)
-        weights, self.history = self.checkpoints.read(self.optimizer)
-        if weights:
-            self.peer.restore(weights)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the contexts and the adapter."""
+        return self._peer.tensors()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        self._peer.restore(tensors)
+
+    @property
     def num_epochs(self) -> int:
         """Return the length of the whole training."""
         return resolve_epochs(
-            self.spec.epochs,
-            num_samples=len(self.data.labels),
-            batch_size=self.spec.batch_size,
-            min_steps=self.spec.min_steps,
+            self._job.spec.epochs,
+            num_samples=len(self._data.labels),
+            batch_size=self._job.spec.batch_size,
+            min_steps=self._job.spec.min_steps,
         )
 
-    def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch and write its checkpoint, or return what a finished one measured."""
-        if epoch < len(self.history):
-            return self.history[epoch]
+    def train(self, epochs: range) -> Iterator[Row]:
+        """Minimise the losses of CoFT Eq. 4 to 6 for some epochs."""
+        spec = self._job.spec
         schedule = Schedule(
-            epochs=self.num_epochs(),
-            batch_size=self.spec.batch_size,
-            seed=self.job.spec.seed,
-            stream=f"phase1/{self.job.peer}",
+            epochs=self.num_epochs,
+            batch_size=spec.batch_size,
+            seed=self._job.seed,
+            stream=f"phase1/{self._job.peer}",
         )
-        for means in phase1.train_peer(
-            self.peer,
+        return dual.train(
+            self._peer,
             self.optimizer,
-            self.data,
+            self._data,
             schedule,
-            dual_weight=self.spec.dual_weight,
-            gradient_mode=self.spec.gradient_mode,
-            flip=self.job.spec.flip,
-            epochs=range(len(self.history), epoch + 1),
-        ):
-            place = {"phase": 1, "peer": self.job.peer, "epoch": len(self.history)}
-            self.history.append({**place, **means})
-            self.checkpoints.write(
-                len(self.history), self.peer.tensors(), self.optimizer, self.history
-            )
-        return self.history[epoch]
+            epochs=epochs,
+            dual_weight=spec.dual.weight,
+            gradient_mode=spec.dual.gradient_mode,
+        )
 
-    def finish(self) -> None:
-        """Write what was learned, with the class embeddings of both signs."""
-        positive, negative = phase1.class_embeddings(self.peer)
-        tensors = {
-            **self.peer.tensors(),
-            "positive": positive,
-            "negative": negative,
-            "logit_scale": torch.tensor(self.peer.backbone.logit_scale),
-        }
-        attach = peer_adapter(self.spec, self.peer.backbone.visual.kind)
-        header = {"phase": 1, "attach": attach, "digest": self.job.digest}
-        data = checkpoint.to_bytes(tensors, header)
-        write_peer(self.job.folder, self.job.digest, data, self.history)
-        self.checkpoints.remove()
+    def result(self) -> Result:
+        """Return what was learned, with the class embeddings of both signs."""
+        return Result(learned_tensors(self._peer), {ATTACH: self._attach})
 
 
 @step("adapt peers")
@@ -124,10 +125,34 @@ def adapt_peers(
     Each epoch ends in a checkpoint: a peer that was killed goes on from it and arrives at the same
     weights. A peer that is finished is not trained again.
     """
-    jobs = []
-    for peer in PEERS:
-        made_from = (peer, confident.digest, backbone, spec.phase1, spec.seed, spec.flip)
-        digest = fingerprint("phase1", *made_from)
-        folder = join(spec.runtime.workspace, "peers", digest)
-        jobs.append(PeerJob(peer, folder, digest, backbone, confident, pool, spec))
-    return train_peers(PeerActor, jobs, spec.runtime, run, phase=1)
+    jobs = [_job(peer, confident, pool, backbone, spec) for peer in PEERS]
+    trained = train_jobs(
+        PeerTrainer,
+        jobs,
+        spec.runtime,
+        label="Phase I",
+        on_epoch=lambda row: log_history(run, [row]),
+    )
+    return tuple(
+        peer_ref(job, manifest, resumed=resumed)
+        for job, (manifest, resumed) in zip(jobs, trained, strict=True)
+    )
+
+
+def _job(
+    peer: int, confident: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+) -> PeerJob:
+    made_from = (peer, confident.digest, backbone, spec.phase1, spec.seed, spec.flip)
+    digest = fingerprint("phase1", *made_from)
+    return PeerJob(
+        peer=peer,
+        folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
+        digest=digest,
+        backbone=backbone,
+        confident=confident,
+        pool=pool,
+        spec=spec.phase1,
+        seed=spec.seed,
+        flip=spec.flip,
+        max_pixels=spec.pool.max_pixels,
+    )

@@ -1,34 +1,32 @@
 """Phase II: the whole visual tower and a linear head, one network for each clean set (CoFT 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from clipcore import checkpoint, precision
+from clipcore import precision
 from clipcore.coft.phase2 import parameter_groups, train_network
 from clipcore.fit import Schedule, TrainingSet
-from clipcore.network import interpolate
-from tasks.compute.epochs import Checkpoints, train_peers, write_peer
+from clipcore.network import Network, interpolate, new_network
+from tasks.backbone import load_backbone
+from tasks.compute.epochs import Result, train_jobs
 from tasks.images.disk_cache import Spool
 from tasks.pool.readers import held_out_rows, training_rows
 from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
-from tasks.specs import CoftSpec
+from tasks.specs import CoftSpec, Phase2Spec
+from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import write_bytes
+from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import step
-from tasks.storage.uris import join
-from tasks.tracking.runs import Run
-from tasks.weights import start_network
-
-GUARD = "guard-{}.safetensors"
-STATE = "epoch-{}.safetensors"
+from tasks.tracking.runs import Run, log_history
+from tasks.weights import attach_learned, peer_ref, read_dual_head
 
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """What one network of Phase II is told."""
+    """The inputs of one network of Phase II."""
 
     peer: int
     folder: str
@@ -37,102 +35,120 @@ class NetworkJob:
     clean: LabelsRef
     start: PeerRef
     pool: PoolRef
-    spec: CoftSpec
+    spec: Phase2Spec
+    seed: int
+    flip: bool
+    max_pixels: int
+    batch_size: int  # of a forward pass without gradients
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Return what stands in each row of its history."""
+        return {"phase": 2, "peer": self.peer}
 
 
-class NetworkActor:
-    """One network in training. It starts from its checkpoint, if there is one."""
+class NetworkTrainer:
+    """One network, its clean set, AdamW, and the held-out images that the guard reads."""
 
     def __init__(self, job: NetworkJob, device: str) -> None:
-        self.job = job
-        self.spec = job.spec.phase2
-        self.network = start_network(job.backbone.name, job.start.uri, self.spec, device=device)
-        self.start = _copy(self.network.state_dict())
-        preprocess = self.network.visual.preprocess
+        self._job = job
+        self._network = start_network(job, device=device)
+        self._start = _copy(self._network.state_dict())
         uris, labels = training_rows(job.clean, job.pool)
-        self.spool = Spool(preprocess, max_pixels=job.spec.pool.max_pixels)
-        self.spool.fill(uris)
-        self.data = TrainingSet(labels, self.spool.load_pixels)
-        self.guard = Spool(preprocess, max_pixels=job.spec.pool.max_pixels)
-        self.guard_ids, guard_uris = held_out_rows(job.clean, job.pool)
-        self.guard.fill(guard_uris)
+        self._spool = self._fetched(uris)
+        self._data = TrainingSet(labels, self._spool.load_pixels)
+        self._held_out, held_out_uris = held_out_rows(job.clean, job.pool)
+        self._guard = self._fetched(held_out_uris)
         groups = parameter_groups(
-            self.network,
-            learning_rate=self.spec.learning_rate,
-            head_learning_rate=self.spec.head_learning_rate,
+            self._network,
+            learning_rate=job.spec.learning_rate,
+            head_learning_rate=job.spec.head_learning_rate,
         )
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.spec.weight_decay)
-        self.checkpoints = Checkpoints(job.folder)
-        weights, self.history = self.checkpoints.read(self.optimizer)
-        if weights:
-            self.network.load_state_dict(weights)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.spec.weight_decay)
 
+    @property
     def num_epochs(self) -> int:
         """Return the length of the whole training."""
-        return self.spec.epochs
+        return self._job.spec.epochs
 
-    def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch, judge it on the held-out images, write its checkpoint."""
-        if epoch < len(self.history):
-            return self.history[epoch]
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the network's state."""
+        return self._network.state_dict()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        self._network.load_state_dict(tensors)
+
+    def train(self, epochs: range) -> Iterator[Row]:
+        """Minimise the cross-entropy of CoFT Eq. 7 for some epochs."""
+        spec = self._job.spec
         schedule = Schedule(
-            epochs=self.spec.epochs,
-            batch_size=self.spec.batch_size,
-            seed=self.job.spec.seed,
-            stream=f"phase2/{self.job.peer}",
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            seed=self._job.seed,
+            stream=f"phase2/{self._job.peer}",
         )
-        for means in train_network(
-            self.network,
+        return train_network(
+            self._network,
             self.optimizer,
-            self.data,
+            self._data,
             schedule,
-            norm_statistics=self.spec.norm_statistics,
-            flip=self.job.spec.flip,
-            epochs=range(len(self.history), epoch + 1),
-        ):
-            number = len(self.history)
-            self._judge(number)
-            self.history.append({"phase": 2, "peer": self.job.peer, "epoch": number, **means})
-            self.checkpoints.write(
-                number + 1, self.network.state_dict(), self.optimizer, self.history
-            )
-        return self.history[epoch]
+            norm_statistics=spec.norm_statistics,
+            flip=self._job.flip,
+            epochs=epochs,
+        )
 
-    def finish(self) -> None:
-        """Write the start, which the guard may go back to, and declare the training finished."""
-        header = {"phase": 2, "digest": self.job.digest, "images": self.guard_ids}
-        data = checkpoint.to_bytes(self.start, header)
-        write_peer(self.job.folder, self.job.digest, data, self.history)
-        self.checkpoints.remove()
-
-    def _judge(self, epoch: int) -> None:
-        """Write an epoch's weights, and what each mix with the start says of held-out images."""
-        end = _copy(self.network.state_dict())
+    def after_epoch(self, epoch: int) -> None:
+        """Write an epoch's weights, and logits of held-out images for each mix with the start."""
+        end = _copy(self._network.state_dict())
         logits = {}
-        for alpha in self.spec.wise_alphas:
-            self.network.load_state_dict(interpolate(self.start, end, alpha))
+        for alpha in self._job.spec.wise_alphas:
+            self._network.load_state_dict(interpolate(self._start, end, alpha))
             logits[str(alpha)] = self._guard_logits()
-        self.network.load_state_dict(end)
-        for name, tensors in ((STATE, end), (GUARD, logits)):
-            data = checkpoint.to_bytes(tensors, {"epoch": epoch})
-            write_bytes(join(self.job.folder, name.format(epoch)), data)
+        self._network.load_state_dict(end)
+        for name, tensors in ((EPOCH_WEIGHTS, end), (HELD_OUT_LOGITS, logits)):
+            write_tensors(self._job.folder, name.format(epoch), tensors, {"epoch": epoch})
+
+    def result(self) -> Result:
+        """Return the start, which the guard may go back to; the epochs lie beside it."""
+        return Result(self._start, {"images": self._held_out})
+
+    def _fetched(self, uris: Sequence[str]) -> Spool:
+        spool = Spool(self._network.visual.preprocess, max_pixels=self._job.max_pixels)
+        spool.fill(uris)
+        return spool
 
     @torch.inference_mode()
     def _guard_logits(self) -> Tensor:
         """Return logits of shape (held-out images, classes), on the CPU."""
-        self.network.eval()
-        device = self.network.head.weight.device
-        positions = torch.arange(len(self.guard_ids)).split(self.job.spec.runtime.batch_size)
+        if not self._held_out:
+            return torch.zeros(0, self._network.head.out_features)
+        self._network.eval()
+        device = self._network.head.weight.device
+        positions = torch.arange(len(self._held_out)).split(self._job.batch_size)
         logits = []
-        for pixels in self.guard.load_pixels(positions):
+        for pixels in self._guard.load_pixels(positions):
             with precision.mixed(device, training=False):
-                features = self.network.visual(pixels)
-            logits.append(self.network.logits(features).cpu())
+                features = self._network.visual(pixels)
+            logits.append(self._network.logits(features).cpu())
         return torch.cat(logits)
 
 
+def start_network(job: NetworkJob, *, device: str) -> Network:
+    """Return the network that Phase II starts from, with a head from a peer's positive prompts.
+
+    Its tower is the peer's own (`start="phase1"`: it predicts exactly as the peer did), or CLIP's
+    with the original weights (`start="original"`, as the paper has it).
+    """
+    backbone = load_backbone(job.backbone.name, device=device)
+    if job.spec.start == "phase1":
+        attach_learned(backbone.visual, job.start.uri).merge()
+    head = read_dual_head(job.start.uri).positive
+    return new_network(backbone.visual, head.embeddings.to(device), head.logit_scale)
+
+
 @step("fine-tune")
-def finetune_each(  # one stage's inputs
+def finetune_each(
     clean: Sequence[LabelsRef],
     peers: Sequence[PeerRef],
     pool: PoolRef,
@@ -145,13 +161,41 @@ def finetune_each(  # one stage's inputs
     Each epoch ends in a checkpoint. The weights of every epoch stay, with what they predict for the
     held-out images, so that the guard can choose among them.
     """
-    jobs = []
-    for labels, peer in zip(clean, peers, strict=True):
-        made_from = (labels.digest, peer.digest, backbone, spec.phase2, spec.seed, spec.flip)
-        digest = fingerprint("phase2", *made_from)
-        folder = join(spec.runtime.workspace, "peers", digest)
-        jobs.append(NetworkJob(peer.peer, folder, digest, backbone, labels, peer, pool, spec))
-    return train_peers(NetworkActor, jobs, spec.runtime, run, phase=2)
+    jobs = [
+        _job(labels, peer, pool, backbone, spec) for labels, peer in zip(clean, peers, strict=True)
+    ]
+    trained = train_jobs(
+        NetworkTrainer,
+        jobs,
+        spec.runtime,
+        label="Phase II",
+        on_epoch=lambda row: log_history(run, [row]),
+    )
+    return tuple(
+        peer_ref(job, manifest, resumed=resumed)
+        for job, (manifest, resumed) in zip(jobs, trained, strict=True)
+    )
+
+
+def _job(
+    clean: LabelsRef, start: PeerRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+) -> NetworkJob:
+    made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
+    digest = fingerprint("phase2", *made_from)
+    return NetworkJob(
+        peer=start.peer,
+        folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
+        digest=digest,
+        backbone=backbone,
+        clean=clean,
+        start=start,
+        pool=pool,
+        spec=spec.phase2,
+        seed=spec.seed,
+        flip=spec.flip,
+        max_pixels=spec.pool.max_pixels,
+        batch_size=spec.runtime.batch_size,
+    )
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

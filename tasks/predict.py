@@ -6,25 +6,25 @@ import numpy as np
 import pyarrow as pa
 
 from clipcore.classifier import load_classifier
-from tasks.compute.map_parts import QUARANTINE, sweep
-from tasks.images.pixels import BatchSize, batches, distinct_images
+from tasks.compute.map_parts import map_parts
+from tasks.images.pixels import BatchSize, batches
 from tasks.images.quarantine import Quarantined
+from tasks.pool.readers import read_images
 from tasks.refs import EmbeddingsRef, ModelRef, PoolRef, PredictionsRef
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy
+from tasks.storage.layout import FEATURES, QUARANTINE, Folder, in_workspace
+from tasks.storage.schemas import PREDICTIONS
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import write_table
 from tasks.storage.uris import join
 
-KIND = "predictions"
-FEATURES = "features"
-
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What every actor of one prediction stage is told."""
+    """The inputs of a prediction stage, for its actors."""
 
     model: str
     folder: str
@@ -42,19 +42,19 @@ class PredictActor:
         with local_copy(job.model) as folder:
             self.classifier = load_classifier(folder, device=device)
 
-    def sweep_part(self, images_uri: str, name: str) -> int:
+    def write_part(self, images_uri: str, name: str) -> int:
         """Predict one part of the pool; the predictions are written last."""
-        images = distinct_images(images_uri, ["image_id", "uri", "split", "bytes"])
+        images = read_images(images_uri, ["image_id", "uri", "split", "bytes"])
         quarantined = Quarantined("predict")
-        features, softmaxes, found = self._predict(images, quarantined)
-        kept = images.filter(pa.array(found)).select(["image_id", "uri", "split"])
+        features, softmaxes, readable = self._predict(images, quarantined)
+        kept = images.filter(pa.array(readable)).select(["image_id", "uri", "split"])
         facts = {"digest": self.job.digest}
         if quarantined.rows:
             bad = join(self.job.folder, QUARANTINE, name)
             write_table(bad, quarantined.table(), facts)
-        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[found])}
+        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[readable])}
         write_table(join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
-        table = _with_predictions(kept, softmaxes[:, found], self.classifier.classes)
+        table = _with_predictions(kept, softmaxes[:, readable], self.classifier.classes)
         write_table(join(self.job.folder, name), table, facts)
         return int(images.num_rows)
 
@@ -65,7 +65,7 @@ class PredictActor:
         members, rows_in = self.classifier.members, images.num_rows
         features = np.zeros((rows_in, members[0].head.in_features), np.float32)
         softmaxes = np.zeros((len(members), rows_in, len(self.classifier.classes)), np.float32)
-        found = np.zeros(rows_in, bool)
+        readable = np.zeros(rows_in, bool)
         for rows, pixels in batches(
             images,
             self.classifier.preprocess,
@@ -73,24 +73,28 @@ class PredictActor:
             batch_size=self.job.batch_size,
             limits=self.job.limits,
         ):
-            seen, chances = self.batch_size.run(self.classifier.predict_members, pixels)
-            features[rows], softmaxes[:, rows], found[rows] = seen.numpy(), chances.numpy(), True
-        return features, softmaxes, found
+            encoded, probabilities = self.batch_size.run(self.classifier.predict_members, pixels)
+            features[rows], softmaxes[:, rows], readable[rows] = (
+                encoded.numpy(),
+                probabilities.numpy(),
+                True,
+            )
+        return features, softmaxes, readable
 
 
 @step("predict")
 def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsRef:
     """Write the class probabilities of every image of a pool, test split included."""
     limits, runtime = spec.pool, spec.runtime
-    digest = fingerprint(KIND, model.digest, pool.digest, limits.max_pixels)
-    folder = join(runtime.workspace, KIND, digest)
+    digest = fingerprint(Folder.PREDICTIONS, model.digest, pool.digest, limits.max_pixels)
+    folder = in_workspace(runtime.workspace, Folder.PREDICTIONS, digest)
     job = PredictJob(model.uri, folder, digest, runtime.batch_size, limits)
     manifest, resumed = once(
         folder,
-        kind=KIND,
+        kind=Folder.PREDICTIONS,
         digest=digest,
         label="Predict",
-        compute=lambda: _sweep(job, pool, runtime),
+        compute=lambda: _predict_missing(job, pool, runtime),
     )
     return PredictionsRef(
         uri=folder,
@@ -113,11 +117,13 @@ def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:
     )
 
 
-def _sweep(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
+def _predict_missing(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
     """Predict what is missing; the features get a manifest of their own, for their readers."""
-    outcome = sweep(PredictActor, job, pool, runtime, label="Predict")
+    outcome = map_parts(PredictActor, job, pool, runtime, label="Predict")
     folder = join(job.folder, FEATURES)
-    once(folder, kind="embeddings", digest=job.digest, label="Features", compute=lambda: outcome)
+    once(
+        folder, kind=Folder.EMBEDDINGS, digest=job.digest, label="Features", compute=lambda: outcome
+    )
     return outcome
 
 
@@ -137,4 +143,4 @@ def _with_predictions(
     }
     for name, column in columns.items():
         images = images.append_column(name, column)
-    return images
+    return images.cast(PREDICTIONS)

@@ -8,9 +8,20 @@ from prefect.context import FlowRunContext
 from tasks.evaluate import read_metrics
 from tasks.predict import features_of
 from tasks.progress import say
-from tasks.refs import AnswersRef, EvaluationRef, ModelRef, PredictionsRef, Ref, RunSummary, Stages
-from tasks.report import Registered, ReportInputs, StageTime, summary_markdown, write_report
+from tasks.refs import (
+    AnswersRef,
+    EvaluationRef,
+    ModelRef,
+    PredictionsRef,
+    Ref,
+    RunSummary,
+    StageName,
+    Stages,
+)
+from tasks.report.document import FILE, summary_markdown, write_report
+from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.specs import CoftSpec
+from tasks.storage.layout import METRICS
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
 from tasks.tracking.registration import register_model
@@ -34,7 +45,7 @@ def register(
     health = {f"health/{key}": value for key, value in model.health.items()}
     counts = {} if answers is None else {"num_answers": answers.num_labels}
     log_metrics(run, {**accuracies, **health, **counts})
-    log_file(run, join(evaluation.uri, "metrics.json"), folder="evaluation")
+    log_file(run, join(evaluation.uri, METRICS), folder="evaluation")
     if name is None:
         return None
     evidence = {**accuracies, **model.health, **counts, "verdict": model.verdict}
@@ -71,7 +82,6 @@ def publish(  # noqa: PLR0913  # everything that a run made
         evaluation=evaluation,
         stages=_stage_times(stages, predictions, evaluation, model),
         run_id=run.run_id,
-        run_name=f"{spec.method} {run.run_id[:8]}",
         registered=registered,
     )
     return _summarize(inputs, publish_report(run, inputs))
@@ -80,8 +90,8 @@ def publish(  # noqa: PLR0913  # everything that a run made
 @step("report")
 def publish_report(run: Run, inputs: ReportInputs) -> str:
     """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
-    report = write_report.fn(inputs, inputs.spec.runtime)
-    uri = join(report.uri, "report.html")
+    report = write_report(inputs, inputs.spec.runtime)
+    uri = join(report.uri, FILE)
     log_file(run, uri, folder="report")
     if FlowRunContext.get() is not None:
         create_markdown_artifact(summary_markdown(inputs), key="coft-result")
@@ -95,31 +105,34 @@ def publish_report(run: Run, inputs: ReportInputs) -> str:
 def _stage_times(
     stages: Stages, predictions: PredictionsRef, evaluation: EvaluationRef, model: ModelRef
 ) -> tuple[StageTime, ...]:
-    """Return the time of each stage; one that ran once for each peer counts both."""
-    by_name: dict[str, tuple[Ref | None, ...]] = {
-        "pool": (stages.pool,),
-        "embed": (stages.images,),
-        "label": (stages.zero_shot, stages.confident),
-        "phase 1": stages.peers,
-        "embed with peers": stages.features,
-        "cross-filter": stages.clean,
-        "phase 2": stages.networks,
-        "guard": (model,),
-        "predict": (predictions,),
-        "evaluate": (evaluation,),
+    """Return the time of each stage; one that ran once for each peer counts both.
+
+    Of the phases only the slower peer counts: both train at the same time.
+    """
+    by_name: dict[StageName, tuple[Ref | None, ...]] = {
+        StageName.POOL: (stages.pool,),
+        StageName.EMBED: (stages.images,),
+        StageName.LABEL: (stages.zero_shot, stages.confident),
+        StageName.PHASE_1: stages.peers,
+        StageName.EMBED_WITH_PEERS: stages.features,
+        StageName.CROSS_FILTER: stages.clean,
+        StageName.PHASE_2: stages.networks,
+        StageName.GUARD: (model,),
+        StageName.PREDICT: (predictions,),
+        StageName.EVALUATE: (evaluation,),
     }
     times = []
     for name, refs in by_name.items():
-        found = [ref for ref in refs if ref is not None]
-        if found:
-            side_by_side = name.startswith("phase")  # both peers train at the same time
-            seconds = [ref.seconds for ref in found]
+        computed = [ref for ref in refs if ref is not None]
+        if computed:
+            side_by_side = name in (StageName.PHASE_1, StageName.PHASE_2)
+            seconds = [ref.seconds for ref in computed]
             times.append(
                 StageTime(
                     name=name,
                     seconds=max(seconds) if side_by_side else sum(seconds),
-                    num_images=sum(ref.rows for ref in found),
-                    resumed=all(ref.resumed for ref in found),
+                    num_images=sum(ref.rows for ref in computed),
+                    resumed=all(ref.resumed for ref in computed),
                 )
             )
     return tuple(times)

@@ -4,13 +4,14 @@ They pass through Prefect and survive a restart.
 """
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, JsonValue
 
 from tasks.specs import Spec
 
 Split = Literal["pool", "test"]
+PEERS = (1, 2)
 
 
 class Reason(StrEnum):
@@ -88,7 +89,7 @@ class PeerRef(Ref):
 
 
 class Stages(Spec):
-    """What a run has made so far, from the pool to the trained networks."""
+    """The stages of a run of CoFT, from the pool to the trained networks; empty for zero-shot."""
 
     pool: PoolRef
     backbone: BackboneRef
@@ -100,25 +101,6 @@ class Stages(Spec):
     features: tuple[EmbeddingsRef, ...] = ()
     clean: tuple[LabelsRef, ...] = ()
     networks: tuple[PeerRef, ...] = ()
-
-    def adapted(
-        self,
-        confident: LabelsRef,
-        peers: tuple[PeerRef, ...],
-        features: tuple[EmbeddingsRef, ...],
-        clean: tuple[LabelsRef, ...],
-        networks: tuple[PeerRef, ...],
-    ) -> Self:
-        """Return these stages with those of both phases added."""
-        return self.model_copy(
-            update={
-                "confident": confident,
-                "peers": peers,
-                "features": features,
-                "clean": clean,
-                "networks": networks,
-            }
-        )
 
 
 class ModelRef(Ref):
@@ -164,3 +146,18 @@ class RunSummary(Spec):
     images_per_second: float
     healthy: bool
     verdict: str
+
+
+class StageName(StrEnum):
+    """The stages of a run as its times and its report call them, in order."""
+
+    POOL = "pool"
+    EMBED = "embed"
+    LABEL = "label"
+    PHASE_1 = "phase 1"
+    EMBED_WITH_PEERS = "embed with peers"
+    CROSS_FILTER = "cross-filter"
+    PHASE_2 = "phase 2"
+    GUARD = "guard"
+    PREDICT = "predict"
+    EVALUATE = "evaluate"

@@ -34,8 +34,8 @@ def tracked(
         answers: What people said of the images; more of it, another run.
     """
     inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
-    known = None if answers is None else answers.digest
-    digest = fingerprint("run", pool.digest, backbone, inputs, name, more, known)
+    answers_digest = None if answers is None else answers.digest
+    digest = fingerprint("run", pool.digest, backbone, inputs, name, more, answers_digest)
     added = {} if more is None else more.model_dump()
     run = start_run(
         tracking_for(spec.runtime.workspace),

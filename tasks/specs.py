@@ -1,8 +1,4 @@
-"""What a step is told (`...Spec`) and what it hands on (`...Ref`): frozen, checked, small.
-
-Every knob has one home and one default here. A reference points at finished files in the
-workspace and carries counts, never data, so that it can pass through Prefect and survive a restart.
-"""
+"""Settings of runs and steps: frozen, checked, each with one home and one default."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,6 +6,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Method = Literal["coft", "zero-shot"]
+EPOCHS, MIN_STEPS = (
+    10,
+    250,
+)  # of prompts: DeFT's epochs, and steps below which they learn too little
 
 
 class InputError(ValueError):
@@ -41,6 +41,13 @@ class BackboneSpec(Spec):
     name: str = "embedded"
 
 
+class TopSpec(Spec):
+    """How many pseudo-labels of each class are taken for right: the most confident ones."""
+
+    per_class: int = Field(16, gt=0, description="K, the most confident images of each class.")
+    min_total: int = Field(1600, ge=0, description="Raise K until these are taken in all.")
+
+
 class LabelSpec(Spec):
     """First labels by zero-shot, and how many per class start Phase I (papers: $S^*$, K)."""
 
@@ -48,30 +55,53 @@ class LabelSpec(Spec):
         ("a photo of a {}.", "a picture of a {}.", "a photo of the {}."),
         description="Zero-shot prompts; their embeddings are averaged.",
     )
-    per_class: int = Field(16, gt=0, description="K, the surest images of each class.")
-    min_confident: int = Field(1600, ge=0, description="Raise per_class until Phase I sees these.")
+    top: TopSpec = TopSpec()
+
+
+class PromptSpec(Spec):
+    """Positive and negative contexts that learn, shared by all classes (CoFT Eq. 2 and 3)."""
+
+    num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
+    memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
+
+
+class AdapterSpec(Spec):
+    """What the visual tower learns."""
+
+    name: Literal["auto", "vpt", "lora", "bottleneck"] = Field(
+        "auto", description="auto is vpt on a ViT, else bottleneck."
+    )
+    num_visual_prompts: int = Field(20, gt=0, description="Tokens of a block, for vpt.")
+    lora_rank: int = Field(8, gt=0, description="Rank of the update of q and v, for lora.")
+
+
+class SgdSpec(Spec):
+    """Stochastic gradient descent with a cosine over all steps (DeFT's recipe)."""
+
+    learning_rate: float = Field(0.03, gt=0, description="At the start of the cosine.")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class DualSpec(Spec):
+    """The loss of the negative prompts, L2 (CoFT Eq. 5 and 6)."""
+
+    weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2 beside L1.")
+    gradient_mode: Literal["paper", "full", "deft"] = Field(
+        "paper", description="What L2 may teach beside the negative prompts."
+    )
 
 
 class Phase1Spec(Spec):
     """Dual prompts and a light adapter on the confident set (CoFT 3.1; DeFT's recipe)."""
 
-    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = Field(
-        "auto", description="What the visual tower learns; auto is vpt on a ViT, else bottleneck."
-    )
-    num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
-    num_visual_prompts: int = Field(20, gt=0, description="Tokens of a layer, for vpt.")
-    lora_rank: int = Field(8, gt=0, description="Rank of the update of q and v, for lora.")
-    epochs: int = Field(10, gt=0, description="Passes over the confident set.")
-    min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
+    epochs: int = Field(EPOCHS, gt=0, description="Passes over the confident set.")
+    min_steps: int = Field(MIN_STEPS, ge=0, description="Raise the epochs until this many steps.")
     batch_size: int = Field(64, gt=0, description="Images of a step.")
-    learning_rate: float = Field(0.03, gt=0, description="Of SGD, at the start of a cosine.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
-    weight_decay: float = Field(5e-4, ge=0, description="Of SGD.")
-    dual_weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2.")
-    gradient_mode: Literal["paper", "full", "deft"] = Field(
-        "paper", description="What L2 may teach beside the negative prompts."
-    )
-    text_memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
+    prompts: PromptSpec = PromptSpec()
+    adapter: AdapterSpec = AdapterSpec()
+    sgd: SgdSpec = SgdSpec()
+    dual: DualSpec = DualSpec()
 
 
 class Phase2Spec(Spec):
@@ -85,7 +115,9 @@ class Phase2Spec(Spec):
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW on the tower.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Of AdamW on the linear head.")
     weight_decay: float = Field(5e-4, ge=0, description="Of AdamW.")
-    min_kept: int = Field(4, ge=0, description="A class that keeps fewer gets its surest ones.")
+    min_kept: int = Field(
+        4, ge=0, description="A class that keeps fewer gets those with the highest gaps."
+    )
     norm_statistics: Literal["frozen", "updated"] = Field(
         "frozen", description="Running means and variances of batch norms."
     )
@@ -93,6 +125,33 @@ class Phase2Spec(Spec):
         (0.0, 0.25, 0.5, 0.75, 1.0), description="Mixes with Phase I that the guard may choose."
     )
     holdout: float = Field(0.1, ge=0, lt=0.5, description="Share of the pool kept for the guard.")
+
+
+class GateSpec(Spec):
+    """What a model must show to become `candidate`; nothing of it needs a label.
+
+    The bounds are chosen, not derived: far from what healthy runs show (CIFAR-10, Tiny ImageNet,
+    digits: agreement 0.89 to 0.94, kept share 0.79 to 0.98, drift up to 0.12, no class lost), so
+    that a collapse is stopped and a merely different model is not.
+    """
+
+    min_agreement: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of images that both networks put in the same class. Disagreement "
+        "estimates the error (arXiv 2106.13799): below a half, most labels are wrong.",
+    )
+    min_kept_share: float = Field(
+        0.1, ge=0, le=1, description="Share of the pseudo-labels that the cross-filter keeps."
+    )
+    max_drift: float = Field(
+        0.4, ge=0, le=1, description="Total variation of the class shares from zero-shot."
+    )
+    lost_share: float = Field(
+        0.1, ge=0, le=1, description="A class below this part of its zero-shot share is lost."
+    )
+    max_lost_classes: int = Field(0, ge=0, description="Lost classes that are accepted.")
 
 
 class RuntimeSpec(Spec):
@@ -120,6 +179,7 @@ class CoftSpec(Spec):
     label: LabelSpec = LabelSpec()
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
+    gate: GateSpec = GateSpec()
     seed: int = Field(0, ge=0)
     flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
     runtime: RuntimeSpec = RuntimeSpec()
@@ -141,41 +201,31 @@ class LearnerSpec(Spec):
     kind: Literal["dual", "coop", "vpt", "maple"] = Field("dual", description="Who learns.")
     images: Literal["cached", "tower"] = Field(
         "cached",
-        description="What dual learns from: features seen once (seconds a round), or pixels.",
+        description="What dual learns from: cached features (seconds a round), or pixels.",
     )
-    adapter: Literal["auto", "vpt", "lora", "bottleneck"] = Field(
-        "auto", description="What the tower learns, for dual with images=tower."
-    )
-    num_visual_prompts: int = Field(20, gt=0, description="Tokens of a block, for vpt.")
-    lora_rank: int = Field(8, gt=0, description="Rank of the update of q and v, for lora.")
-    coupled_tokens: int = Field(2, gt=0, description="Tokens of a block, for maple.")
-    coupled_depth: int = Field(9, gt=0, description="Blocks with tokens, for maple.")
-    num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
-    epochs: int = Field(10, gt=0, description="Passes over the longer of both kinds of labels.")
-    min_steps: int = Field(250, ge=0, description="Raise the epochs until this many steps.")
+    epochs: int = Field(EPOCHS, gt=0, description="Passes over the longer of both kinds of labels.")
+    min_steps: int = Field(MIN_STEPS, ge=0, description="Raise the epochs until this many steps.")
     labeled_batch: int = Field(16, gt=0, description="Answers in a step.")
     pseudo_batch: int = Field(64, gt=0, description="Pseudo-labels in a step.")
-    learning_rate: float = Field(0.03, gt=0, description="Of SGD, at the start of a cosine.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
-    weight_decay: float = Field(5e-4, ge=0, description="Of SGD.")
-    dual_weight: float = Field(1.0, ge=0, description="Lambda, the weight of L2.")
-    gradient_mode: Literal["paper", "full", "deft"] = Field(
-        "paper", description="What L2 may teach beside the negative prompts."
-    )
-    per_class: int = Field(16, gt=0, description="k, the surest pseudo-labels of each class.")
-    min_pseudo: int = Field(1600, ge=0, description="Raise k until a round trains on these.")
+    prompts: PromptSpec = PromptSpec()
+    adapter: AdapterSpec = Field(AdapterSpec(), description="For vpt, and dual with images=tower.")
+    coupled_tokens: int = Field(2, gt=0, description="Tokens of a block, for maple.")
+    coupled_depth: int = Field(9, gt=0, description="Blocks with tokens, for maple.")
+    sgd: SgdSpec = SgdSpec()
+    dual: DualSpec = DualSpec()
+    top: TopSpec = Field(TopSpec(), description="Pseudo-labels that a round trains on.")
     pseudo_labels: bool | None = Field(
         default=None, description="Train on pseudo-labels too; by default dual does."
     )
 
     @property
-    def believes(self) -> bool:
-        """Say whether a round with answers trains on pseudo-labels too."""
+    def on_pseudo_labels(self) -> bool:
+        """Return whether a round with answers trains on pseudo-labels too."""
         return self.kind == "dual" if self.pseudo_labels is None else self.pseudo_labels
 
     @property
     def on_features(self) -> bool:
-        """Say whether the tower stays as it is, so that each image is seen once for all rounds."""
+        """Return whether the tower stays as it is: an image is encoded once for all rounds."""
         return self.kind == "coop" or (self.kind == "dual" and self.images == "cached")
 
 
@@ -201,26 +251,32 @@ class ActiveSpec(Spec):
     )
 
 
-class RoundsSpec(Spec):
-    """Rounds that a person answers; kept under a name in the workspace."""
+class BudgetSpec(Spec):
+    """How many questions a person can afford, and when they are worth no more."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     budget: int = Field(gt=0, description="Images that may be asked about in all.")
     smallest_gain: float = Field(
         0.01, ge=0, description="Share of the predictions that a further round must still change."
     )
-    active: ActiveSpec
     max_candidates: int = Field(
         50_000, gt=0, description="Images that a strategy looks at; of more it sees a sample."
     )
 
 
-class SimulationSpec(Spec):
-    """Rounds that a data set answers, for several strategies and seeds."""
+class RoundsSpec(BudgetSpec):
+    """Rounds that a person answers; kept under a name in the workspace."""
 
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     active: ActiveSpec
-    strategies: tuple[str, ...] = ("paper", "random", "entropy", "badge", "pcb")
-    num_seeds: int = Field(3, gt=0)
+
+
+class TrialsSpec(Spec):
+    """Which trials a data set answers: every strategy with every seed."""
+
+    strategies: tuple[str, ...] = Field(
+        ("paper", "random", "entropy", "badge", "pcb"), description="Split by commas."
+    )
+    seeds: int = Field(3, gt=0, description="Trials of each strategy.")
     rounds: int = Field(5, gt=0, description="Queries of a trial.")
     per_round: int | None = Field(
         None, gt=0, description="Images of a query; by default a hundredth of the pool."
@@ -228,3 +284,15 @@ class SimulationSpec(Spec):
     with_coft: bool = Field(
         default=False, description="Run CoFT without labels too, and draw its accuracy."
     )
+
+    @field_validator("strategies")
+    @classmethod
+    def _split(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Take `paper,random` for two."""
+        return tuple(name.strip() for names in value for name in names.split(","))
+
+
+class SimulationSpec(TrialsSpec):
+    """Rounds that a data set answers, for several strategies and seeds."""
+
+    active: ActiveSpec

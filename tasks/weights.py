@@ -1,47 +1,29 @@
-"""Folders of learned weights, and the towers and networks that they make."""
+"""Learned weights on models: towers with adapters, class embeddings, networks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clipcore import adapters, checkpoint
-from clipcore.adapters import Adapter, AdapterName
+from clipcore.adapters import Adapter
 from clipcore.backbone import VisualTower
-from clipcore.backbone_names import Kind, UnsupportedBackbone
+from clipcore.backbone_names import Kind
 from clipcore.classifier import DESCRIPTION, load_classifier
-from clipcore.coft.phase1 import Peer
-from clipcore.network import Network, new_network
-from clipcore.prompts import ContextTooLong, DualPrompts
-from clipcore.seeding import generator
+from clipcore.dual import DualLearner
+from clipcore.head import DualHead, Head
+from clipcore.network import Network
 from tasks.backbone import load_backbone
-from tasks.specs import InputError, LearnerSpec, Phase1Spec, Phase2Spec
+from tasks.compute.epochs import Job
+from tasks.refs import PeerRef
+from tasks.specs import AdapterSpec
+from tasks.storage.checkpoints import read_tensors
 from tasks.storage.files import exists, local_copy
+from tasks.storage.manifest import Manifest
 from tasks.storage.uris import join
 
-WEIGHTS = "weights.safetensors"
-
-
-def new_peer(
-    name: str, classes: tuple[str, ...], spec: Phase1Spec, *, seed: int, peer: int, device: str
-) -> Peer:
-    """Return an untrained peer; its seed and number alone decide how it starts."""
-    loaded = load_backbone(name, device=device)
-    draws = generator(seed, "phase1", peer)
-    try:
-        prompts = DualPrompts(
-            loaded,
-            classes,
-            generator=draws,
-            num_context_tokens=spec.num_context_tokens,
-            memory_mb=spec.text_memory_mb,
-        )
-        adapter = adapters.attach(
-            loaded.visual, generator=draws, **peer_adapter(spec, loaded.visual.kind)
-        )
-    except (ContextTooLong, UnsupportedBackbone) as error:
-        raise InputError(str(error)) from error
-    return Peer(loaded, prompts, adapter)
+ATTACH = "attach"  # in the header of weights: arguments of `adapters.attach`
 
 
 def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTower:
@@ -60,59 +42,49 @@ def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTowe
     return tower.eval()
 
 
+def attach_learned(tower: VisualTower, folder: str) -> Adapter:
+    """Attach the adapter that a folder of weights holds to a visual tower."""
+    tensors, header = read_tensors(folder)
+    adapter = adapters.attach(tower, generator=torch.Generator(), **header[ATTACH])
+    adapter.restore(checkpoint.under("adapter", tensors))
+    return adapter
+
+
 def read_network(folder: str) -> Network:
     """Return the first network of a classifier's folder, on the CPU."""
     with local_copy(folder) as model:
         return load_classifier(model).members[0]
 
 
-def read_class_embeddings(folder: str) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return a Phase I peer's positive and negative class embeddings and the logit scale."""
-    with local_copy(join(folder, WEIGHTS)) as path:
-        tensors, _ = checkpoint.read(str(path))
-    return tensors["positive"], tensors["negative"], float(tensors["logit_scale"])
+def learned_tensors(learner: DualLearner) -> dict[str, Tensor]:
+    """Return the weights of a trained learner: its own tensors, and the head that they end in."""
+    head = learner.head()
+    return {
+        **learner.tensors(),
+        "positive": head.positive.embeddings,
+        "negative": head.negative,
+        "logit_scale": torch.tensor(learner.logit_scale),
+    }
 
 
-def start_network(name: str, peer: str, spec: Phase2Spec, *, device: str) -> Network:
-    """Return the network that Phase II starts from, with a head from a peer's positive prompts.
-
-    Its tower is the peer's own (`start="phase1"`: it predicts exactly as the peer did), or CLIP's
-    with the original weights (`start="original"`, as the paper has it).
-    """
-    loaded = load_backbone(name, device=device)
-    if spec.start == "phase1":
-        attach_learned(loaded.visual, peer).merge()
-    positive, _, scale = read_class_embeddings(peer)
-    return new_network(loaded.visual, positive.to(device), scale)
+def dual_head_of(tensors: dict[str, Tensor]) -> DualHead:
+    """Return the head among the tensors of `learned_tensors`."""
+    positive = Head(tensors["positive"], float(tensors["logit_scale"]))
+    return DualHead(positive, tensors["negative"])
 
 
-def peer_adapter(spec: Phase1Spec, kind: Kind) -> dict[str, Any]:
-    """Return what `adapters.attach` is told for a peer of Phase I.
+def read_dual_head(folder: str) -> DualHead:
+    """Return the class embeddings of both signs that a peer or a round's learner learned."""
+    return dual_head_of(read_tensors(folder)[0])
+
+
+def adapter_arguments(spec: AdapterSpec, kind: Kind) -> dict[str, Any]:
+    """Return the arguments of `adapters.attach` for a kind of tower.
 
     Raises:
         UnsupportedBackbone: the adapter needs another kind of tower.
     """
-    name = adapters.resolve(kind, spec.adapter)
-    return _arguments(name, spec.num_visual_prompts, spec.lora_rank)
-
-
-def learner_adapter(spec: LearnerSpec, kind: Kind) -> dict[str, Any]:
-    """Return what `adapters.attach` is told for a round's learner that works through the tower.
-
-    Raises:
-        UnsupportedBackbone: the learner needs another kind of tower.
-    """
-    if spec.kind == "maple":
-        name = adapters.resolve(kind, "vpt")
-        return {**_arguments(name, spec.coupled_tokens, 0), "depth": spec.coupled_depth}
-    name = adapters.resolve(kind, "vpt" if spec.kind == "vpt" else spec.adapter)
-    return _arguments(name, spec.num_visual_prompts, spec.lora_rank)
-
-
-def _arguments(name: AdapterName, num_visual_prompts: int, lora_rank: int) -> dict[str, Any]:
-    if name == "vpt":
-        return {"name": name, "num_visual_prompts": num_visual_prompts}
-    return {"name": name, "lora_rank": lora_rank} if name == "lora" else {"name": name}
+    return {**spec.model_dump(), "name": adapters.resolve(kind, spec.name)}
 
 
 def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -120,10 +92,13 @@ def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:
     return [] if arguments["name"] == "lora" else [arguments]
 
 
-def attach_learned(tower: VisualTower, folder: str) -> Adapter:
-    """Put what a folder of weights holds for the visual tower on it."""
-    with local_copy(join(folder, WEIGHTS)) as path:
-        tensors, header = checkpoint.read(str(path))
-    adapter = adapters.attach(tower, generator=torch.Generator(), **header["attach"])
-    adapter.restore(checkpoint.under("adapter", tensors))
-    return adapter
+def peer_ref(job: Job, manifest: Manifest, *, resumed: bool) -> PeerRef:
+    """Refer to the finished training of one peer or network."""
+    return PeerRef(
+        uri=job.folder,
+        digest=job.digest,
+        seconds=manifest.seconds,
+        resumed=resumed,
+        peer=job.labels["peer"],
+        phase=job.labels["phase"],
+    )

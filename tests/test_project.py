@@ -81,13 +81,13 @@ def test_lock_leaves_out_what_nobody_uses() -> None:
 # --- Prefect works on these pins (neither `pip check` nor a plain flow shows that) ----------------
 
 
+@pytest.mark.slow
 def test_prefect_server_can_be_imported() -> None:
     import prefect.server.api.server
 
     assert prefect.server.api.server.create_app
 
 
-@pytest.mark.slow
 def test_deployed_cron_gets_scheduled_runs(prefect_session: str) -> None:
     """With SQLAlchemy 2.1 everything else works and no schedule ever fires."""
     from prefect.client.orchestration import get_client
@@ -148,3 +148,14 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
         if word.encode() in path.read_bytes()
     ]
     assert found == []
+
+
+def test_the_hook_says_what_it_needs(tmp_path: Path) -> None:
+    if not (git := shutil.which("git")):
+        pytest.skip("no git")
+    subprocess.run([git, "init", "--quiet", tmp_path], check=True)
+    hook = subprocess.run(
+        [ROOT / ".ci/hooks/pre-commit"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert hook.returncode == 1
+    assert "Run 'make install' once, or commit with --no-verify." in hook.stderr

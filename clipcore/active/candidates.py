@@ -19,9 +19,9 @@ class Candidates:
         gap: Logit gap at the predicted class, as a cosine.
         labeled_features: Normalised features of the images that have an answer.
         labels: Their answers, as class numbers.
-        looks: Normalised features by which near-duplicates are told. Training draws the images of a
-            class together, so these are features that no round changes.
-        labeled_looks: The same of the images that have an answer.
+        start_features: Normalised features by which near-duplicates are found. Training draws the
+            images of a class together, so these are features that no round changes.
+        labeled_start_features: The same of the images that have an answer.
     """
 
     features: Float[Tensor, "samples dim"]
@@ -29,8 +29,8 @@ class Candidates:
     gap: Float[Tensor, " samples"]
     labeled_features: Float[Tensor, "labeled dim"]
     labels: Int[Tensor, " labeled"]
-    looks: Float[Tensor, "samples look"]
-    labeled_looks: Float[Tensor, "labeled look"]
+    start_features: Float[Tensor, "samples start"]
+    labeled_start_features: Float[Tensor, "labeled start"]
 
     def __len__(self) -> int:
         """Return how many images can be asked about."""
@@ -53,7 +53,7 @@ class Candidates:
             features=self.features[wanted],
             probabilities=self.probabilities[wanted],
             gap=self.gap[wanted],
-            looks=self.looks[wanted],
+            start_features=self.start_features[wanted],
         )
 
 

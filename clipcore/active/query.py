@@ -1,4 +1,4 @@
-"""Choose what to ask about, so that no answer tells what another one has told already."""
+"""Choose what to ask about, without near-duplicates of what is asked or answered already."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,14 +18,14 @@ def query(
 ) -> Int[Tensor, " chosen"]:
     """Return min(budget, samples) distinct positions of candidates, near-duplicates last.
 
-    Two images whose looks have a cosine above `max_similarity` are twins. A twin of an answered
-    image is set aside. The strategy then chooses; of twins among what it chose the first one stays,
-    the others and all their like are set aside, and the strategy chooses anew, whole, so that its
-    quotas and its spread hold for the query as it ends up. Only when nothing else is left do twins
-    fill up.
+    Two images whose start features have a cosine above `max_similarity` are near-duplicates. Those
+    of answered images are excluded. The strategy then chooses; of near-duplicates among its choice
+    the first one stays, the others and all images like them are excluded, and the strategy chooses
+    anew, whole, so that its quotas and its spread hold for the query as it ends up. Only when
+    nothing else is left do near-duplicates fill up.
 
     Args:
-        strategy: What chooses.
+        strategy: Chooses.
         candidates: What can be asked about.
         budget: How many answers are wanted.
         draws: Where the strategy draws from; equal draws, equal query.
@@ -36,18 +36,18 @@ def query(
         return torch.zeros(0, dtype=torch.long)
     if max_similarity >= 1:
         return strategy(candidates, budget, draws)
-    looks = candidates.looks
-    aside = _like_any(looks, candidates.labeled_looks, max_similarity)
+    x = candidates.start_features
+    excluded = _like_any(x, candidates.labeled_start_features, max_similarity)
     chosen = torch.zeros(0, dtype=torch.long)
-    while not bool(aside.all()):
-        left = torch.nonzero(~aside).flatten()
+    while not bool(excluded.all()):
+        left = torch.nonzero(~excluded).flatten()
         chosen = left[strategy(candidates.only(left), min(budget, len(left)), draws)]
-        single = _without_twins(looks, chosen, max_similarity)
+        single = _without_duplicates(x, chosen, max_similarity)
         if len(single) == len(chosen):
             break
-        like = _like_any(looks, looks[single], max_similarity)
+        like = _like_any(x, x[single], max_similarity)
         like[single] = False
-        aside |= like
+        excluded |= like
     return _fill_up(strategy, candidates, chosen, budget, draws)
 
 
@@ -58,7 +58,7 @@ def _fill_up(
     budget: int,
     draws: Generator,
 ) -> Int[Tensor, " query"]:
-    """Add twins, in the strategy's order, until the budget is met."""
+    """Add near-duplicates, in the strategy's order, until the budget is met."""
     missing = budget - len(chosen)
     if not missing:
         return chosen
@@ -68,11 +68,11 @@ def _fill_up(
     return torch.cat([chosen, others[strategy(candidates.only(others), missing, draws)]])
 
 
-def _without_twins(
-    looks: Float[Tensor, "samples look"], chosen: Int[Tensor, " chosen"], max_similarity: float
+def _without_duplicates(
+    x: Float[Tensor, "samples dim"], chosen: Int[Tensor, " chosen"], max_similarity: float
 ) -> Int[Tensor, " kept"]:
-    """Return what was chosen without those that are too like an earlier one."""
-    similar = looks[chosen] @ looks[chosen].T > max_similarity
+    """Return the chosen samples without those that are too like an earlier one."""
+    similar = x[chosen] @ x[chosen].T > max_similarity
     kept: list[int] = []
     for row in range(len(chosen)):
         if not bool(similar[row, kept].any()):
@@ -81,9 +81,9 @@ def _without_twins(
 
 
 def _like_any(
-    looks: Float[Tensor, "samples look"],
-    others: Float[Tensor, "others look"],
+    x: Float[Tensor, "samples dim"],
+    others: Float[Tensor, "others dim"],
     max_similarity: float,
 ) -> Bool[Tensor, " samples"]:
-    """Say which samples are too like one of the others."""
-    return nearest_similarity(looks, others) > max_similarity
+    """Return which samples are too like one of the others."""
+    return nearest_similarity(x, others) > max_similarity

@@ -16,19 +16,35 @@ NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 NORM = "norm:"
 
 
-class Bottleneck(nn.Module):
-    r"""Correct the normalised image feature, $v + U\,\text{ReLU}(Dv)$, and tune the norms' affine.
+def new_correction(dim: int, generator: Generator) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return the matrices D, (hidden, dim), and U, (dim, hidden), of a new `correct`: U is zero."""
+    hidden = max(1, dim // REDUCTION)
+    down = nn.Parameter(torch.randn(hidden, dim, generator=generator) / dim**0.5)
+    return down, nn.Parameter(torch.zeros(dim, hidden))
 
-    The identity when new ($U = 0$). The scales and shifts of the tower's normalisation layers learn
-    too; their running statistics do not. References: CLIP-Adapter,
-    https://arxiv.org/abs/2110.04544, Eq. 5; norm tuning, https://arxiv.org/abs/2003.00152.
+
+def correct(
+    v: Float[Tensor, "batch dim"],
+    down: Float[Tensor, "hidden dim"],
+    up: Float[Tensor, "dim hidden"],
+) -> Float[Tensor, "batch dim"]:
+    r"""Return $v + U\,\text{ReLU}(Dv)$ of normalised features; the identity while $U = 0$.
+
+    Reference: CLIP-Adapter, https://arxiv.org/abs/2110.04544, Eq. 5.
+    """
+    return v + F.relu(v @ down.T) @ up.T
+
+
+class Bottleneck(nn.Module):
+    """Correct the normalised image feature (see `correct`), and tune the norms' affine.
+
+    The identity when new. The scales and shifts of the tower's normalisation layers learn
+    too; their running statistics do not. Reference: norm tuning, https://arxiv.org/abs/2003.00152.
     """
 
     def __init__(self, dim: int, generator: Generator) -> None:
         super().__init__()
-        hidden = max(1, dim // REDUCTION)
-        self.down = nn.Parameter(torch.randn(hidden, dim, generator=generator) / dim**0.5)
-        self.up = nn.Parameter(torch.zeros(dim, hidden))
+        self.down, self.up = new_correction(dim, generator)
         # The tower owns its norms and this module; neither may own the other a second time.
         self._tower: list[VisualTower] = []
         self._norms: dict[str, nn.Parameter] = {}
@@ -88,5 +104,4 @@ class Bottleneck(nn.Module):
             parameter.requires_grad = True
 
     def _correct(self, feature: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        v = F.normalize(feature.float(), dim=1)
-        return v + F.relu(v @ self.down.T) @ self.up.T
+        return correct(F.normalize(feature.float(), dim=1), self.down, self.up)

@@ -38,14 +38,9 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
 ) -> Iterator[dict[str, float]]:
     """Minimise plain cross-entropy over the clean set (CoFT Eq. 7); yield the mean of each epoch.
 
-    `norm_statistics="frozen"` keeps the running mean and variance of batch norms: on a few thousand
-    images with wrong labels among them, updating them costs more than it gives.
+    `norm_statistics="frozen"` keeps the running mean and variance of batch norms.
     """
     device = network.head.weight.device
-    network.train()
-    if norm_statistics == "frozen":
-        freeze_norm_statistics(network)
-
     size = view_size(network.visual)
 
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
@@ -55,5 +50,9 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
             features = network.visual.encode_input(x)
         return {"loss": F.cross_entropy(network.logits(features), labels.to(device))}
 
-    yield from fit(optimizer, loss_terms, data, schedule, epochs=epochs)
-    network.eval()
+    for epoch in epochs:
+        network.train()
+        if norm_statistics == "frozen":
+            freeze_norm_statistics(network)
+        yield from fit(optimizer, loss_terms, data, schedule, epochs=range(epoch, epoch + 1))
+        network.eval()

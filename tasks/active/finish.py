@@ -10,20 +10,21 @@ from pydantic import JsonValue
 
 from clipcore import adapters
 from clipcore.active.stopping import Change, change, outlook
-from clipcore.health import class_drift, judge_shares
 from clipcore.network import new_network
+from tasks.active.learners import learner_adapter
 from tasks.active.rounds import SCORES, STATE, Outlook, Rounds, RoundState, asked_ids, read_query
-from tasks.active.rounds_report import write_course
+from tasks.active.rounds_report import write_rounds_report
 from tasks.active.rounds_text import describe
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.start import StartRef, load_start, start_adapters
 from tasks.active.train import LearnerRef
 from tasks.classifier import save_model
-from tasks.evaluate import answered_ids, labels_of, tally
-from tasks.gate import class_counts
+from tasks.evaluate import labels_of, tally
+from tasks.gate import Evidence, class_counts, decide, drift_of
+from tasks.label.people import answered_ids
 from tasks.progress import say
-from tasks.refs import AnswersRef, BackboneRef, ModelRef, PoolRef
-from tasks.storage.columns import class_numbers
+from tasks.refs import AnswersRef, BackboneRef, ModelRef, PoolRef, Split
+from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.files import write_json
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import Outcome, once, step
@@ -31,7 +32,7 @@ from tasks.storage.tables import read_table
 from tasks.storage.uris import join
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import Run, log_file, log_metrics
-from tasks.weights import attach_learned, learner_adapter, served_adapters
+from tasks.weights import attach_learned, dual_head_of, served_adapters
 
 MODEL = "model"
 
@@ -60,8 +61,8 @@ def round_model(
             adapter = adapters.attach(loaded.visual, "bottleneck", generator=torch.Generator())
             adapter.restore({**adapter.tensors(), **model.correction})
             attached.append({"name": "bottleneck"})
-        scale = float(model.tensors["logit_scale"])
-        state = new_network(loaded.visual, model.tensors["positive"], scale).state_dict()
+        head = dual_head_of(dict(model.tensors)).positive
+        state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
         save_model(folder, [state], pool, loaded, facts, attached)
         return Outcome(parts=(), facts=facts)
 
@@ -74,8 +75,8 @@ def round_model(
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a round made."""
+class RoundResult:
+    """The stages of a round, and how many images it asked about."""
 
     answers: AnswersRef
     learner: LearnerRef
@@ -85,39 +86,41 @@ class Made:
 
 
 @step("close round")
-def close_round(rounds: Rounds, made: Made, pool: PoolRef, start: StartRef, run: Run) -> RoundState:
+def close_round(
+    rounds: Rounds, result: RoundResult, pool: PoolRef, start: StartRef, run: Run
+) -> RoundState:
     """Measure what labels allow, register the model with the round's evidence, and end the round.
 
     Nothing of the round changes after its `state.json` is written.
     """
-    measured = _measured(made, pool, start)
-    moved = _moved(rounds, made.scores, pool)
+    measured = _measured(result, pool, start)
+    moved = _moved(rounds, result.scores, pool)
     changes = [*_changes(rounds), *([moved] if moved else [])]
     expected = outlook(changes, smallest_gain=rounds.spec.smallest_gain)
     state = RoundState(
         number=rounds.number,
-        num_labels=made.learner.num_labels,
+        num_labels=result.learner.num_labels,
         num_asked=len(
             asked_ids(rounds) | set(read_query(rounds, rounds.number)["image_id"].to_pylist())
         ),
-        query_size=made.query_size,
+        query_size=result.query_size,
         **measured,
-        answers_per_class=_coverage(made.answers, pool.classes),
+        answers_per_class=_coverage(result.answers, pool.classes),
         churn=moved and moved.churn,
         surer=moved and moved.surer,
         outlook=expected and Outlook(**vars(expected)),
-        seconds=made.learner.seconds + made.scores.seconds + made.model.seconds,
+        seconds=result.learner.seconds + result.scores.seconds + result.model.seconds,
     )
-    state = _judged(rounds, state, made, pool, start)
-    state = _registered(rounds, state, made.model, run)
-    log_file(run, write_course(rounds, state), folder="rounds")
+    state = _passed_gate(rounds, state, result, pool, start)
+    state = _registered(rounds, state, result.model, run)
+    log_file(run, write_rounds_report(rounds, state), folder="rounds")
     write_json(join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json"))
     say(describe(state))
     return state
 
 
 def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) -> RoundState:
-    """Register the round's model with what is known of the round."""
+    """Register the round's model with the round's measures as evidence."""
     measured = {
         "labels": state.num_labels,
         "accuracy": state.accuracy,
@@ -133,15 +136,15 @@ def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) ->
         "classes_without_answer": len(empty),
         "verdict": state.verdict,
     }
-    found = register_model(run, model.uri, name=name, healthy=state.healthy, evidence=evidence)
-    return state.model_copy(update={"model_uri": found.uri, "model_version": found.version})
+    version = register_model(run, model.uri, name=name, healthy=state.healthy, evidence=evidence)
+    return state.model_copy(update={"model_uri": version.uri, "model_version": version.version})
 
 
-def _measured(made: Made, pool: PoolRef, start: StartRef) -> dict[str, Any]:
+def _measured(result: RoundResult, pool: PoolRef, start: StartRef) -> dict[str, Any]:
     """Return the accuracies on the test split, or else on pool images that have no answer."""
-    split = "test" if pool.num_test else "pool"
-    answered = answered_ids(made.answers)
-    after = tally(pool, labels_of(made.scores.uri, "confidence"), split, without=answered)
+    split: Split = "test" if pool.num_test else "pool"
+    answered = answered_ids(result.answers)
+    after = tally(pool, labels_of(result.scores.uri, "confidence"), split, without=answered)
     before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
     return {
         "accuracy": after and after["accuracy"],
@@ -150,20 +153,27 @@ def _measured(made: Made, pool: PoolRef, start: StartRef) -> dict[str, Any]:
     }
 
 
-def _judged(
-    rounds: Rounds, state: RoundState, made: Made, pool: PoolRef, start: StartRef
+def _passed_gate(
+    rounds: Rounds, state: RoundState, result: RoundResult, pool: PoolRef, start: StartRef
 ) -> RoundState:
-    """Say whether the round's model may become a candidate, by labels where they are known."""
-    before, after = (class_counts(ref.uri, pool.classes) for ref in (start.zero_shot, made.scores))
-    objections = judge_shares(*class_drift(before, after))
+    """Return the state with the gate's verdict on the round's model."""
+    bounds = rounds.spec.active.run.gate
+    drift, lost = drift_of(start.zero_shot, result.scores, pool, bounds)
     earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
-    best = max([*earlier, state.zero_shot_accuracy or 0.0])
-    if state.accuracy is not None and state.accuracy < best:
-        objections.append(f"accuracy {state.accuracy:.3f} is below the {best:.3f} reached before")
-    verdict = f"Not a candidate: {'; '.join(objections)}." if objections else "Healthy."
-    predicted = dict(zip(pool.classes, after.tolist(), strict=True))
-    found = {"healthy": not objections, "verdict": verdict, "predicted_per_class": predicted}
-    return state.model_copy(update=found)
+    evidence = Evidence(
+        drift=drift,
+        lost_classes=lost,
+        accuracy=state.accuracy,
+        accuracy_before=max([*earlier, state.zero_shot_accuracy or 0.0]),
+    )
+    verdict = decide(evidence, bounds)
+    counts = class_counts(result.scores.uri, pool.classes).tolist()
+    update = {
+        "healthy": verdict.healthy,
+        "verdict": verdict.text,
+        "predicted_per_class": dict(zip(pool.classes, counts, strict=True)),
+    }
+    return state.model_copy(update=update)
 
 
 def _coverage(answers: AnswersRef, classes: tuple[str, ...]) -> dict[str, int]:
@@ -187,13 +197,12 @@ def _moved(rounds: Rounds, scores: ScoresRef, pool: PoolRef) -> Change | None:
         return None
     last = join(rounds.round_folder(rounds.number - 1), SCORES)
     before, after = (list(_predicted(uri, pool)) for uri in (last, scores.uri))
-    labels_before, sure_before = (torch.cat(column) for column in zip(*before, strict=True))
-    labels_after, sure_after = (torch.cat(column) for column in zip(*after, strict=True))
-    return change(labels_before, labels_after, sure_before, sure_after)
+    labels_before, p_clean_before = (torch.cat(column) for column in zip(*before, strict=True))
+    labels_after, p_clean_after = (torch.cat(column) for column in zip(*after, strict=True))
+    return change(labels_before, labels_after, p_clean_before, p_clean_after)
 
 
 def _predicted(folder: str, pool: PoolRef) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (class numbers, clean probabilities) shard by shard: twelve bytes an image."""
     for table in iter_tables(folder, ["label", "p_clean"]):
-        sure = torch.from_numpy(table["p_clean"].to_numpy().copy())
-        yield class_numbers(pool.classes, table["label"]), sure
+        yield class_numbers(pool.classes, table["label"]), tensor_of(table, "p_clean")

@@ -1,6 +1,6 @@
 """Choose what a round asks, and put the question in every form that a person may want."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from clipcore.active.candidates import Candidates
-from clipcore.active.query import query
+from clipcore.active.rounds import next_query
 from clipcore.active.strategies import find_strategy, is_ranking
-from clipcore.seeding import generator
 from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, num_answered
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.start import StartRef
@@ -20,11 +19,12 @@ from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import write_tasks
 from tasks.answers.schema import QUERY
 from tasks.compute.cluster import run_tasks
-from tasks.pool.readers import only_pool
+from tasks.label.people import answers_about
+from tasks.pool.readers import of_pool_split, uris_of
 from tasks.progress import say
 from tasks.refs import AnswersRef, EmbeddingsRef, PoolRef
 from tasks.specs import PoolSpec
-from tasks.storage.columns import read_features
+from tasks.storage.columns import read_features, tensor_of
 from tasks.storage.files import exists
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import part_uris, step
@@ -46,13 +46,13 @@ WHY = {
 
 
 @dataclass(frozen=True)
-class AskJob:
-    """What choosing a query is told."""
+class QueryJob:
+    """The inputs of a query: all stages of the round so far."""
 
     rounds: Rounds
     answers: AnswersRef
     learner: LearnerRef
-    seen: EmbeddingsRef
+    features: EmbeddingsRef
     scores: ScoresRef
     start: StartRef
     pool: PoolRef
@@ -61,23 +61,35 @@ class AskJob:
 
 @dataclass(frozen=True)
 class Rows:
-    """Images that can be asked about, or were answered, with what is known of each."""
+    """Images that can be asked about, or have an answer, with the learner's scores of each."""
 
     ids: list[str]
+    labels: Tensor
     features: Tensor
     probabilities: Tensor
     gap: Tensor
-    looks: Tensor
+    start_features: Tensor
 
-    def take(self, positions: list[int]) -> "Rows":
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+    def take(self, positions: Sequence[int]) -> "Rows":
         """Return some of the rows, in this order."""
         where = torch.tensor(positions, dtype=torch.long)
-        return Rows(
-            [self.ids[position] for position in positions],
-            self.features[where],
-            self.probabilities[where],
-            self.gap[where],
-            self.looks[where],
+        columns = [value[where] for name, value in vars(self).items() if name != "ids"]
+        return Rows([self.ids[position] for position in positions], *columns)
+
+    def candidates(self, answered: "Rows") -> Candidates:
+        """Return these rows as what a strategy chooses from, beside those with an answer."""
+        return Candidates(
+            features=self.features,
+            probabilities=self.probabilities,
+            gap=self.gap,
+            labeled_features=answered.features,
+            labels=answered.labels,
+            start_features=self.start_features,
+            labeled_start_features=answered.start_features,
         )
 
 
@@ -86,7 +98,7 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     rounds: Rounds,
     answers: AnswersRef,
     learner: LearnerRef,
-    seen: EmbeddingsRef,
+    features: EmbeddingsRef,
     scores: ScoresRef,
     start: StartRef,
     pool: PoolRef,
@@ -101,7 +113,7 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     spec = rounds.spec
     budget = min(spec.active.query.per_round, spec.budget - num_answered(answers))
     if not exists(uri):
-        job = AskJob(rounds, answers, learner, seen, scores, start, pool, budget)
+        job = QueryJob(rounds, answers, learner, features, scores, start, pool, budget)
         list(run_tasks(_write_query, [(job, uri)], runtime=spec.active.run.runtime))
     asked = count_rows(uri)
     if asked:
@@ -109,10 +121,10 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     return asked
 
 
-def _write_query(job: AskJob, uri: str) -> None:
+def _write_query(job: QueryJob, uri: str) -> None:
     """Choose in a worker; the table comes last, so that its existence proves the sheets."""
     torch.set_num_threads(1)
-    chosen = _choose(job) if job.budget > 0 else []
+    chosen = choose_query(job) if job.budget > 0 else []
     table = _table(job, chosen)
     folder = job.rounds.round_folder(job.rounds.number)
     limits = job.rounds.spec.active.run.pool
@@ -121,7 +133,7 @@ def _write_query(job: AskJob, uri: str) -> None:
     write_table(uri, table)
 
 
-def _write_sheets(table: pa.Table, folder: str, job: AskJob, limits: PoolSpec) -> None:
+def _write_sheets(table: pa.Table, folder: str, job: QueryJob, limits: PoolSpec) -> None:
     classes, name = job.pool.classes, f"{job.rounds.spec.name}-round-{job.rounds.number}"
     sheet = join(folder, SHEET)
     write_contact_sheet(sheet, table, classes=classes, max_pixels=limits.max_pixels)
@@ -134,113 +146,101 @@ def _write_sheets(table: pa.Table, folder: str, job: AskJob, limits: PoolSpec) -
     )
 
 
-def _choose(job: AskJob) -> list[str]:
+def choose_query(job: QueryJob) -> list[str]:
     """Return the ids that the strategy asks about, in its order."""
     spec = job.rounds.spec
-    answers = read_table(job.answers.uri, ["image_id", "kind", "label"]).to_pylist()
-    labels = {row["image_id"]: row["label"] for row in answers if row["kind"] == "label"}
-    pool, known = _read(job, {row["image_id"] for row in answers if row["kind"] != "conflict"})
-    known = known.take([row for row, image in enumerate(known.ids) if image in labels])
-    candidates = Candidates(
-        features=pool.features,
-        probabilities=pool.probabilities,
-        gap=pool.gap,
-        labeled_features=known.features,
-        labels=torch.tensor([job.pool.classes.index(labels[image]) for image in known.ids]).long(),
-        looks=pool.looks,
-        labeled_looks=known.looks,
-    )
-    draws = generator(spec.active.run.seed, "active", "query", job.rounds.number)
-    asking = spec.active.query
-    chosen = query(
-        find_strategy(asking.strategy),
-        candidates,
+    candidates, answered = _read(job)
+    chosen = next_query(
+        candidates.candidates(answered),
         job.budget,
-        draws,
-        max_similarity=asking.max_similarity,
+        strategy=spec.active.query.strategy,
+        max_similarity=spec.active.query.max_similarity,
+        seed=spec.active.run.seed,
+        round_number=job.rounds.number,
     )
-    return [pool.ids[position] for position in chosen.tolist()]
+    return [candidates.ids[position] for position in chosen.tolist()]
 
 
-def _read(job: AskJob, closed: set[str]) -> tuple[Rows, Rows]:
-    """Return (candidates, closed images), each in order of id; at most `max_candidates` of those.
+def _read(job: QueryJob) -> tuple[Rows, Rows]:
+    """Return (candidates, answered images), each by id; at most `max_candidates` candidates.
 
     Of a larger pool a ranking strategy sees the images that it would rank first; another one sees
     those with the lowest ids, which are hashes of the content, so a fair sample.
     """
     most = job.rounds.spec.max_candidates
     strategy = job.rounds.spec.active.query.strategy
-    found: list[Rows] = []
-    shut: list[Rows] = []
+    closed = _closed(job.answers)
+    candidates: list[Rows] = []
+    answered: list[Rows] = []
     for part in _parts(job):
-        left = [row for row, image in enumerate(part.ids) if image not in closed]
-        gone = [row for row, image in enumerate(part.ids) if image in closed]
-        shut.append(part.take(gone))
-        found.append(part.take(left))
-        if sum(len(rows.ids) for rows in found) > most:
-            whole = _sorted(found)
+        is_closed = [image in closed for image in part.ids]
+        has_label = (part.labels >= 0).tolist()
+        answered.append(part.take([row for row, yes in enumerate(has_label) if yes]))
+        candidates.append(part.take([row for row, yes in enumerate(is_closed) if not yes]))
+        if sum(map(len, candidates)) > most:
+            whole = _by_id(candidates)
             best = _ranked(whole, strategy, most) if is_ranking(strategy) else range(most)
-            found = [whole.take(sorted(best))]
-    return _sorted(found), _sorted(shut)
+            candidates = [whole.take(sorted(best))]
+    return _by_id(candidates), _by_id(answered)
+
+
+def _closed(answers: AnswersRef) -> set[str]:
+    """Return the images that are not asked about again; contradicting answers close nothing."""
+    table = read_table(answers.uri, ["image_id", "kind"])
+    decided = table.filter(pc.not_equal(table["kind"], "conflict"))
+    return set(decided["image_id"].to_pylist())
 
 
 def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
     """Return the positions that a ranking strategy would take first."""
-    candidates = Candidates(
-        features=rows.features,
-        probabilities=rows.probabilities,
-        gap=rows.gap,
-        labeled_features=rows.features[:0],
-        labels=torch.zeros(0, dtype=torch.long),
-        looks=rows.looks,
-        labeled_looks=rows.looks[:0],
-    )
     ranking = find_strategy(strategy.removeprefix("pcb:"))
-    positions: list[int] = ranking(candidates, most, torch.Generator()).tolist()
+    positions: list[int] = ranking(rows.candidates(rows.take([])), most, torch.Generator()).tolist()
     return positions
 
 
-def _sorted(parts: list[Rows]) -> Rows:
-    """Return all rows in order of id."""
+def _by_id(parts: list[Rows]) -> Rows:
+    """Return all rows in the order of the ids."""
     ids = [image for part in parts for image in part.ids]
-    whole = Rows(
-        ids,
-        torch.cat([part.features for part in parts]),
-        torch.cat([part.probabilities for part in parts]),
-        torch.cat([part.gap for part in parts]),
-        torch.cat([part.looks for part in parts]),
-    )
-    return whole.take(sorted(range(len(ids)), key=lambda row: ids[row]))
+    names = [name for name in vars(parts[0]) if name != "ids"]
+    columns = [torch.cat([getattr(part, name) for part in parts]) for name in names]
+    return Rows(ids, *columns).take(sorted(range(len(ids)), key=lambda row: ids[row]))
 
 
-def _parts(job: AskJob) -> Iterator[Rows]:
-    """Yield the images of the pool split, shard by shard, as the learner sees them."""
+def _parts(job: QueryJob) -> Iterator[Rows]:
+    """Yield the images of the pool split, part by part, as the learner sees them."""
     model = read_learner(job.learner.uri)
-    parts = zip(part_uris(job.start.features.uri), part_uris(job.seen.uri), strict=True)
-    for number, (start_uri, seen_uri) in enumerate(parts):
-        ids, looks = read_features(start_uri)
-        others, seen = (ids, looks) if seen_uri == start_uri else read_features(seen_uri)
-        if not others.equals(ids):
-            raise AssertionError(f"{seen_uri}: other images than in {start_uri}")
-        table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)))})
-        kept = only_pool(table, job.pool.uri, number)
-        keep = torch.from_numpy(kept["row"].to_numpy().copy())
-        scores = model.score(seen[keep])
+    parts = zip(part_uris(job.start.features.uri), part_uris(job.features.uri), strict=True)
+    for number, (start_uri, uri) in enumerate(parts):
+        ids, start_features = read_features(start_uri)
+        same = uri == start_uri
+        own_ids, features = (ids, start_features) if same else read_features(uri)
+        if not own_ids.equals(ids):
+            raise AssertionError(f"{uri}: other images than in {start_uri}")
+        table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)), pa.int64())})
+        kept = of_pool_split(table, job.pool, number)
+        keep = tensor_of(kept, "row")
+        scores = model.score(features[keep])
+        labels = answers_about(kept["image_id"], job.answers, job.pool.classes).labels
         names = kept["image_id"].to_pylist()
-        yield Rows(names, scores.features, scores.probabilities, scores.gap, looks[keep])
+        yield Rows(
+            names,
+            labels,
+            scores.features,
+            scores.probabilities,
+            scores.gap,
+            start_features[keep],
+        )
 
 
-def _table(job: AskJob, chosen: list[str]) -> pa.Table:
+def _table(job: QueryJob, chosen: list[str]) -> pa.Table:
     """Return the query as a table, in the order in which to ask."""
     wanted = pa.array(chosen, pa.string())
     rows: dict[str, dict[str, object]] = {image: {} for image in chosen}
     for table in iter_tables(job.scores.uri, ["image_id", "label", "confidence", "gap"]):
         for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
             rows[row["image_id"]].update(row)
-    for table in iter_tables(job.pool.uri, ["image_id", "uri", "duplicate_of"]):
-        first = table.filter(table["duplicate_of"].is_null())
-        for row in first.filter(pc.is_in(first["image_id"], wanted)).to_pylist():
-            rows[row["image_id"]]["uri"] = row["uri"]
+    for image, uri in zip(chosen, uris_of(job.pool, chosen), strict=True):
+        rows[image]["uri"] = uri
     strategy = job.rounds.spec.active.query.strategy
     why = WHY.get(strategy, f"chosen by {strategy}")
     for position, image in enumerate(chosen):

@@ -15,12 +15,12 @@ from tasks.answers.record import merge
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
+from tasks.storage.layout import Folder, check_workspace, claim_workspace, in_workspace
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import absolute, is_local, join, local_path, redact
 from tasks.tracking.versions import check_name
 
-KIND = "rounds"
 SESSION = "session.json"
 PIN = "pin.json"
 STATE = "state.json"
@@ -64,7 +64,7 @@ class RoundState(Spec):
 
 
 class Rounds(Spec):
-    """A course of questions, and how far it is."""
+    """Rounds under a name, and how far they are."""
 
     spec: RoundsSpec
     folder: str
@@ -86,8 +86,8 @@ class Rounds(Spec):
 
 
 def rounds_folder(workspace: str, name: str) -> str:
-    """Return where a course of questions is kept."""
-    return join(workspace, KIND, name)
+    """Return where rounds are kept."""
+    return in_workspace(workspace, Folder.ROUNDS, name)
 
 
 def start_rounds(spec: RoundsSpec) -> Rounds:
@@ -100,12 +100,13 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     """
     _check(spec)
     runtime = spec.active.run.runtime
+    claim_workspace(runtime.workspace)
     spec = _settled(spec)
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
     if exists(uri):
-        known = _with_runtime(RoundsSpec.model_validate(read_json(uri)), runtime)
-        if differing := _differing(known, spec):
+        existing = _with_runtime(RoundsSpec.model_validate(read_json(uri)), runtime)
+        if differing := _differing(existing, spec):
             raise InputError(
                 f"Rounds named {spec.name!r} exist with other settings ({', '.join(differing)}). "
                 f"Go on with `coft active next --name {spec.name}`, or give the new ones another "
@@ -154,6 +155,7 @@ def open_rounds(runtime: RuntimeSpec, name: str) -> Rounds:
     Raises:
         InputError: there are none of that name.
     """
+    check_workspace(runtime.workspace)
     folder = rounds_folder(runtime.workspace, name)
     uri = join(folder, SESSION)
     if not exists(uri):
@@ -213,17 +215,17 @@ def asked_ids(rounds: Rounds) -> set[str]:
 
 
 def only_name(workspace: str) -> str:
-    """Return the name of the rounds in a workspace that has one course of them.
+    """Return the name of the rounds in a workspace that has one.
 
     Raises:
         InputError: there is none, or a name has to say which.
     """
-    found = sorted(names_in(join(workspace, KIND)))
-    if len(found) == 1:
-        return found[0]
+    names = sorted(names_in(in_workspace(workspace, Folder.ROUNDS)))
+    if len(names) == 1:
+        return names[0]
     where = redact(workspace)
-    if found:
-        raise InputError(f"There are several rounds in {where}; say --name {' or '.join(found)}.")
+    if names:
+        raise InputError(f"There are several rounds in {where}; say --name {' or '.join(names)}.")
     raise InputError(
         f"There are no rounds in {where}. Start some with `coft active start --images ... "
         "--budget N --per-round B`, or name the --workspace that has them."
@@ -235,9 +237,9 @@ def unanswered(rounds: Rounds) -> int:
     if not rounds.states or rounds.finished:
         return 0
     decided = merge(rounds.folder)
-    known = decided.filter(pc.not_equal(decided["kind"], "conflict"))["image_id"].to_pylist()
+    answered = decided.filter(pc.not_equal(decided["kind"], "conflict"))["image_id"].to_pylist()
     last = read_query(rounds, rounds.number - 1)["image_id"].to_pylist()
-    return len(set(last) - set(known))
+    return len(set(last) - set(answered))
 
 
 def has_news(rounds: Rounds) -> bool:
@@ -310,7 +312,7 @@ def fix_answers(rounds: Rounds) -> AnswersRef:
 
 def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:
     """Return the settings, by dotted name, in which two specs differ; where they run is none."""
-    left, right = (_flat(spec.model_dump(mode="json")) for spec in (one, two))
+    left, right = (flatten(spec.model_dump(mode="json")) for spec in (one, two))
     ignored = ("active.run.runtime.", "active.run.command")
     return sorted(
         name
@@ -319,10 +321,11 @@ def _differing(one: RoundsSpec, two: RoundsSpec) -> Sequence[str]:
     )
 
 
-def _flat(value: object, name: str = "") -> dict[str, object]:
+def flatten(value: object, name: str = "") -> dict[str, object]:
+    """Return nested settings by dotted name."""
     if not isinstance(value, dict):
         return {name: value}
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for key, inner in value.items():
-        found.update(_flat(inner, f"{name}.{key}" if name else str(key)))
-    return found
+        flat.update(flatten(inner, f"{name}.{key}" if name else str(key)))
+    return flat

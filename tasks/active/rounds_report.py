@@ -1,20 +1,20 @@
-"""The report of rounds so far: what the labels gave, and which classes they reached."""
+"""The report of active rounds: accuracy against labels, and the answers of each class."""
 
 from pathlib import Path
 from typing import Any
 
-from tasks.active.pages import render
 from tasks.active.rounds import COURSE, SHEET, Rounds, RoundState
-from tasks.report import figures
+from tasks.pages import figures
+from tasks.pages.html import render
 from tasks.storage.files import write_bytes
 from tasks.storage.uris import join
 
-TEMPLATE = "course.html.j2"
-SHORTEST = 2  # rounds that make a curve
+TEMPLATE = "active/rounds.html.j2"
+MIN_POINTS = 2  # of a curve
 
 
-def write_course(rounds: Rounds, last: RoundState) -> str:
-    """Write the report of all rounds, `last` included, and return where it is."""
+def write_rounds_report(rounds: Rounds, last: RoundState) -> str:
+    """Write the report of the finished rounds and of `last`; return its URI."""
     states = [*rounds.states, last]
     sheets = {
         state.number: f"{Path(rounds.round_folder(state.number)).name}/{SHEET}"
@@ -39,7 +39,7 @@ def write_course(rounds: Rounds, last: RoundState) -> str:
 
 
 def _coverage(state: RoundState) -> list[dict[str, Any]]:
-    """Return (class, answers, images taken for it), those with the fewest answers first."""
+    """Return the answers and the predicted images of each class, fewest answers first."""
     rows = [
         {"label": label, "answers": count, "predicted": state.predicted_per_class.get(label, 0)}
         for label, count in state.answers_per_class.items()
@@ -48,10 +48,12 @@ def _coverage(state: RoundState) -> list[dict[str, Any]]:
 
 
 def _figure(rounds: Rounds, states: list[RoundState]) -> str | None:
-    """Return accuracy against labels, if it was measured for long enough."""
-    points = [(s.num_labels, s.accuracy, 0.0) for s in states if s.accuracy is not None]
-    if len(points) < SHORTEST:
+    """Return the curve of accuracy against labels, None where it has too few points."""
+    points = [
+        (state.num_labels, state.accuracy, 0.0) for state in states if state.accuracy is not None
+    ]
+    if len(points) < MIN_POINTS:
         return None
-    start = states[0].zero_shot_accuracy
-    levels = {} if start is None else {"zero-shot": start}
+    zero_shot = states[0].zero_shot_accuracy
+    levels = {} if zero_shot is None else {"zero-shot": zero_shot}
     return figures.learning_curves({rounds.spec.active.query.strategy: points}, levels)

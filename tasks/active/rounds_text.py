@@ -9,6 +9,7 @@ from tasks.active.rounds import (
     Outlook,
     Rounds,
     RoundState,
+    flatten,
     has_news,
     unanswered,
 )
@@ -60,8 +61,8 @@ def _adapt(rounds: Rounds) -> str:
         "workspace": run.runtime.workspace,
     }
     for group in ("label", "phase1"):
-        changed = getattr(run, group).model_dump(exclude_defaults=True)
-        given |= {f"{group}.{name.replace('_', '-')}": value for name, value in changed.items()}
+        changed = flatten(getattr(run, group).model_dump(exclude_defaults=True), group)
+        given |= {name.replace("_", "-"): value for name, value in changed.items()}
     words = ["coft", "adapt"] if run.flip else ["coft", "adapt", "--no-flip"]
     for name, value in given.items():
         for one in value if isinstance(value, tuple) else (value,):

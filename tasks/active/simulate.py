@@ -1,55 +1,68 @@
 """Rounds that a labelled data set answers itself: every strategy and seed, side by side on Ray."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.linear_model import LogisticRegression
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore import checkpoint
+from clipcore.active import simulation
 from clipcore.active.oracle import Oracle
+from clipcore.active.probe import probe_accuracy
+from clipcore.active.simulation import Images, Method, train_first
 from clipcore.active.strategies import UnknownStrategy, find_strategy
 from clipcore.backbone import Backbone
-from clipcore.seeding import derive_seed
+from clipcore.dual import DualLearner
+from clipcore.head import Head
 from tasks.active import simulation_report
-from tasks.active.start import StartRef, load_start, read_beginning, read_labelled
-from tasks.active.trial import Images, Method, Setting, run_trial, train_first
-from tasks.compute.cluster import gpus_of_cluster, run_tasks
+from tasks.active.learners import RoundTraining, new_learner
+from tasks.active.start import StartRef, load_start, read_labelled, read_start_head
+from tasks.compute.cluster import gpus_of_cluster
+from tasks.compute.map_parts import write_missing
 from tasks.evaluate import labels_of, tally
 from tasks.images.disk_cache import map_pixels
-from tasks.progress import progress
 from tasks.refs import BackboneRef, PoolRef, Ref
-from tasks.specs import CoftSpec, InputError, SimulationSpec
+from tasks.specs import CoftSpec, InputError, LearnerSpec, QuerySpec, SimulationSpec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import exists, local_copy, read_json, write_bytes, write_json
+from tasks.storage.files import local_copy, read_json, write_bytes, write_json
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.tracking.runs import Run, log_file, log_metrics
 
-KIND = "simulations"
+KIND = Folder.SIMULATIONS
+TRIALS = "trials"
 RESULTS = "results.json"
 PAGE = "findings.html"
 LABELS_ONLY = "labels only"
-PROBE_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-PROBE_HOLDOUT = 0.1
 SHARE = 0.01  # of the pool that a round asks about (active paper, 4.1)
 
 
-Work = tuple[Any, tuple[Any, ...]]  # a function, and what it is called with
+@dataclass(frozen=True)
+class Trial:
+    """One line and seed of the plot: how a round learns, what it asks, and the seed of both."""
+
+    learner: LearnerSpec
+    query: QuerySpec
+    seed: int
+    flip: bool
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a trial is told: what it is played on and how, where it begins, where its rows go."""
+    """The inputs of a trial, the device that it runs on, and where its rows go."""
 
     start: StartRef
     pool: PoolRef
     backbone: str
-    method: Method
+    trial: Trial
     rounds: int
     max_pixels: int
+    device: str
     first_uri: str
     uri: str
 
@@ -111,7 +124,7 @@ def simulate_rounds(
         start.digest,
         coft_accuracy,
         spec.strategies,
-        spec.num_seeds,
+        spec.seeds,
         spec.rounds,
         spec.per_round,
         active.learner,
@@ -119,34 +132,29 @@ def simulate_rounds(
         active.run.seed,
         active.run.flip,
     )
-    folder = join(runtime.workspace, KIND, digest)
+    folder = in_workspace(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
-        probe = join(runtime.workspace, KIND, "trials", f"probe-{start.digest}.json")
-        jobs = _jobs(start, pool, backbone, spec)
-        firsts: dict[str, Work] = {probe: (_probe, (start, pool, active.run.seed, probe))}
-        firsts.update({job.first_uri: (_first, (job,)) for _, job in jobs})
-        trials: dict[str, Work] = {job.uri: (_trial, (job,)) for _, job in jobs}
-        missing = [
-            [work for uri, work in stage.items() if not exists(uri)] for stage in (firsts, trials)
+        jobs = _jobs(start, pool, backbone, spec, _device(spec))
+        probe = in_workspace(runtime.workspace, KIND, TRIALS, f"probe-{start.digest}.json")
+        gpus = 1.0 if jobs[0][1].device == "cuda" else 0.0
+        stages: list[tuple[str, Callable[..., int], dict[str, tuple[Any, ...]]]] = [
+            ("Probe", _probe, {probe: (start, pool, active.run.seed, probe)}),
+            ("Simulate round 0", _first, {job.first_uri: (job,) for _, job in jobs}),
+            ("Simulate", _play, {job.uri: (job,) for _, job in jobs}),
         ]
-        with progress("Simulate", sum(map(len, missing)), unit="trials") as advance:
-            gpus = 0.0 if active.learner.on_features else gpus_of_cluster(runtime)
-            for stage in missing:
-                for _ in run_tasks(_call, stage, runtime=runtime, num_gpus=min(1.0, gpus)):
-                    advance(1)
-        split = "test" if pool.num_test else "pool"
-        before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split)
-        levels = {
-            "zero-shot": before and before["accuracy"],
-            "CoFT without labels": coft_accuracy,
-            "all labels, linear": read_json(probe)["accuracy"],
-        }
-        found: dict[str, Any] = {"levels": levels, "lines": {}}
-        for name, job in jobs:
-            line = found["lines"].setdefault(name, {})
-            line[str(job.method.seed)] = read_json(job.uri)
-        write_json(join(folder, RESULTS), found)
+        for label, function, work in stages:
+            write_missing(
+                function,
+                work,
+                runtime,
+                label=label,
+                total=len(work),
+                unit="trials",
+                num_gpus=0.0 if function is _probe else gpus,
+            )
+        results = _gather(jobs, start, pool, probe, coft_accuracy)
+        write_json(join(folder, RESULTS), results)
         return Outcome(parts=())
 
     manifest, resumed = once(folder, kind=KIND, digest=digest, label="Simulate", compute=compute)
@@ -155,7 +163,7 @@ def simulate_rounds(
 
 
 def read_findings(simulation: SimulationRef) -> tuple[dict[str, Any], list[str]]:
-    """Return what a simulation found: as numbers, and in lines for a person."""
+    """Return the results of a simulation as numbers, and in lines for a person."""
     summary = simulation_report.summarize(read_json(join(simulation.uri, RESULTS)))
     page = join(simulation.uri, PAGE)
     return {**summary, "report": page}, [*simulation_report.lines(summary), f"report: {page}"]
@@ -172,106 +180,172 @@ def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
         log_file(run, join(folder, name), folder="simulation")
 
 
+def _gather(
+    jobs: Sequence[tuple[str, TrialJob]],
+    start: StartRef,
+    pool: PoolRef,
+    probe: str,
+    coft_accuracy: float | None,
+) -> dict[str, Any]:
+    """Return the rows of every trial by line and seed, beside what needs none of their labels."""
+    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), "test")
+    results: dict[str, Any] = {
+        "levels": {
+            "zero-shot": before and before["accuracy"],
+            "CoFT without labels": coft_accuracy,
+            "all labels, linear": read_json(probe)["accuracy"],
+        },
+        "lines": {},
+    }
+    for name, job in jobs:
+        line = results["lines"].setdefault(name, {})
+        line[str(job.trial.seed)] = read_json(job.uri)
+    return results
+
+
+def _device(spec: SimulationSpec) -> str:
+    """Return where trials run: learners on features are quick on a core."""
+    active = spec.active
+    if active.learner.on_features:
+        return "cpu"
+    return "cuda" if gpus_of_cluster(active.run.runtime) >= 1 else "cpu"
+
+
 def _jobs(
-    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec
+    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec, device: str
 ) -> list[tuple[str, TrialJob]]:
     """Return (line of the plot, trial), with files by what each is made from.
 
     More seeds or strategies leave finished trials finished. Trials of one seed share round 0: it
     has no answers, so its learner is the same in all.
     """
-    folder = join(spec.active.run.runtime.workspace, KIND, "trials")
-    found = []
-    for name, method in _methods(spec, pool):
-        learner = method.learner.model_copy(update={"pseudo_labels": True})
-        first = fingerprint("first", start.digest, learner, method.seed, method.flip)
-        made_from = (method.learner, method.query, method.seed, method.flip, spec.rounds)
-        trial = fingerprint("trial", start.digest, *made_from)
-        first_uri = join(folder, f"{first}.safetensors")
-        uri = join(folder, f"{trial}.json")
-        limit = spec.active.run.pool.max_pixels
-        job = TrialJob(start, pool, backbone.name, method, spec.rounds, limit, first_uri, uri)
-        found.append((name, job))
-    return found
+    run = spec.active.run
+    jobs = []
+    for name, trial in _trials(spec, pool):
+        learner = trial.learner.model_copy(update={"pseudo_labels": True})
+        first = fingerprint("first", start.digest, learner, trial.seed, trial.flip)
+        made_from = (trial.learner, trial.query, trial.seed, trial.flip, spec.rounds)
+        rows = fingerprint("trial", start.digest, *made_from)
+        job = TrialJob(
+            start=start,
+            pool=pool,
+            backbone=backbone.name,
+            trial=trial,
+            rounds=spec.rounds,
+            max_pixels=run.pool.max_pixels,
+            device=device,
+            first_uri=in_workspace(run.runtime.workspace, KIND, TRIALS, f"{first}.safetensors"),
+            uri=in_workspace(run.runtime.workspace, KIND, TRIALS, f"{rows}.json"),
+        )
+        jobs.append((name, job))
+    return jobs
 
 
-def _methods(spec: SimulationSpec, pool: PoolRef) -> list[tuple[str, Method]]:
-    """Return (line of the plot, method) for every trial, the seeds of a line side by side."""
+def _trials(spec: SimulationSpec, pool: PoolRef) -> list[tuple[str, Trial]]:
+    """Return (line of the plot, trial) for all, the seeds of a line side by side."""
     active = spec.active
     per_round = spec.per_round or max(1, round(SHARE * pool.num_pool))
     query = active.query.model_copy(update={"per_round": per_round})
-    random = query.model_copy(update={"strategy": "random"})
-    plain = active.learner.model_copy(update={"pseudo_labels": False})
     lines = [
         (name, active.learner, query.model_copy(update={"strategy": name}))
         for name in spec.strategies
     ]
-    if active.learner.believes:
+    if active.learner.on_pseudo_labels:
+        plain = active.learner.model_copy(update={"pseudo_labels": False})
+        random = query.model_copy(update={"strategy": "random"})
         lines.append((f"random {LABELS_ONLY}", plain, random))
-    seeds = range(active.run.seed, active.run.seed + spec.num_seeds)
+    seeds = range(active.run.seed, active.run.seed + spec.seeds)
     return [
-        (name, Method(learner=learner, query=query, seed=seed, flip=active.run.flip))
+        (name, Trial(learner=learner, query=query, seed=seed, flip=active.run.flip))
         for seed in seeds
         for name, learner, query in lines
     ]
 
 
-def _call(function: Any, arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)  # one trial a core; sums do not depend on the number of threads
-    function(*arguments)
-
-
-def _first(job: TrialJob) -> None:
-    setting, _ = _setting(job)
-    tensors = train_first(setting, job.method)
+def _first(job: TrialJob) -> int:
+    """Train and write the learner of round 0."""
+    images, _ = _data_set(job)
+    tensors = train_first(images, read_start_head(job.start), _method(job, images))
     write_bytes(job.first_uri, checkpoint.to_bytes(tensors, {}))
+    return 1
 
 
-def _trial(job: TrialJob) -> None:
-    setting, oracle = _setting(job)
+def _play(job: TrialJob) -> int:
+    """Play and write one trial."""
+    images, oracle = _data_set(job)
     with local_copy(job.first_uri) as path:
         first, _ = checkpoint.read(str(path))
-    write_json(job.uri, run_trial(setting, oracle, job.method, rounds=job.rounds, first=first))
+    start, method = read_start_head(job.start), _method(job, images)
+    rows = simulation.simulate(images, start, oracle, method, rounds=job.rounds, first=first)
+    write_json(job.uri, rows)
+    return 1
 
 
-def _setting(job: TrialJob) -> tuple[Setting, Oracle]:
-    """Return what a trial is played on; a learner that works through the tower gets pixels."""
-    learner, device = job.method.learner, "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_start(job.backbone, job.start, device=device)
-    if learner.on_features:
-        images, oracle = read_labelled(job.start.features, job.pool)
-        return Setting(images, read_beginning(job.start), lambda: backbone), oracle
+def _data_set(job: TrialJob) -> tuple[Images, Oracle]:
+    """Return the data set of a trial; a learner that works through the tower gets pixels."""
+    torch.set_num_threads(1)  # one trial a core; sums do not depend on the number of threads
+    if job.trial.learner.on_features:
+        return read_labelled(job.start.features, job.pool)
+    preprocess = load_start(job.backbone, job.start, device="cpu").visual.preprocess
 
     def load_pixels(uris: list[str]) -> Tensor:
-        return map_pixels(uris, backbone.visual.preprocess, max_pixels=job.max_pixels)
+        return map_pixels(uris, preprocess, max_pixels=job.max_pixels)
 
-    def new_backbone() -> Backbone:
-        return load_start(job.backbone, job.start, device=device)
-
-    images, oracle = read_labelled(job.start.features, job.pool, load_pixels)
-    return Setting(images, read_beginning(job.start), new_backbone), oracle
+    return read_labelled(job.start.features, job.pool, load_pixels)
 
 
-def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> None:
-    """Fit a linear classifier to all labels of the pool: what the features can give at most.
+def _method(job: TrialJob, images: Images) -> Method:
+    """Return the method of a trial; learners on features share one backbone."""
+    head = read_start_head(job.start)
+    if job.trial.learner.on_features:
+        backbone = load_start(job.backbone, job.start, device=job.device)
+        return method_of(job.trial, images.classes, head, lambda: backbone)
+    return method_of(
+        job.trial,
+        images.classes,
+        head,
+        lambda: load_start(job.backbone, job.start, device=job.device),
+    )
 
-    Its strength of regularisation is chosen on a tenth of the pool.
+
+def method_of(
+    trial: Trial, classes: Sequence[str], start: Head, new_backbone: Callable[[], Backbone]
+) -> Method:
+    """Return a trial as a method of `clipcore.active.simulation`.
+
+    Args:
+        trial: Learner, query and seed.
+        classes: The class names.
+        start: Names the first pseudo-labels.
+        new_backbone: Returns the frozen backbone of a round.
     """
+    spec, query = trial.learner, trial.query
+    given = F.normalize(start.embeddings, dim=1)
+
+    def new() -> DualLearner:
+        return new_learner(
+            new_backbone(), classes, spec, given=given, seed=trial.seed, flip=trial.flip
+        )
+
+    return Method(
+        new_learner=new,
+        train=lambda learner, data: RoundTraining(learner, data, spec, seed=trial.seed).run_all(),
+        strategy=query.strategy,
+        per_round=query.per_round,
+        max_similarity=query.max_similarity,
+        pseudo_labels=spec.on_pseudo_labels,
+        per_class=spec.top.per_class,
+        minimum_total=spec.top.min_total,
+        seed=trial.seed,
+    )
+
+
+def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> int:
+    """Write what a linear classifier reaches with all labels of the pool."""
     images, oracle = read_labelled(start.features, pool)
-    write_json(uri, {"accuracy": _fully_labelled(images, oracle, seed)})
-
-
-def _fully_labelled(images: Images, oracle: Oracle, seed: int) -> float:
-    x = images.features.numpy()
-    y = oracle.answer(range(len(x))).numpy()
-    draws = torch.Generator().manual_seed(derive_seed(seed, "probe"))
-    order = torch.randperm(len(x), generator=draws).numpy()
-    held_out, rest = order[: int(PROBE_HOLDOUT * len(x))], order[int(PROBE_HOLDOUT * len(x)) :]
-
-    def fit(rows: Any, strength: float) -> Any:
-        return LogisticRegression(C=strength, max_iter=1000).fit(x[rows], y[rows])
-
-    scores = {c: fit(rest, c).score(x[held_out], y[held_out]) for c in PROBE_STRENGTHS}
-    best = max(scores, key=lambda strength: scores[strength])
-    score: float = fit(order, best).score(images.test_features.numpy(), images.test_labels.numpy())
-    return float(score)
+    labels = oracle.answer(range(len(images.features)))
+    accuracy = probe_accuracy(
+        images.features, labels, images.test_features, images.test_labels, seed=seed
+    )
+    write_json(uri, {"accuracy": accuracy})
+    return 1

@@ -1,19 +1,19 @@
-"""What a simulation found: means over seeds, a figure, a page, and lines for the terminal."""
+"""The results of a simulation: means over seeds, a figure, a page, and lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tasks.active.pages import render
-from tasks.report import figures
+from tasks.pages import figures
+from tasks.pages.html import render
 
-TEMPLATE = "findings.html.j2"
+TEMPLATE = "active/simulation.html.j2"
 Results = Mapping[str, Any]
 
 
 def summarize(results: Results) -> dict[str, Any]:
-    """Return, for each line, means and spreads over seeds, and what the detectors are worth.
+    """Return means and spreads over seeds of each line, and the detectors of wrong predictions.
 
     The spread is the standard deviation over seeds; the area is that under accuracy against labels,
     as a mean accuracy. `over_random` is the difference to random queries with the same seed.
@@ -34,7 +34,7 @@ def summarize(results: Results) -> dict[str, Any]:
 
 
 def table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Return a table of texts, its head first: a strategy in a row, a number of labels a column."""
+    """Return a table as texts, head first: a row for each strategy, a column for each budget."""
     head = ["strategy", *(f"{count:,} labels" for count in summary["labels"]), "area"]
     rows = [
         [
@@ -51,29 +51,29 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the findings as lines of text for a terminal."""
+    """Return the summary as lines of text for a terminal."""
     rows = table(summary)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    found = [
+    texts = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    found += [
+    texts += [
         f"{name} above random, points by seed: {', '.join(gains)}"
         for name, gains in gains_over_random(summary).items()
     ]
     levels = (f"{name} {value:.3f}" for name, value in summary["levels"].items())
-    found.append("without these labels: " + ", ".join(levels))
-    worth = (
+    texts.append("without these labels: " + ", ".join(levels))
+    detectors = (
         f"{name} " + ("unknown" if values["auroc"] is None else f"{values['auroc']:.3f}")
         for name, values in summary["detectors"].items()
     )
-    found.append("finding wrong predictions, area under ROC: " + ", ".join(worth))
-    return found
+    texts.append("finding wrong predictions, area under ROC: " + ", ".join(detectors))
+    return texts
 
 
 def gains_over_random(summary: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return, for each other line, texts of its points above random queries, round by round."""
+    """Return the points above random queries of each other line as texts, round by round."""
     return {
         name: [
             f"{100 * mean:+.1f} ± {100 * spread:.1f}"
@@ -87,17 +87,17 @@ def gains_over_random(summary: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the findings as numbers by name, for the tracker."""
-    found = {f"simulation/{name}": value for name, value in summary["levels"].items()}
+    """Return the summary as numbers by name, for the tracker."""
+    values = {f"simulation/{name}": value for name, value in summary["levels"].items()}
     for name, line in summary["lines"].items():
-        found[f"simulation/{name}/area"] = line["area"]
+        values[f"simulation/{name}/area"] = line["area"]
         for count, mean in zip(summary["labels"], line["mean"], strict=True):
-            found[f"simulation/{name}/accuracy at {count}"] = mean
-    return found
+            values[f"simulation/{name}/accuracy at {count}"] = mean
+    return values
 
 
 def page(summary: Mapping[str, Any], *, title: str, command: str) -> str:
-    """Return the findings as one HTML file that needs nothing else."""
+    """Return the summary as one HTML file that needs no other file."""
     series = {
         name: list(zip(summary["labels"], line["mean"], line["spread"], strict=True))
         for name, line in summary["lines"].items()
@@ -116,12 +116,12 @@ def page(summary: Mapping[str, Any], *, title: str, command: str) -> str:
 
 
 def _line(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    found = _moments(_accuracies(trials))
-    mean = found["mean"]
+    moments = _moments(_accuracies(trials))
+    mean = moments["mean"]
     labels = [row["num_labels"] for row in next(iter(trials.values()))]
     span = labels[-1] - labels[0]
     area = float(np.trapezoid(mean, labels) / span) if span else mean[0]
-    return {**found, "area": area, "empty_classes": _mean_empty(trials)}
+    return {**moments, "area": area, "empty_classes": _mean_empty(trials)}
 
 
 def _accuracies(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray:
@@ -144,7 +144,7 @@ def _mean_empty(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float
 
 
 def _detectors(results: Results) -> dict[str, dict[str, float | None]]:
-    """Return what each certainty is worth, as a mean over all lines with answers, and all seeds."""
+    """Return how well each certainty finds wrong predictions, as a mean over lines and seeds."""
     rows = [
         row["detectors"]
         for trials in results["lines"].values()
@@ -158,9 +158,9 @@ def _detectors(results: Results) -> dict[str, dict[str, float | None]]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of what was measured."""
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(known)) if known else None
+    """Return the mean of the finite values, None without one."""
+    finite = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
 
 
 def _any_trial(results: Results) -> Sequence[Mapping[str, Any]]:

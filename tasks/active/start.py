@@ -10,26 +10,27 @@ import torch
 from torch import Tensor
 
 from clipcore.active.oracle import Oracle
+from clipcore.active.simulation import Images
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import Kind
 from clipcore.classifier import DESCRIPTION
-from tasks.active.trial import Beginning, Images
+from clipcore.head import Head
 from tasks.backbone import load_backbone
 from tasks.label.zero_shot import read_zero_shot
+from tasks.pool.readers import iter_images, true_labels, value_of
 from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, ModelRef, PeerRef, PoolRef
 from tasks.specs import InputError, Phase1Spec, RuntimeSpec, Spec
-from tasks.storage.columns import read_features
+from tasks.storage.columns import read_features, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, read_json
-from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import part_uris
 from tasks.storage.uris import absolute, join
 from tasks.tracking.champion import pinned
 from tasks.tracking.store import tracking_for
 from tasks.weights import (
+    adapter_arguments,
     attach_learned,
-    peer_adapter,
-    read_class_embeddings,
+    read_dual_head,
     read_network,
     served_adapters,
 )
@@ -72,16 +73,13 @@ def settle_start(start: str, runtime: RuntimeSpec) -> str:
     return absolute(start)
 
 
-def read_beginning(start: StartRef) -> Beginning:
+def read_start_head(start: StartRef) -> Head:
     """Return the classifier over the features of the start."""
     if start.model is not None:
-        head = read_network(start.model.uri).head
-        scale = float(head.weight.norm(dim=1).mean())
-        return Beginning(head.weight.detach() / scale, scale, head.bias.detach())
+        return Head.of_linear(read_network(start.model.uri).head)
     if start.peer is None:
-        return Beginning(*read_zero_shot(start.zero_shot.uri))
-    positive, _, scale = read_class_embeddings(start.peer.uri)
-    return Beginning(positive, scale)
+        return read_zero_shot(start.zero_shot.uri)
+    return read_dual_head(start.peer.uri).positive
 
 
 def load_start(name: str, start: StartRef, *, device: str) -> Backbone:
@@ -99,7 +97,7 @@ def start_adapters(start: StartRef, spec: Phase1Spec, kind: Kind) -> list[dict[s
     if start.model is not None:
         attached: list[dict[str, Any]] = read_description(start.model.uri)["adapters"]
         return attached
-    return [] if start.peer is None else served_adapters(peer_adapter(spec, kind))
+    return [] if start.peer is None else served_adapters(adapter_arguments(spec.adapter, kind))
 
 
 def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
@@ -108,23 +106,23 @@ def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
     Raises:
         InputError: its classes or its backbone are others than those of the rounds.
     """
-    found = read_description(model.uri)
-    if tuple(found["classes"]) != pool.classes:
+    description = read_description(model.uri)
+    if tuple(description["classes"]) != pool.classes:
         raise InputError(
             f"--start: expected a model of these {len(pool.classes)} classes, in their order, got "
-            f"one of {len(found['classes'])}: {', '.join(found['classes'][:5])}, ..."
+            f"one of {len(description['classes'])}: {', '.join(description['classes'][:5])}, ..."
         )
-    if found["facts"]["backbone"] != backbone.name:
+    if description["facts"]["backbone"] != backbone.name:
         raise InputError(
-            f"--start: the model was adapted from {found['facts']['backbone']}; "
-            f"say --backbone {found['facts']['backbone']}."
+            f"--start: the model was adapted from {description['facts']['backbone']}; "
+            f"say --backbone {description['facts']['backbone']}."
         )
 
 
 def read_description(folder: str) -> dict[str, Any]:
     """Return the `model.json` of a classifier."""
-    found: dict[str, Any] = read_json(join(folder, DESCRIPTION))
-    return found
+    description: dict[str, Any] = read_json(join(folder, DESCRIPTION))
+    return description
 
 
 def read_labelled(
@@ -139,39 +137,35 @@ def read_labelled(
         pool: With labels.
         load_pixels: Gives the pixels behind URIs, where a learner needs them.
     """
-    tables = list(_labelled_parts(features, pool))
-    ids = np.concatenate([table["image_id"].to_numpy() for table, _ in tables])
-    order = torch.from_numpy(np.argsort(ids, kind="stable"))
-    vectors = torch.cat([vectors for _, vectors in tables])[order]
-    columns = ("split", "label", "uri")
-    splits, numbers, uris = (_column(tables, name)[order.numpy()] for name in columns)
-    labels = torch.from_numpy(numbers.astype(np.int64))
-    known = torch.from_numpy(splits == "pool")
-    images = Images(
-        features=vectors[known],
-        test_features=vectors[~known],
-        test_labels=labels[~known],
-        classes=pool.classes,
-        pixels=load_pixels and load_pixels(uris[splits == "pool"].tolist()),
-        test_pixels=load_pixels and load_pixels(uris[splits != "pool"].tolist()),
+    parts = list(_labelled_parts(features, pool))
+    table = pa.concat_tables(table for table, _ in parts)
+    order = torch.from_numpy(np.argsort(table["image_id"].to_numpy(), kind="stable"))
+    table = table.take(pa.array(order.numpy()))
+    vectors = torch.cat([vectors for _, vectors in parts])[order]
+    labels = tensor_of(table, "label")
+    in_pool = torch.from_numpy(pc.equal(table["split"], "pool").to_numpy().copy())
+    pixels, test_pixels = (
+        load_pixels and load_pixels(table.filter(pa.array(mask.numpy()))["uri"].to_pylist())
+        for mask in (in_pool, ~in_pool)
     )
-    return images, Oracle(labels[known])
+    images = Images(
+        features=vectors[in_pool],
+        test_features=vectors[~in_pool],
+        test_labels=labels[~in_pool],
+        classes=pool.classes,
+        pixels=pixels,
+        test_pixels=test_pixels,
+    )
+    return images, Oracle(labels[in_pool])
 
 
 def _labelled_parts(features: EmbeddingsRef, pool: PoolRef) -> Iterator[tuple[pa.Table, Tensor]]:
     """Yield (image_id, uri, split, class number) and the features of images that have a label."""
-    classes = pa.array(pool.classes, pa.string())
-    columns = ["image_id", "uri", "split", "label", "duplicate_of"]
-    parts = iter_tables(pool.uri, columns)
-    for part, table in zip(part_uris(features.uri), parts, strict=True):
+    images = iter_images(pool, ["image_id", "uri", "split", "label"])
+    for part, table in zip(part_uris(features.uri), images, strict=True):
         ids, vectors = read_features(part)
-        first = table.filter(table["duplicate_of"].is_null())
-        known = first.take(pc.index_in(ids, first["image_id"].combine_chunks()))
-        numbers = pc.index_in(known["label"], classes)
-        keep = numbers.is_valid()
-        found = known.set_column(known.column_names.index("label"), "label", numbers).filter(keep)
-        yield found, vectors[torch.from_numpy(keep.to_numpy().copy())]
-
-
-def _column(tables: list[tuple[pa.Table, Tensor]], name: str) -> Any:
-    return np.concatenate([table[name].to_numpy() for table, _ in tables])
+        numbers = true_labels(table, ids, pool.classes)
+        labelled = numbers >= 0
+        columns = {name: value_of(table, ids, name) for name in ("image_id", "uri", "split")}
+        rows = pa.table({**columns, "label": pa.array(numbers.numpy())})
+        yield rows.filter(pa.array(labelled.numpy())), vectors[labelled]

@@ -1,4 +1,4 @@
-"""Answers come in: from a person's file, or by script from labels that are known."""
+"""Answers come in: from a person's file, or by script from known labels."""
 
 import tempfile
 from pathlib import Path
@@ -8,11 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from tasks.active.rounds import Rounds, asked_ids, read_query
-from tasks.answers.matching import askable, match
+from tasks.answers.matching import match
 from tasks.answers.outcome import ImportReport
 from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers
 from tasks.answers.schema import SKIP
+from tasks.pool.readers import iter_images
 from tasks.refs import PoolRef
 from tasks.specs import InputError
 from tasks.storage.stage import step
@@ -29,10 +30,7 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    images = askable(pool, ["image_id", "uri"])
-    return import_answers(
-        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
-    )
+    return _import(rounds, uri, pool)
 
 
 @step("answer by script")
@@ -45,14 +43,21 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    known = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
-    unknown = asked.filter(pc.invert(pc.is_in(asked, known["image_id"].combine_chunks())))
+    labelled = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    unknown = asked.filter(pc.invert(pc.is_in(asked, labelled["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
-    known = pa.concat_tables([known, skipped])
+    labelled = pa.concat_tables([labelled, skipped])
     with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
         path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
-        pacsv.write_csv(known, path)
-        return take_answers.fn(rounds, str(path), pool)
+        pacsv.write_csv(labelled, path)
+        return _import(rounds, str(path), pool)
+
+
+def _import(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
+    images = iter_images(pool, ["image_id", "uri"], "pool")
+    return import_answers(
+        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
+    )
 
 
 def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
@@ -63,16 +68,16 @@ def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
             "start rounds with --labels."
         )
     columns = ["image_id", "label"]
-    known = [
+    labelled = [
         table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
-        for table in askable(pool, columns)
+        for table in iter_images(pool, columns, "pool")
     ]
-    return pa.concat_tables(known)
+    return pa.concat_tables(labelled)
 
 
 def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
     """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
-    images = askable(pool, ["image_id", "uri"])
+    images = iter_images(pool, ["image_id", "uri"], "pool")
     table = match(read_answers(uri, pool.classes), pool.classes, images)
     table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
     if not len(table):

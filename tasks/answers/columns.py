@@ -12,8 +12,8 @@ from tasks.answers.fields import read_text, read_time
 from tasks.answers.schema import Answer, BadAnswers, Kind
 from tasks.images.listing import one_line
 
-# The second names are those of a CSV export of Label Studio.
-_NAMES = {
+# Our name of a column, and its names in files; the second is that of Label Studio's CSV export.
+_ALIASES = {
     "image_id": ("image_id",),
     "uri": ("uri",),
     "label": ("label", "choice"),
@@ -21,28 +21,28 @@ _NAMES = {
     "annotator": ("annotator",),
     "answered_at": ("answered_at", "updated_at"),
 }
-_KNOWN = frozenset(name for names in _NAMES.values() for name in names)
+_READ = frozenset(name for names in _ALIASES.values() for name in names)
 _KINDS = ("label", "skip", "none")
 _DELIMITERS = ",;\t"  # a spreadsheet writes the second one where the comma is the decimal sign
 
 
 def from_csv(text: str) -> Iterator[Answer]:
-    """Yield the answers of a CSV file; rows are counted as a spreadsheet does.
+    """Yield the answers of a CSV file; row numbers are those of a spreadsheet, header included.
 
     Raises:
-        BadAnswers: a column is missing, a quote is not closed, or a value is not what it must be.
+        BadAnswers: a column is missing, a quote is not closed, or a value is invalid.
     """
-    head = text.lstrip().partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=head.count)
+    header = text.lstrip().partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names: dict[str, int] | None = None
+    positions: dict[str, int] | None = None
     row = 0
     try:
-        for row, cells in enumerate(reader, start=1):  # the error names it
-            if names is None:
-                names = _find_columns(cells) if any(cell.strip() for cell in cells) else None
+        for row, cells in enumerate(reader, start=1):  # `row` is also used by the error below
+            if positions is None:
+                positions = _find_columns(cells) if any(cell.strip() for cell in cells) else None
                 continue
-            yield _answer({n: cells[i] for n, i in names.items() if i < len(cells)}, row)
+            yield _answer({name: cells[i] for name, i in positions.items() if i < len(cells)}, row)
     except csv.Error as error:
         msg = f"row {row + 1}: expected CSV ({error}); check the quotes, or save it again"
         raise BadAnswers(msg) from error
@@ -52,47 +52,42 @@ def from_parquet(data: bytes) -> Iterator[Answer]:
     """Yield the answers of a Parquet file; the first row is 1.
 
     Raises:
-        BadAnswers: it is damaged, a column is missing, or a value is not what it must be.
+        BadAnswers: it is damaged, a column is missing, or a value is invalid.
     """
-    header, columns = _read_known(data)
-    names = _find_columns(header)
-    for row, _ in enumerate(columns[names["label"]]):
-        yield _answer({name: columns[place][row] for name, place in names.items()}, row + 1)
+    header, columns = _read_columns(data)
+    positions = _find_columns(header)
+    for row, _ in enumerate(columns[positions["label"]]):
+        yield _answer({name: columns[i][row] for name, i in positions.items()}, row + 1)
 
 
-def _read_known(data: bytes) -> tuple[list[str], dict[int, list[str | None]]]:
-    """Return the names of all columns, and those that may matter as texts, by their place."""
+def _read_columns(data: bytes) -> tuple[list[str], dict[int, list[str | None]]]:
+    """Return the names of all columns, and by position the texts of those that are used."""
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as parquet:
             header: list[str] = parquet.schema_arrow.names
-            wanted = [i for i, name in enumerate(header) if name.strip().lower() in _KNOWN]
-            table = parquet.read(columns=[header[i] for i in wanted])
-        return header, {i: _texts(table[header[i]]).to_pylist() for i in wanted}
+            used = [i for i, name in enumerate(header) if name.strip().lower() in _READ]
+            table = parquet.read(columns=[header[i] for i in used])
+        return header, {i: _texts(table[header[i]]).to_pylist() for i in used}
     except Exception as error:  # damaged files raise errors of all kinds
         msg = f"expected a Parquet file with texts ({one_line(error)}); write it again"
         raise BadAnswers(msg) from error
 
 
 def _find_columns(header: Sequence[str]) -> dict[str, int]:
-    """Return the place of each known column by our name for it."""
-    places = {name.strip().lower(): place for place, name in reversed(list(enumerate(header)))}
-    found = {
-        name: next(places[other] for other in others if other in places)
-        for name, others in _NAMES.items()
-        if any(other in places for other in others)
+    """Return the position of each column that is used, by our name for it."""
+    by_name = {name.strip().lower(): i for i, name in reversed(list(enumerate(header)))}
+    positions = {
+        name: next(by_name[alias] for alias in aliases if alias in by_name)
+        for name, aliases in _ALIASES.items()
+        if any(alias in by_name for alias in aliases)
     }
-    if missing := [
-        text
-        for text, known in (
-            ("image_id (or uri)", "image_id" in found or "uri" in found),
-            ("label", "label" in found),
-        )
-        if not known
-    ]:
+    has_image = "image_id" in positions or "uri" in positions
+    required = {"image_id (or uri)": has_image, "label": "label" in positions}
+    if missing := [name for name, present in required.items() if not present]:
         got = ", ".join(name[:40] for name in header[:8]) or "none"
         msg = f"expected a column {' and a column '.join(missing)}, got {got}; rename or add it"
         raise BadAnswers(msg)
-    return found
+    return positions
 
 
 def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

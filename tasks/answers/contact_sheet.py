@@ -8,29 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tasks.answers.pictures import batches, placeholder, read_pictures
+from tasks.answers.pictures import rows_with_pictures
+from tasks.pages.html import generate
+from tasks.pages.pictures import placeholder
 from tasks.storage.files import open_write
 
-_ROOM = Path(__file__).parent
+TEMPLATE = "answers/contact_sheet.html.j2"
+SCRIPT = Path(__file__).with_name("contact_sheet.js")
 _SIDE = 320  # pixels of the longer side; shown at half of that, so it is sharp on dense screens
 
 
 def write_contact_sheet(
     uri: str, query: pa.Table, *, classes: Sequence[str], max_pixels: int
 ) -> None:
-    """Write a query (schema `QUERY`) as a page whose saved answers `read_answers` understands.
+    """Write a query as a page whose saved answers `read_answers` understands.
 
     Args:
         uri: The HTML file to write.
-        query: The images that are asked about.
+        query: The images that are asked about (schema `QUERY`).
         classes: All class names, in the order of the choices.
         max_pixels: A larger image is not decoded; a placeholder stands for it.
     """
-    script = (_ROOM / "contact_sheet.js").read_text(encoding="utf-8")
-    page = _environment().get_template("contact_sheet.html.j2")
-    pieces = page.generate(
+    script = SCRIPT.read_text(encoding="utf-8")
+    pieces = generate(
+        TEMPLATE,
         cards=_cards(query, max_pixels),
         classes=list(classes),
         number=query["round"][0].as_py() if query.num_rows else 0,
@@ -44,26 +46,14 @@ def write_contact_sheet(
 
 
 def _cards(query: pa.Table, max_pixels: int) -> Iterator[dict[str, Any]]:
-    for rows in batches(query):
-        pictures = read_pictures([row["uri"] for row in rows], side=_SIDE, max_pixels=max_pixels)
-        for row in rows:
-            yield {
-                **row,
-                "picture": pictures.get(row["uri"]) or placeholder(),
-                "readable": row["uri"] in pictures,
-                "confidence": _percent(row["confidence"]),
-            }
+    for row, picture in rows_with_pictures(query, side=_SIDE, max_pixels=max_pixels):
+        yield {
+            **row,
+            "picture": picture or placeholder(),
+            "readable": picture is not None,
+            "confidence": _percent(row["confidence"]),
+        }
 
 
 def _percent(value: float | None) -> str:
     return f"{100 * value:.0f}%" if value is not None and math.isfinite(value) else "unknown"
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_ROOM),
-        autoescape=True,  # class names and file names are other people's text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -1,7 +1,7 @@
 """Answers in the exports of Label Studio, JSON and JSON-MIN, of projects with our `config.xml`.
 
-Two things differ between the formats: JSON-MIN has no skipped tasks at all, and it lists tasks that
-nobody answered like the others, without a choice.
+The formats differ in two ways: JSON-MIN leaves skipped tasks out, and it lists tasks without an
+answer like the others, without a choice.
 """
 
 import json
@@ -12,7 +12,7 @@ from tasks.answers.fields import read_text, read_time
 from tasks.answers.schema import Answer, BadAnswers
 
 CONTROL = "choice"  # name of the Choices in config.xml, and so of the answers in JSON-MIN
-_BESIDE = ("textarea", "rating")  # remarks that a person may have added to our config
+_IGNORED = ("textarea", "rating")  # controls for remarks that a person may have added
 _REMEDY = "export a project that uses config.xml of the query, as JSON or JSON-MIN"
 
 
@@ -20,22 +20,22 @@ def from_label_studio(text: str) -> Iterator[Answer]:
     """Yield the answers of an export; the first task is row 1.
 
     Raises:
-        BadAnswers: it is not JSON, not an export, or has answers that are not one choice.
+        BadAnswers: it is not JSON, not an export, or an answer is not a single choice.
     """
-    tasks = _tasks(text)
-    _check_minimal([task for task in tasks if isinstance(task, dict) and "annotation_id" in task])
+    tasks = _parse_tasks(text)
+    _check_json_min([task for task in tasks if isinstance(task, dict) and "annotation_id" in task])
     for row, task in enumerate(tasks, start=1):
         if isinstance(task, dict) and isinstance(task.get("annotations"), list):
-            yield from _full(task, row)
+            yield from _answers_of_json(task, row)
         elif isinstance(task, dict) and {"annotator", "annotation_id", CONTROL} & task.keys():
-            yield from _minimal(task, row)
+            yield from _answers_of_json_min(task, row)
         else:
             keys = ", ".join(list(task)[:8]) if isinstance(task, dict) else type(task).__name__
             msg = f"task {row}: expected a task of a Label Studio export, got {keys[:200]}"
             raise BadAnswers(f"{msg}; {_REMEDY}")
 
 
-def _tasks(text: str) -> list[Any]:
+def _parse_tasks(text: str) -> list[Any]:
     try:
         tasks = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -47,21 +47,21 @@ def _tasks(text: str) -> list[Any]:
     return tasks
 
 
-def _full(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
+def _answers_of_json(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
     data = task.get("data")
     for annotation in task["annotations"]:
         if not isinstance(annotation, dict) or not isinstance(data, dict):
             msg = f"task {row}: expected a task with data and annotations, got something else"
             raise BadAnswers(f"{msg}; {_REMEDY}")
-        answer = _given(data, annotation, annotation.get("completed_by"), row)
+        answer = _answer(data, annotation, annotation.get("completed_by"), row)
         if annotation.get("was_cancelled"):
             yield answer._replace(kind="skip")
         else:
-            yield answer._replace(label=_chosen(annotation.get("result") or [], row))
+            yield answer._replace(label=_choice_of(annotation.get("result") or [], row))
 
 
-def _check_minimal(tasks: list[dict[str, Any]]) -> None:
-    """Refuse JSON-MIN of another configuration; one empty answer has no choice either."""
+def _check_json_min(tasks: list[dict[str, Any]]) -> None:
+    """Refuse JSON-MIN of another configuration: some answer must have a choice, but not each."""
     answered = [task for task in tasks if task["annotation_id"] is not None]
     if answered and not any(CONTROL in task for task in answered):
         keys = ", ".join(list(answered[0])[:12])[:200]
@@ -69,21 +69,21 @@ def _check_minimal(tasks: list[dict[str, Any]]) -> None:
         raise BadAnswers(msg)
 
 
-def _minimal(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
+def _answers_of_json_min(task: Mapping[str, Any], row: int) -> Iterator[Answer]:
     if CONTROL in task:
-        answer = _given(task, task, task.get("annotator"), row)
-        yield answer._replace(label=_one(task[CONTROL], row))
+        answer = _answer(task, task, task.get("annotator"), row)
+        yield answer._replace(label=_single_choice(task[CONTROL], row))
 
 
-def _given(
+def _answer(
     data: Mapping[str, Any], annotation: Mapping[str, Any], annotator: object, row: int
 ) -> Answer:
     image_id, uri = read_text(data.get("image_id")), read_text(data.get("image"))
-    inline = uri is not None and uri.startswith("data:")
+    is_inline = uri is not None and uri.startswith("data:")
     time = annotation.get("updated_at") or annotation.get("created_at")
     return Answer(
         image_id=image_id and image_id.strip(),
-        uri=None if image_id or inline else uri,
+        uri=None if image_id or is_inline else uri,
         kind=None,
         label=None,
         annotator=_annotator(annotator),
@@ -93,29 +93,29 @@ def _given(
 
 
 def _annotator(value: object) -> str:
-    """Return the id of a person; exports have it as a number, a text, or in an object."""
+    """Return the id of an annotator, which exports give as a number, a text or an object."""
     if isinstance(value, dict):
         value = next((value[key] for key in ("id", "email", "username") if value.get(key)), None)
     return (read_text(value) or "").strip()
 
 
-def _chosen(results: object, row: int) -> str | None:
-    """Return the choice of one annotation; None if it was handed in empty."""
+def _choice_of(results: object, row: int) -> str | None:
+    """Return the choice of one annotation; None if it is empty."""
     if not isinstance(results, list) or not all(isinstance(item, dict) for item in results):
         msg = f"task {row}: expected a list of results, got something else; {_REMEDY}"
         raise BadAnswers(msg)
-    answers = [item for item in results if item.get("type") not in _BESIDE]
-    if other := [str(item.get("type")) for item in answers if item.get("type") != "choices"]:
-        msg = f"task {row}: expected one choice about the image, got {other[0][:40]}; {_REMEDY}"
+    choices = [item for item in results if item.get("type") not in _IGNORED]
+    if others := [str(item.get("type")) for item in choices if item.get("type") != "choices"]:
+        msg = f"task {row}: expected one choice about the image, got {others[0][:40]}; {_REMEDY}"
         raise BadAnswers(msg)
-    if not answers:
+    if not choices:
         return None
-    values = [item.get("value") for item in answers]
-    return _one(values[0] if len(values) == 1 else values, row)
+    values = [item.get("value") for item in choices]
+    return _single_choice(values[0] if len(values) == 1 else values, row)
 
 
-def _one(value: object, row: int) -> str | None:
-    """Return a single choice: a text, or an object with a list of one."""
+def _single_choice(value: object, row: int) -> str | None:
+    """Return a choice that is given as a text or as an object with a list of one."""
     if isinstance(value, dict):
         value = value.get("choices")
     if isinstance(value, list) and len(value) <= 1:

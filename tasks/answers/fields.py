@@ -1,4 +1,4 @@
-"""Single values of an answer file: a text, a time."""
+"""Values of an answer file: texts and times."""
 
 from datetime import UTC, datetime
 
@@ -13,10 +13,14 @@ def read_text(value: object) -> str | None:
 
 
 def read_time(value: object, place: str) -> datetime | None:
-    """Return a time in UTC; one without a zone is taken as UTC.
+    """Return a time in UTC; a time without a zone is read as UTC.
+
+    Args:
+        value: ISO 8601 text, a time, or None.
+        place: Row and column, for the message.
 
     Raises:
-        BadAnswers: it is neither a time nor ISO 8601 text.
+        BadAnswers: the value is neither.
     """
     text = read_text(value)
     if text is None:

@@ -1,7 +1,7 @@
 """A query for Label Studio, free edition: task files to import, and the labelling configuration.
 
-Images travel inside of the task files, so that neither storage nor a file server has to be set
-up. Answers come back by the export; `image_id` is in every task, so it does not matter how often.
+Images are embedded in the task files, so that neither storage nor a file server has to be set up.
+Answers come back as an export. Every task has its `image_id`, so an import may be repeated.
 """
 
 import json
@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from tasks.answers.config import labeling_config
 from tasks.answers.exports import CONTROL
-from tasks.answers.pictures import batches, placeholder, read_pictures
+from tasks.answers.pictures import rows_with_pictures
+from tasks.pages.pictures import placeholder
 from tasks.pool.classes import list_names
 from tasks.specs import InputError, Spec
 from tasks.storage.files import write_bytes
@@ -31,7 +32,7 @@ _TABLE_ROW = re.compile(r"\.(?:parquet|pq)#\d+$", re.IGNORECASE)
 
 
 class TaskFiles(Spec):
-    """What was written for Label Studio: `config.xml`, and task files in the order to import."""
+    """Files for Label Studio: `config.xml`, and task files in the order of import."""
 
     config: str
     files: tuple[str, ...]
@@ -54,20 +55,20 @@ def write_tasks(
         folder: A path or bucket URI.
         query: The images that are asked about.
         classes: All class names, in the order of the choices.
-        model: Whose labels the predictions are (`model_version`).
-        media: `inline` puts each image into its task as a small JPEG; `uri` leaves http, s3 and
-            gs addresses for Label Studio to fetch; `auto` does that where it can, else inline.
-        max_pixels: A larger image is not decoded.
+        model: Name of the model whose labels are shown as predictions (`model_version`).
+        media: `inline` embeds each image in its task as a small JPEG; `uri` gives Label Studio
+            http, s3 and gs addresses to fetch; `auto` is `uri` for such addresses, else `inline`.
+        max_pixels: Larger images are not decoded.
 
     Raises:
-        InputError: a class name that Label Studio cannot have, a label of the query that is no
+        InputError: a class name that Label Studio does not allow, a label of the query that is no
             class, or an address that only `inline` can show.
     """
     config = labeling_config(classes)
     _check_labels(query, classes)
     inline = _inline_uris(query, media)
     unreadable: list[str] = []
-    tasks = _tasks(query, model, inline, max_pixels, unreadable)
+    tasks = _encode_tasks(query, model, inline, max_pixels, unreadable)
     files = []
     for number, chunk in enumerate(_chunks(tasks), start=1):
         files.append(join(folder, f"tasks-{number:04d}.json"))
@@ -89,7 +90,7 @@ def _check_labels(query: pa.Table, classes: Sequence[str]) -> None:
 
 
 def _inline_uris(query: pa.Table, media: Media) -> set[str]:
-    """Return the URIs of the images that go into their task."""
+    """Return the URIs of the images that are embedded in their task."""
     uris = set(query["uri"].to_pylist())
     if media == "inline":
         return uris
@@ -103,18 +104,15 @@ def _inline_uris(query: pa.Table, media: Media) -> set[str]:
     return local
 
 
-def _tasks(
+def _encode_tasks(
     query: pa.Table, model: str, inline: set[str], max_pixels: int, unreadable: list[str]
 ) -> Iterator[bytes]:
-    for rows in batches(query):
-        wanted = [row["uri"] for row in rows if row["uri"] in inline]
-        pictures = read_pictures(wanted, side=_SIDE, max_pixels=max_pixels)
-        for row in rows:
-            image = pictures.get(row["uri"]) if row["uri"] in inline else row["uri"]
-            if image is None:
-                unreadable.append(row["uri"])
-                image = placeholder()
-            yield json.dumps(_task(row, image, model), allow_nan=False).encode()
+    for row, picture in rows_with_pictures(query, side=_SIDE, max_pixels=max_pixels, inline=inline):
+        image = picture if row["uri"] in inline else row["uri"]
+        if image is None:
+            unreadable.append(row["uri"])
+            image = placeholder()
+        yield json.dumps(_task(row, image, model), allow_nan=False).encode()
 
 
 def _task(row: dict[str, Any], image: str, model: str) -> dict[str, Any]:
@@ -142,7 +140,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _chunks(tasks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Group tasks into files that Label Studio imports without trouble; there is at least one."""
+    """Group tasks into files within the limits of an import; at least one."""
     chunk: list[bytes] = []
     size = 0
     for task in tasks:

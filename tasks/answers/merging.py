@@ -1,6 +1,6 @@
-"""Decide what was answered: of each annotator the latest answer, of all annotators the most votes.
+"""Merge answers: the latest of each annotator counts, and the most votes decide.
 
-The latest is the one with the later time when both have one, else the one that was imported
+The latest answer is the one with the later time when both have one, else the one that was imported
 later, else the one further down in its file. Skips never outvote an answer. When two answers
 share the most votes, the image is an open conflict and is not used; asking again settles it.
 """
@@ -18,7 +18,7 @@ _COLUMNS = ["image_id", "annotator", "kind", "label", "answered_at"]
 
 
 class Vote(NamedTuple):
-    """What one annotator says about one image."""
+    """The answer of one annotator about one image."""
 
     kind: str
     label: str | None
@@ -26,7 +26,6 @@ class Vote(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the answer in words."""
         return {"skip": SKIP, "none": NONE}.get(self.kind, self.label or "")
 
 
@@ -35,24 +34,29 @@ Votes = dict[tuple[str, str], Vote]
 
 
 def add_votes(votes: Votes, table: pa.Table) -> dict[str, int]:
-    """Add the usable answers of one import to the votes; count new, repeated, changed ones.
+    """Add the usable answers of one import to the votes.
 
-    Tables are added in the order in which they were imported.
+    Args:
+        votes: Changed in place.
+        table: An import (schema `IMPORTED`); imports are added in their order.
+
+    Returns:
+        Numbers of answers: num_new, num_repeated, num_changed.
     """
     counts = {"num_new": 0, "num_repeated": 0, "num_changed": 0}
     usable = table.filter(table["problem"].is_null())
     columns = (usable[name].to_pylist() for name in _COLUMNS)
     for image_id, annotator, kind, label, answered_at in zip(*columns, strict=True):
-        vote, before = Vote(kind, label, answered_at), votes.get((image_id, annotator))
-        same = before is not None and before[:2] == vote[:2]
-        counts[f"num_{'new' if before is None else 'repeated' if same else 'changed'}"] += 1
-        if before is None or not _is_older(vote, before):
+        vote, earlier = Vote(kind, label, answered_at), votes.get((image_id, annotator))
+        is_same = earlier is not None and earlier[:2] == vote[:2]
+        counts[f"num_{'new' if earlier is None else 'repeated' if is_same else 'changed'}"] += 1
+        if earlier is None or not _is_older(vote, earlier):
             votes[image_id, annotator] = vote
     return counts
 
 
 def count_votes(votes: Mapping[tuple[str, str], Vote]) -> pa.Table:
-    """Return what is decided for each image (schema `MERGED`), sorted by image id."""
+    """Return the decision for each image (schema `MERGED`), sorted by image id."""
     by_image: dict[str, list[Vote]] = defaultdict(list)
     for (image_id, _), vote in votes.items():
         by_image[image_id].append(vote)
@@ -68,9 +72,9 @@ def _is_older(vote: Vote, other: Vote) -> bool:
 
 def _decide(votes: Iterable[Vote]) -> dict[str, str | int | None]:
     counts = Counter(vote._replace(answered_at=None) for vote in votes)
-    real = {vote: count for vote, count in counts.items() if vote.kind != "skip"}
-    most = max(real.values(), default=0)
-    winners = [vote for vote, count in real.items() if count == most]
+    without_skips = {vote: count for vote, count in counts.items() if vote.kind != "skip"}
+    highest = max(without_skips.values(), default=0)
+    winners = [vote for vote, count in without_skips.items() if count == highest]
     kind, label = "skip", None
     if len(winners) == 1:
         kind, label = winners[0].kind, winners[0].label

@@ -1,4 +1,4 @@
-"""What an import of answers did, as numbers and in words."""
+"""The result of an import of answers, as numbers and as sentences."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,10 @@ from tasks.specs import Spec
 
 
 class ImportReport(Spec):
-    """What was in one file of answers, and where the query stands after it.
+    """Numbers of one file of answers, and of the query after its import.
 
-    Of the answers that can be used, `num_new` are the first of their annotator on the image,
-    `num_repeated` say what that annotator had said, `num_changed` say something else.
+    Of the usable answers, `num_new` are the first of their annotator on the image, `num_repeated`
+    repeat the annotator's earlier answer, `num_changed` differ from it.
     """
 
     source: str
@@ -31,8 +31,8 @@ class ImportReport(Spec):
     num_queried: int = 0
 
     def lines(self) -> list[str]:
-        """Say it to a person: what came, what cannot be used and why, what is left to do."""
-        return [self._first_line(), *self._findings()]
+        """Return sentences: what was imported, what cannot be used and why, what is left to do."""
+        return [self._first_line(), *self._details()]
 
     def _first_line(self) -> str:
         if not self.num_answers:
@@ -44,7 +44,7 @@ class ImportReport(Spec):
             f"{self.num_repeated:,} repeated, {self.num_changed:,} changed; kept as {self.file}."
         )
 
-    def _findings(self) -> Iterator[str]:
+    def _details(self) -> Iterator[str]:
         if self.num_skipped or self.num_none:
             yield f"{self.num_skipped:,} skipped, {self.num_none:,} none of these classes."
         if self.num_volunteered:

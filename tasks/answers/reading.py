@@ -1,4 +1,4 @@
-"""Read a file of answers: Label Studio's JSON or JSON-MIN, CSV or Parquet, known by its content."""
+"""Read a file of answers: Label Studio's JSON or JSON-MIN, CSV or Parquet, told by its content."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,7 +12,7 @@ from tasks.storage.files import open_read
 from tasks.storage.uris import redact
 
 _MAX_BYTES = 2**30
-_OTHERS = {
+_OTHER_FORMATS = {
     b"\xff\xd8\xff": "a JPEG image",
     b"\x89PNG": "a PNG image",
     b"GIF8": "a GIF image",
@@ -29,10 +29,10 @@ def read_answers(uri: str, classes: Sequence[str]) -> pa.Table:
 
     Args:
         uri: A path or bucket URI.
-        classes: The class names; one that is called `skip` takes that word for itself.
+        classes: The class names; if one is `skip`, that word means the class.
 
     Raises:
-        BadAnswers: it cannot be read or understood; the message says where and what to do.
+        BadAnswers: the file cannot be read; the message says where and what to do.
     """
     return parse_answers(load(uri), redact(uri), classes)
 
@@ -59,9 +59,9 @@ def load(uri: str) -> bytes:
 
 
 def parse_answers(data: bytes, origin: str, classes: Sequence[str]) -> pa.Table:
-    """Return the answers that the bytes of a file hold, as `read_answers`."""
+    """Return the answers in the bytes of a file, as `read_answers` does."""
     try:
-        answers = list(_decide(_parse(data), classes))
+        answers = list(_set_kinds(_parse(data), classes))
     except BadAnswers as error:
         msg = f"{origin}: {error}"
         raise BadAnswers(msg) from error
@@ -79,7 +79,7 @@ def _parse(data: bytes) -> Iterator[Answer]:
 
 def _decode(data: bytes) -> str:
     expected = "expected Label Studio's JSON or JSON-MIN, CSV or Parquet"
-    for magic, name in _OTHERS.items():
+    for magic, name in _OTHER_FORMATS.items():
         if data.startswith(magic):
             msg = f"{expected}, got {name}; save the answers as CSV (UTF-8)"
             raise BadAnswers(msg)
@@ -95,11 +95,11 @@ def _decode(data: bytes) -> str:
     return text
 
 
-def _decide(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[Answer]:
-    """Tell labels from the words for skip and none, and leave out what was not answered."""
-    taken = {fold(name) for name in classes}
+def _set_kinds(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[Answer]:
+    """Set the kind of each answer, and leave out empty ones."""
+    folded_classes = {fold(name) for name in classes}
     for answer in answers:
         word = fold(answer.label or "")
-        kind = answer.kind or ("label" if word in taken else WORDS.get(word, "label"))
+        kind = answer.kind or ("label" if word in folded_classes else WORDS.get(word, "label"))
         if word or kind != "label":
             yield answer._replace(kind=kind, label=answer.label if kind == "label" else None)

@@ -1,4 +1,4 @@
-"""What a query, an answer and a decision are: columns, kinds, and the words that stand for them."""
+"""Columns of queries, answers and merged answers, the kinds of answers, and their words."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -29,12 +29,12 @@ QUERY = pa.schema(
 ANSWERS = pa.schema(
     [
         ("image_id", pa.string()),
-        ("uri", pa.string()),  # as the file has it; null where it has the id
+        ("uri", pa.string()),  # as in the file; null where the file has the id
         ("kind", pa.string()),
         ("label", pa.string()),  # null unless kind is label
         ("annotator", pa.string()),
         ("answered_at", _TIME),
-        ("row", pa.int32()),  # the first is 1; of a CSV as a spreadsheet counts, with the header
+        ("row", pa.int32()),  # from 1; in a CSV the number of a spreadsheet, header included
     ]
 )
 # `written` is the label as it stood in the file; `problem` says why an answer is not used.
@@ -51,11 +51,11 @@ MERGED = pa.schema(
 
 
 class BadAnswers(InputError):
-    """A file of answers that cannot be understood; the message names the place and the remedy."""
+    """A file of answers that cannot be read; the message names the place and the remedy."""
 
 
 class Answer(NamedTuple):
-    """One answer of a file; `kind` is None where the words of `label` still have to tell it."""
+    """One answer of a file; `kind` is None where it depends on the text in `label`."""
 
     image_id: str | None
     uri: str | None
@@ -67,5 +67,5 @@ class Answer(NamedTuple):
 
 
 def fold(name: str) -> str:
-    """Return a name as it is compared where letter case and spaces around it do not matter."""
+    """Return a name without letter case and spaces around it, for comparison."""
     return name.strip().casefold()

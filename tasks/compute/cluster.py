@@ -44,7 +44,7 @@ def start_ray(**options: Any) -> None:
     every new worker takes seconds to load PyTorch. Here some stay.
 
     Args:
-        options: What else `ray.init` is told.
+        options: Other arguments of `ray.init`.
     """
     workers = (os.cpu_count() or 1) + SPARE_WORKERS
     with offline.local_ray():  # which sets the switches that workers inherit
@@ -103,6 +103,7 @@ def actors(
         num_gpus=share.num_gpus,
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
+        scheduling_strategy="SPREAD",
     )(actor_class)
     started = [remote.remote(*values) for values in arguments]
     try:
@@ -119,7 +120,7 @@ def run_on_actors(
 
     When an actor's node runs out of memory, that actor gets no more work and the others go on.
     """
-    free = deque(actor for actor in pool for _ in range(IN_FLIGHT_PER_ACTOR))
+    free = deque(actor for _ in range(IN_FLIGHT_PER_ACTOR) for actor in pool)
     waiting = deque(enumerate(items))
     running: dict[Any, tuple[int, Any]] = {}
     retired: set[Any] = set()

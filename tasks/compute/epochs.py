@@ -1,37 +1,28 @@
-"""Training on Ray, epoch by epoch, resumed from the last whole one."""
+"""Training on Ray: an actor for each training, epoch by epoch, resumed from the last whole one.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+A training is a `Job` (its inputs, and where its files go) and a `Trainer` that is made from it.
+Everything else is here: checkpoints, the history, actors side by side, and what follows a crash.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import ray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from clipcore import checkpoint
 from tasks.compute.cluster import POLL_SECONDS, actors, ensure_ray, result
 from tasks.compute.placement import shares
 from tasks.progress import progress, say
-from tasks.refs import PeerRef
 from tasks.specs import RuntimeSpec
-from tasks.storage.files import exists, local_copy, read_json, remove, write_bytes, write_json
-from tasks.storage.manifest import make_manifest, read_manifest, write_manifest
-from tasks.storage.stage import finished
-from tasks.storage.uris import join
-from tasks.tracking.runs import Run, log_history
-from tasks.weights import WEIGHTS
-
-PEERS = (1, 2)
-RESUME = "resume.safetensors"
-HISTORY = "history.json"
-History = list[dict[str, float]]
+from tasks.storage.checkpoints import Checkpoints, Row, write_trained
+from tasks.storage.manifest import Manifest
+from tasks.storage.stage import find_finished, finished
 
 
 class Job(Protocol):
-    """What every training job says of itself."""
-
-    @property
-    def peer(self) -> int:
-        """Return 1 or 2."""
+    """The inputs of a training; a frozen dataclass, so that it reaches any worker."""
 
     @property
     def folder(self) -> str:
@@ -39,97 +30,147 @@ class Job(Protocol):
 
     @property
     def digest(self) -> str:
-        """Return what it is made from."""
+        """Return the digest of what it is made from."""
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Return what stands in each row of its history beside the epoch: phase, peer."""
 
 
-class Checkpoints:
-    """The state of a training run after its last whole epoch: weights, optimizer and history."""
+@dataclass(frozen=True)
+class Result:
+    """What a finished training leaves: weights, how to load them, and facts for its manifest."""
 
-    def __init__(self, folder: str) -> None:
-        self._uri = join(folder, RESUME)
-
-    def write(
-        self, epoch: int, tensors: Mapping[str, Tensor], optimizer: Optimizer, history: History
-    ) -> None:
-        """Replace the checkpoint, in one step, by the state after `epoch` whole epochs."""
-        state = {
-            **checkpoint.prefixed("weights", tensors),
-            **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(optimizer)),
-        }
-        header = {"epoch": epoch, "history": history}
-        write_bytes(self._uri, checkpoint.to_bytes(state, header))
-
-    def read(self, optimizer: Optimizer) -> tuple[dict[str, Tensor], History]:
-        """Restore the optimizer; return the weights (none at the start) and the history."""
-        if not exists(self._uri):
-            return {}, []
-        with local_copy(self._uri) as path:
-            tensors, header = checkpoint.read(str(path))
-        checkpoint.restore_optimizer(optimizer, checkpoint.under("optimizer", tensors))
-        return checkpoint.under("weights", tensors), header["history"]
-
-    def remove(self) -> None:
-        """Forget the state; the run has finished."""
-        remove(self._uri)
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_peer(folder: str, digest: str, data: bytes, history: History) -> None:
-    """Declare a training run finished: weights, history, and the manifest last."""
-    write_bytes(join(folder, WEIGHTS), data)
-    write_json(join(folder, HISTORY), history)
-    seconds = sum(row["seconds"] for row in history)
-    added = {"seconds": seconds, "facts": {"epochs": len(history)}}
-    manifest = make_manifest("peer", digest, ()).model_copy(update=added)
-    write_manifest(folder, manifest)
+class Trainer(Protocol):
+    """A model with its data and its optimizer; `trainer_class(job, device)` makes one.
 
-
-def read_history(peer: PeerRef) -> History:
-    """Return what every epoch of a finished peer measured."""
-    history: History = read_json(join(peer.uri, HISTORY))
-    return history
-
-
-def train_peers(
-    actor_class: type, jobs: Sequence[Job], runtime: RuntimeSpec, run: Run, *, phase: Literal[1, 2]
-) -> tuple[PeerRef, ...]:
-    """Train what is not finished yet, each job in an actor of its own; refer to all.
-
-    The actor class is made from (job, device) and has `num_epochs()`, `run_epoch(n)` and
-    `finish()`. All three are idempotent: an actor that died is restarted from its checkpoint and
-    asked again, so that at most one epoch is computed twice.
+    It may have `after_epoch(epoch)`, which is called before the checkpoint of that epoch is
+    written. What it writes must be the same when it is called again.
     """
-    missing = [job for job in jobs if read_manifest(job.folder) is None]
+
+    @property
+    def num_epochs(self) -> int:
+        """Return the length of the whole training."""
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Return the optimizer, whose state belongs to a checkpoint."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return all that training has changed."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+
+    def train(self, epochs: range) -> Iterator[Row]:
+        """Run some epochs of the whole training; yield the mean of each loss term after each."""
+
+    def result(self) -> Result:
+        """Return what the finished training leaves."""
+
+
+TrainerClass = Callable[[Any, str], Trainer]
+OnEpoch = Callable[[Row], None]
+
+
+class EpochActor:
+    """One training on one device. It starts from its checkpoint, if there is one.
+
+    All three methods are idempotent: an actor that died is restarted from its checkpoint and asked
+    again, so that at most one epoch is computed twice.
+    """
+
+    def __init__(self, trainer_class: TrainerClass, job: Job, device: str) -> None:
+        self._job = job
+        self._trainer = trainer_class(job, device)
+        self._after_epoch = getattr(self._trainer, "after_epoch", None)
+        self._checkpoints = Checkpoints(job.folder)
+        weights, self._history = self._checkpoints.read(self._trainer.optimizer)
+        if weights:
+            self._trainer.restore(weights)
+
+    def num_epochs(self) -> int:
+        """Return the length of the whole training."""
+        return self._trainer.num_epochs
+
+    def run_epoch(self, epoch: int) -> Row:
+        """Train up to an epoch and write its checkpoint, or return what a finished one measured."""
+        for means in self._trainer.train(range(len(self._history), epoch + 1)):
+            number = len(self._history)
+            if self._after_epoch is not None:
+                self._after_epoch(number)
+            self._history.append({**self._job.labels, "epoch": number, **means})
+            self._checkpoints.write(self._trainer.tensors(), self._trainer.optimizer, self._history)
+        return self._history[epoch]
+
+    def finish(self) -> None:
+        """Write the result; the manifest comes last, and only then the checkpoint goes."""
+        result = self._trainer.result()
+        write_trained(
+            self._job.folder,
+            self._job.digest,
+            result.tensors,
+            header=result.header,
+            history=self._history,
+            facts=result.facts,
+        )
+        self._checkpoints.remove()
+
+
+def train_here(trainer_class: TrainerClass, job: Job) -> None:
+    """Run a whole training in this process, on the CPU, with the same checkpoints."""
+    actor = EpochActor(trainer_class, job, "cpu")
+    for epoch in range(actor.num_epochs()):
+        actor.run_epoch(epoch)
+    actor.finish()
+
+
+def train_jobs(
+    trainer_class: TrainerClass,
+    jobs: Sequence[Job],
+    runtime: RuntimeSpec,
+    *,
+    label: str,
+    on_epoch: OnEpoch,
+) -> list[tuple[Manifest, bool]]:
+    """Train what is not finished, each job in an actor of its own.
+
+    Args:
+        trainer_class: Made from (job, device) in the worker.
+        jobs: What to train, side by side as far as there are devices.
+        runtime: Where to run.
+        label: What the person reads.
+        on_epoch: Called in the driver with the row of each epoch.
+
+    Returns:
+        For each job its manifest, and whether it was finished before.
+    """
+    missing = [job for job in jobs if find_finished(job.folder, job.digest) is None]
     if missing:
         ensure_ray(runtime)
         share = shares(runtime, most=len(missing), split=len(missing))
         for start in range(0, len(missing), share.num_actors):
-            arguments = [(job, share.device) for job in missing[start : start + share.num_actors]]
-            with actors(actor_class, arguments, share) as started:
-                drive(started, f"Phase {'I' * phase}", run)
+            together = missing[start : start + share.num_actors]
+            arguments = [(trainer_class, job, share.device) for job in together]
+            with actors(EpochActor, arguments, share) as started:
+                _drive(started, label, on_epoch)
     else:
-        say(f"Phase {'I' * phase}: finished before")
-    return tuple(_refer(job, phase, resumed=job not in missing) for job in jobs)
+        say(f"{label}: finished before")
+    return [(finished(job.folder), job not in missing) for job in jobs]
 
 
-def _refer(job: Job, phase: Literal[1, 2], *, resumed: bool) -> PeerRef:
-    manifest = finished(job.folder)
-    return PeerRef(
-        uri=job.folder,
-        digest=job.digest,
-        seconds=manifest.seconds,
-        resumed=resumed,
-        peer=job.peer,
-        phase=phase,
-    )
-
-
-def drive(started: list[Any], label: str, run: Run) -> None:
-    """Let every actor run its epochs, each at its own pace, and report them as they end.
-
-    Each has `num_epochs()`, `run_epoch(n)` and `finish()`; see `train_peers`.
-    """
+def _drive(started: list[Any], label: str, on_epoch: OnEpoch) -> None:
+    """Let every actor run its epochs, each at its own pace, and report them as they end."""
     counts = ray.get([actor.num_epochs.remote() for actor in started])
-    running = {actor.run_epoch.remote(0): (n, 0) for n, actor in enumerate(started)}
+    running = {
+        (actor.run_epoch.remote(0) if counts[number] else actor.finish.remote()): (number, 0)
+        for number, actor in enumerate(started)
+    }
     with progress(label, sum(counts), unit="epochs") as advance:
         while running:
             ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
@@ -138,7 +179,7 @@ def drive(started: list[Any], label: str, run: Run) -> None:
                 row = result(reference)
                 if row is None:  # that was `finish`
                     continue
-                log_history(run, [row])
+                on_epoch(row)
                 advance(1)
                 actor, after = started[number], epoch + 1
                 more = after < counts[number]

@@ -1,33 +1,62 @@
-"""One pass of a model over the pool: actors hold it, parts are the unit of work and of resume."""
+"""Write the parts of a stage that are absent: by tasks, or by actors that hold a model."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.compute.cluster import actors, ensure_ray, run_on_actors
+from tasks.compute.cluster import actors, ensure_ray, run_on_actors, run_tasks
 from tasks.compute.placement import shares
 from tasks.progress import progress, say
 from tasks.refs import PoolRef
 from tasks.specs import RuntimeSpec
 from tasks.storage.files import exists
+from tasks.storage.layout import QUARANTINE
 from tasks.storage.manifest import Part, part_name
 from tasks.storage.stage import Outcome, finished
 from tasks.storage.tables import count_rows
 from tasks.storage.uris import join
 
-QUARANTINE = "quarantine"
+
+def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
+    function: Callable[..., int],
+    work: Mapping[str, tuple[Any, ...]],
+    runtime: RuntimeSpec,
+    *,
+    label: str,
+    total: int,
+    unit: str = "images",
+    num_gpus: float = 0,
+) -> None:
+    """Call a function in a task for each file that is absent.
+
+    Args:
+        function: `function(*arguments)` writes the file and returns how many units it went through.
+        work: The URI of each file, and the arguments of the call that writes it.
+        runtime: Where to run.
+        label: What the person reads.
+        total: Units of all files.
+        unit: What the person reads that they are.
+        num_gpus: GPUs of each task.
+    """
+    missing = [arguments for uri, arguments in work.items() if not exists(uri)]
+    _say_finished(label, len(missing), len(work))
+    if missing:
+        with progress(label, total * len(missing) // len(work), unit=unit) as advance:
+            for _, units in run_tasks(function, missing, runtime=runtime, num_gpus=num_gpus):
+                advance(units)
 
 
-def sweep(
+def map_parts(
     actor_class: type, job: Any, pool: PoolRef, runtime: RuntimeSpec, *, label: str
 ) -> Outcome:
     """Write the parts of a stage that are absent, one for each part of the pool.
 
     Args:
-        actor_class: Made from (job, device); `sweep_part(images_uri, name)` writes
+        actor_class: Made from (job, device); `write_part(images_uri, name)` writes
             `<folder>/<name>` last and returns how many images it went through.
         job: Has `folder` and `digest`.
         pool: The images.
         runtime: Where to run.
-        label: What the person is told.
+        label: What the person reads.
     """
     source = finished(pool.uri)
     names = [part_name(number, job.digest) for number, _ in enumerate(source.parts)]
@@ -36,8 +65,7 @@ def sweep(
         for part, name in zip(source.parts, names, strict=True)
         if not exists(join(job.folder, name))
     ]
-    if 0 < len(missing) < len(names):
-        say(f"{label}: {len(names) - len(missing)} of {len(names)} shards were finished before")
+    _say_finished(label, len(missing), len(names))
     if missing:
         ensure_ray(runtime)
         share = shares(runtime, most=len(missing))
@@ -46,13 +74,18 @@ def sweep(
             actors(actor_class, [(job, share.device)] * share.num_actors, share) as started,
             progress(label, sum(part.rows for part, _ in missing)) as advance,
         ):
-            for _, images in run_on_actors(started, "sweep_part", items):
+            for _, images in run_on_actors(started, "write_part", items):
                 advance(images)
     bad = [_count(join(job.folder, QUARANTINE, name)) for name in names]
     return Outcome(
         parts=[Part(name=name, rows=_count(join(job.folder, name))) for name in names],
         facts={"quarantined": sum(bad), "pool": pool.digest},
     )
+
+
+def _say_finished(label: str, missing: int, total: int) -> None:
+    if 0 < missing < total:
+        say(f"{label}: {total - missing} of {total} shards were finished before")
 
 
 def _count(uri: str) -> int:

@@ -1,4 +1,4 @@
-"""All checks in order, each with a limit on its time; nothing is downloaded or started."""
+"""Runs all checks in order, each within a time limit; nothing is downloaded or started."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,18 +9,16 @@ from tasks.doctor import machine, models, packages, servers
 from tasks.doctor.findings import Check, note
 from tasks.storage.uris import absolute, redact
 
-SECONDS = 5.0  # for each check
+SECONDS = 5.0  # time limit of a check
 
 _MARKS = {True: "ok  ", False: "FAIL", None: "note"}
 
-__all__ = ["Check", "diagnose", "to_text"]
-
 
 def diagnose(backbone: str | None, workspace: str) -> list[Check]:
-    """Return what was found, check by check; none takes longer than five seconds.
+    """Run all checks; none takes longer than five seconds.
 
     Args:
-        backbone: Its name, as `--backbone` takes it; None for the embedded one.
+        backbone: Name as for `--backbone`; None for the embedded one.
         workspace: Folder or URI of the results.
     """
     settings, folder = Settings(), absolute(workspace)
@@ -42,11 +40,11 @@ def diagnose(backbone: str | None, workspace: str) -> list[Check]:
         "weights": lambda: models.check_weights(backbone or models.DEFAULT),
         "telemetry": packages.check_telemetry,
     }
-    return [_within(name, check) for name, check in checks.items()]
+    return [_run_with_limit(name, check) for name, check in checks.items()]
 
 
 def to_text(checks: Sequence[Check]) -> str:
-    """Return one line a check, and a second with what to do where there is something to do."""
+    """Return one line for each check, and a second one with advice if there is any."""
     width = max((len(check.name) for check in checks), default=0)
     lines = []
     for check in checks:
@@ -56,17 +54,17 @@ def to_text(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
-def _within(name: str, check: Callable[[], Check]) -> Check:
-    """Run a check in a thread that nobody waits for longer than the limit."""
-    answers: Queue[Check] = Queue()
-    threading.Thread(target=lambda: answers.put(_tried(name, check)), daemon=True).start()
+def _run_with_limit(name: str, check: Callable[[], Check]) -> Check:
+    """Run a check in a thread, and give up after the limit."""
+    results: Queue[Check] = Queue()
+    threading.Thread(target=lambda: results.put(_run_caught(name, check)), daemon=True).start()
     try:
-        return answers.get(timeout=SECONDS)
+        return results.get(timeout=SECONDS)
     except Empty:
         return note(name, f"no answer within {SECONDS:g} seconds")
 
 
-def _tried(name: str, check: Callable[[], Check]) -> Check:
+def _run_caught(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:  # noqa: BLE001  # a check that fails is itself a finding

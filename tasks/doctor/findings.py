@@ -1,11 +1,11 @@
-"""What a check found."""
+"""Results of checks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: fine (True), in the way of a run (False), or good to know (None)."""
+    """The result of a check; `ok` is True, False if a run would fail, or None for information."""
 
     name: str
     ok: bool | None
@@ -14,15 +14,15 @@ class Check:
 
 
 def fine(name: str, detail: str) -> Check:
-    """Return a finding that needs no thought."""
+    """Return a result without a problem."""
     return Check(name, ok=True, detail=detail)
 
 
 def wrong(name: str, detail: str, advice: str = "") -> Check:
-    """Return a finding that stops a run, and what to do about it."""
+    """Return a problem that makes runs fail, and what to do about it."""
     return Check(name, ok=False, detail=detail, advice=advice)
 
 
 def note(name: str, detail: str, advice: str = "") -> Check:
-    """Return a finding that is good to know."""
+    """Return information that needs no action, or optional advice."""
     return Check(name, ok=None, detail=detail, advice=advice)

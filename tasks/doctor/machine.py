@@ -1,4 +1,4 @@
-"""Cores, memory, devices, and the disk that a workspace is on."""
+"""Checks of the machine: cores, memory, devices, and the disk of the workspace."""
 
 import os
 import shutil
@@ -21,14 +21,14 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 def check_cpu() -> Check:
     """Count the cores that this process may use."""
-    have = os.cpu_count() or 1
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else have
-    of = "" if may == have else f" of {have}"
-    return fine("cpu", f"{may}{of} cores, {torch.get_num_threads()} threads for torch")
+    num_cores = os.cpu_count() or 1
+    num_usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else num_cores
+    total = "" if num_usable == num_cores else f" of {num_cores}"
+    return fine("cpu", f"{num_usable}{total} cores, {torch.get_num_threads()} threads for torch")
 
 
 def check_bf16() -> Check:
-    """Say in which precision models run."""
+    """Report the precision in which models run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision.has_fast_bf16(device):
         return fine("bf16", f"fast on this {device.type}: models run in bf16")
@@ -36,9 +36,9 @@ def check_bf16() -> Check:
 
 
 def check_memory() -> Check:
-    """Look at the memory of the machine, or of the container if that has less."""
+    """Check the memory of the machine, or of the container if that has less."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    total = min([pages * size, *filter(None, map(_limit, _CGROUPS))])
+    total = min([pages * size, *filter(None, map(_memory_limit, _CGROUPS))])
     detail = f"{total / GIB:.1f} GiB"
     if total >= LEAST_MEMORY:
         return fine("memory", detail)
@@ -48,30 +48,30 @@ def check_memory() -> Check:
 def check_gpus() -> Check:
     """List the GPUs that torch can use."""
     if not torch.cuda.is_available():
-        why = "none that torch can use" if torch.version.cuda else "none: torch is built for CPU"
-        return note("gpu", f"{why}; runs go on the CPU")
+        reason = "none that torch can use" if torch.version.cuda else "none: torch is built for CPU"
+        return note("gpu", f"{reason}; runs go on the CPU")
     gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     detail = ", ".join(f"{gpu.name} ({gpu.total_memory / GIB:.0f} GiB)" for gpu in gpus)
     return fine("gpu", detail)
 
 
 def check_disk(workspace: str) -> Check:
-    """Look at the free space where results go."""
+    """Check the free space on the disk of the workspace."""
     if not is_local(workspace):
         return note("disk", f"{redact(workspace)} is not on this machine")
-    place = _nearest(workspace)
-    free = shutil.disk_usage(place).free
-    detail = f"{free / GIB:.1f} GiB free at {place}"
+    folder = _nearest_existing(workspace)
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / GIB:.1f} GiB free at {folder}"
     if free >= LEAST_DISK:
         return fine("disk", detail)
     return wrong("disk", detail, "free some space, or name another --workspace")
 
 
 def check_workspace(workspace: str) -> Check:
-    """Write to the workspace and remove it again; a folder that is absent is not made."""
+    """Write a file to the workspace and remove it; an absent folder is not created."""
     name = redact(workspace)
     try:
-        state = _try_local(workspace) if is_local(workspace) else _try_bucket(workspace)
+        state = _write_local(workspace) if is_local(workspace) else _write_bucket(workspace)
     except ImportError as error:
         advice = "install coft[s3] or coft[gcs]"
         return wrong("workspace", f"{name}: {error}", advice)
@@ -81,33 +81,33 @@ def check_workspace(workspace: str) -> Check:
     return fine("workspace", f"{name} {state}")
 
 
-def _try_local(workspace: str) -> str:
-    path, place = local_path(workspace), _nearest(workspace)
-    if not place.is_dir():
-        raise NotADirectoryError(f"{place} is a file")
-    if path != place:
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(f"{place} is not writable")
+def _write_local(workspace: str) -> str:
+    path, existing = local_path(workspace), _nearest_existing(workspace)
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is a file")
+    if path != existing:
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(f"{existing} is not writable")
         return "is absent and can be made"
     with tempfile.TemporaryFile(dir=path) as file:
         file.write(b"coft")
     return "is writable"
 
 
-def _try_bucket(workspace: str) -> str:
+def _write_bucket(workspace: str) -> str:
     probe = join(workspace, f".coft-doctor-{uuid4().hex}")
     write_bytes(probe, b"coft")
     remove(probe)
     return "is writable"
 
 
-def _nearest(uri: str) -> Path:
+def _nearest_existing(uri: str) -> Path:
     """Return the path, or the nearest folder above it that exists."""
     path = local_path(uri).absolute()
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _limit(file: str) -> int | None:
+def _memory_limit(file: str) -> int | None:
     """Return the memory limit of a container; None without one."""
     try:
         text = Path(file).read_text().strip()

@@ -1,4 +1,4 @@
-"""Backbones: which come with the package, whether one fits, and whether its weights are here."""
+"""Checks of backbones: those of the package, whether one fits, and whether its weights exist."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def check_embedded() -> Check:
 
 
 def check_backbone(name: str) -> Check:
-    """Say whether coft can adapt a backbone and why not, from its configuration alone."""
+    """Check from its configuration alone whether coft can adapt a backbone."""
     try:
         source, tag = backbone_names.resolve(name)
         if source.startswith("hf-hub:"):
@@ -44,7 +44,7 @@ def check_backbone(name: str) -> Check:
 
 
 def check_weights(name: str) -> Check:
-    """Say whether the weights of a backbone are on this machine, or what would be downloaded."""
+    """Check whether the weights of a backbone are on this machine; otherwise name the download."""
     try:
         source, tag = backbone_names.resolve(name)
     except ValueError:
@@ -59,30 +59,32 @@ def check_weights(name: str) -> Check:
     cached = _snapshot(repository) if repository else None
     if cached and _size(cached):
         return fine("weights", f"{name}: cached, nothing to download")
-    what = f"{repository} of the Hugging Face hub" if repository else "its published file"
+    download = f"{repository} of the Hugging Face hub" if repository else "its published file"
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         advice = "unset HF_HUB_OFFLINE, or use 'embedded'"
         return wrong("weights", f"{name}: not cached, and downloads are forbidden", advice)
-    return note("weights", f"{name}: the first run downloads {what}")
+    return note("weights", f"{name}: the first run downloads {download}")
 
 
 def _repository(source: str, published: dict[str, str]) -> str:
-    """Return the hub's ORG/NAME that the weights come from; nothing if they come from elsewhere."""
+    """Return the hub's ORG/NAME that has the weights; an empty text if another server has them."""
     if source.startswith("hf-hub:"):
         return source.removeprefix("hf-hub:").partition("@")[0]
     return "/".join(published.get("hf_hub", "").split("/")[:2])
 
 
 def _snapshot(repository: str) -> Path | None:
-    """Return the newest cached snapshot of a repository, where huggingface_hub keeps it."""
+    """Return the newest snapshot of a repository in the cache of huggingface_hub."""
     home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("HF_HOME", f"{home}/huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
     name = f"models--{repository.partition('@')[0].replace('/', '--')}"
-    found = sorted((cache / name / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    snapshots = sorted(
+        (cache / name / "snapshots").glob("*"), key=lambda path: path.stat().st_mtime
+    )
+    return snapshots[-1] if snapshots else None
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of the weights in a folder."""
+    """Return the size of the weights in a folder, in bytes."""
     return sum(path.stat().st_size for kind in _WEIGHTS for path in folder.glob(kind))

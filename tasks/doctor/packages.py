@@ -1,4 +1,4 @@
-"""Python, packages against what this project asks for, and the switches against telemetry."""
+"""Checks of Python, of package versions, and of the switches against telemetry."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"  # in a checkout
 _OLDEST = (3, 11)
 _REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[[\w,-]*\])?\s*([^;]*)(;.*)?$")
 _BOUND = re.compile(r"^\s*(>=|<=|==|<|>)\s*([\w.*+]+)\s*$")
-_SHOWN = 4  # packages that a line lists
+_MAX_LISTED = 4  # packages in a line
 
 
 def check_python() -> Check:
-    """Look at the interpreter."""
+    """Check the version of Python."""
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info >= _OLDEST:
         return fine("python", detail)
@@ -27,7 +27,7 @@ def check_python() -> Check:
 
 
 def check_bounds() -> Check:
-    """Compare installed versions with the bounds that the project states."""
+    """Compare installed versions with the bounds of the project."""
     try:
         required = metadata.requires("coft") or []
     except metadata.PackageNotFoundError:
@@ -35,8 +35,8 @@ def check_bounds() -> Check:
     problems = [problem for line in required if (problem := _problem(line))]
     if problems:
         return wrong("packages", ", ".join(problems), "install requirements.lock again")
-    found = [f"{name} {version}" for name in KEY if (version := installed(name))]
-    return fine("packages", ", ".join(found))
+    versions = [f"{name} {version}" for name in KEY if (version := installed(name))]
+    return fine("packages", ", ".join(versions))
 
 
 def check_lock() -> Check:
@@ -45,27 +45,27 @@ def check_lock() -> Check:
         return note("lock", "no requirements.lock here: not a checkout")
     pins = (line.split(";")[0].strip().split("==") for line in LOCK.read_text().splitlines())
     pinned = {re.sub(r"\[.*\]", "", pin[0]): pin[1] for pin in pins if len(pin) == 2}  # noqa: PLR2004
-    other = [
-        f"{name} {found} (tested: {version})"
+    different = [
+        f"{name} {current} (tested: {version})"
         for name, version in pinned.items()
-        if (found := installed(name)) and _without_local(found) != _without_local(version)
+        if (current := installed(name)) and _without_local(current) != _without_local(version)
     ]
-    if not other:
+    if not different:
         return fine("lock", f"{len(pinned)} pinned packages, none differs")
-    more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-    return note("lock", f"other than tested: {', '.join(other[:_SHOWN])}{more}")
+    more = f" and {len(different) - _MAX_LISTED} more" if len(different) > _MAX_LISTED else ""
+    return note("lock", f"other than tested: {', '.join(different[:_MAX_LISTED])}{more}")
 
 
 def check_telemetry() -> Check:
-    """Look at the switches that keep libraries from reporting home."""
-    differ = [
+    """Check the switches against telemetry."""
+    different = [
         f"{name}={os.environ.get(name, '')}"
         for name, value in offline.quiet_environment().items()
         if os.environ.get(name) != value
     ]
-    if not differ:
+    if not different:
         return fine("telemetry", "every library's telemetry is switched off")
-    return note("telemetry", f"set otherwise: {', '.join(differ)}", "unset these variables")
+    return note("telemetry", f"set otherwise: {', '.join(different)}", "unset these variables")
 
 
 def installed(name: str) -> str | None:
@@ -77,12 +77,12 @@ def installed(name: str) -> str | None:
 
 
 def satisfies(version: str, bounds: str) -> bool:
-    """Say whether a release is within bounds such as `>=3.8,<4` or `==3.3.*`."""
+    """Return whether a release is within bounds such as `>=3.8,<4` or `==3.3.*`."""
     return all(_within(version, bound) for bound in bounds.split(",") if bound.strip())
 
 
 def _problem(requirement: str) -> str:
-    """Return what is wrong with one requirement, or nothing; extras may be absent."""
+    """Return the problem with one requirement, or an empty text; extras may be absent."""
     match = _REQUIREMENT.match(requirement)
     if match is None or match[3]:
         return ""
@@ -97,18 +97,18 @@ def _within(version: str, bound: str) -> bool:
     match = _BOUND.match(bound)
     if match is None:
         return True  # a form that this project does not use
-    sign, wanted = match[1], match[2]
-    have, want = _release(version), _release(wanted.removesuffix(".*"))
-    if wanted.endswith(".*"):
-        return have[: len(want)] == want
-    size = max(len(have), len(want))
-    have, want = (part + (0,) * (size - len(part)) for part in (have, want))
+    sign, limit = match[1], match[2]
+    current, bounding = _release(version), _release(limit.removesuffix(".*"))
+    if limit.endswith(".*"):
+        return current[: len(bounding)] == bounding
+    size = max(len(current), len(bounding))
+    current, bounding = (part + (0,) * (size - len(part)) for part in (current, bounding))
     return {
-        ">=": have >= want,
-        "<=": have <= want,
-        "==": have == want,
-        ">": have > want,
-        "<": have < want,
+        ">=": current >= bounding,
+        "<=": current <= bounding,
+        "==": current == bounding,
+        ">": current > bounding,
+        "<": current < bounding,
     }[sign]
 
 

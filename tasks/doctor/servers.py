@@ -1,4 +1,4 @@
-"""Which servers answer. Only those that the environment names are asked."""
+"""Checks of servers; only those that the environment names are contacted."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tasks.specs import InputError
 from tasks.storage.uris import redact
 from tasks.tracking.store import check_reachable, tracking_for
 
-PATIENCE = 3.0  # seconds for one answer; a check has five
+PATIENCE = 3.0  # seconds for an answer; a check has five
 _LOCAL = ("", "local")
 _RAY_PORT = 6379
 _ASK_RAY = """
@@ -26,31 +26,31 @@ print(json.dumps(ray.cluster_resources()))
 
 
 def check_ray(address: str | None) -> Check:
-    """Ask a cluster that is named for its resources; start nothing."""
+    """Ask the cluster at an address for its resources, without starting anything."""
     if (address or "") in _LOCAL:
         return fine("ray", "no address is set: Ray starts in the process of a run")
     assert address is not None  # noqa: S101
-    shown = redact(address)
+    redacted = redact(address)
     if address != "auto":
         try:
-            _knock(address, _RAY_PORT)
+            _connect(address, _RAY_PORT)
         except OSError as error:
             advice = "start the cluster, or unset RAY_ADDRESS to run on this machine"
-            return wrong("ray", f"{shown} does not answer ({error})", advice)
+            return wrong("ray", f"{redacted} does not answer ({error})", advice)
     resources = _ask_ray(address)
     if resources is None:
-        return note("ray", f"{shown}: no resources could be read in time")
+        return note("ray", f"{redacted}: no resources could be read in time")
     parts = [f"{resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU")]
-    return fine("ray", f"{shown}: {', '.join(parts)}")
+    return fine("ray", f"{redacted}: {', '.join(parts)}")
 
 
 def check_prefect(url: str | None) -> Check:
-    """Ask the Prefect server that is named whether it is well."""
+    """Ask the Prefect server at a URL for its health."""
     if not url:
         return fine("prefect", "no PREFECT_API_URL: a run starts a server of its own")
     name = redact(url)
     try:
-        with urllib.request.urlopen(_health(url), timeout=PATIENCE):  # noqa: S310 # checked there
+        with urllib.request.urlopen(_health_url(url), timeout=PATIENCE):  # noqa: S310 # checked there
             return fine("prefect", f"{name} answers")
     except urllib.error.HTTPError as error:
         if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -63,7 +63,7 @@ def check_prefect(url: str | None) -> Check:
 
 
 def check_mlflow(workspace: str) -> Check:
-    """Ask the MLflow server that is named, or say where runs are kept."""
+    """Ask the MLflow server for its health, or report where runs are kept."""
     tracking = tracking_for(workspace)
     try:
         check_reachable(tracking)
@@ -71,11 +71,11 @@ def check_mlflow(workspace: str) -> Check:
         return wrong("mlflow", str(error))
     if tracking.uri.startswith(("http://", "https://")):
         return fine("mlflow", f"{redact(tracking.uri)} answers")
-    say = fine if tracking.uri.startswith("sqlite") else note
-    return say("mlflow", tracking.note)
+    result = fine if tracking.uri.startswith("sqlite") else note
+    return result("mlflow", tracking.note)
 
 
-def _health(url: str) -> str:
+def _health_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("expected http:// or https://")
     parts = urlsplit(url)
@@ -84,24 +84,24 @@ def _health(url: str) -> str:
     ).geturl()
 
 
-def _knock(address: str, port: int) -> None:
-    """Open a connection and close it; raises OSError when nobody listens."""
+def _connect(address: str, port: int) -> None:
+    """Open a connection and close it; raises OSError when no server listens."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
-        where = (parts.hostname or "", parts.port or port)
+        server = (parts.hostname or "", parts.port or port)
     except ValueError as error:
         raise OSError(str(error)) from error
-    socket.create_connection(where, timeout=PATIENCE).close()
+    socket.create_connection(server, timeout=PATIENCE).close()
 
 
 def _ask_ray(address: str) -> dict[str, float] | None:
-    """Return the resources of a cluster, asked in a process that can be ended."""
+    """Return the resources of a cluster, by a subprocess that can be killed; None on failure."""
     command = [sys.executable, "-c", _ASK_RAY, address]
     try:
-        asked = subprocess.run(  # noqa: S603  # our own words; the address is one argument
+        process = subprocess.run(  # noqa: S603  # our own code; the address is one argument
             command, capture_output=True, timeout=PATIENCE + 1, check=True, env=os.environ.copy()
         )
-        found: dict[str, float] = json.loads(asked.stdout.splitlines()[-1])
+        resources: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError):
         return None
-    return found
+    return resources

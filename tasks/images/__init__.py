@@ -1,1 +1,1 @@
-"""Image files: where they are, how they are listed, read and decoded, and why some are not."""
+"""Image files: listing, reading, decoding, and the quarantine of those that cannot be used."""

@@ -20,11 +20,14 @@ DECODED_AT_ONCE = 64
 
 
 class Spool:
-    """A training set that is fetched once and then read at random, epoch after epoch.
+    """A training set that is fetched once and then read in random order in each epoch.
 
-    A bucket or a Parquet file would be read again and again for that. Here each image is found by
-    its offset in one file without a name, whose space is free again when the process ends, however
-    it ends; memory holds two numbers an image.
+    All images are in one file without a name, whose space is freed when the process ends in any
+    way. Memory holds the offset and the length of each image.
+
+    Args:
+        preprocess: Input of the tower.
+        max_pixels: Larger images are not decoded.
     """
 
     def __init__(self, preprocess: Preprocess, *, max_pixels: int) -> None:
@@ -35,10 +38,10 @@ class Spool:
         self._spans = np.zeros((0, 2), np.int64)
 
     def fill(self, uris: Sequence[str]) -> None:
-        """Fetch the images; their order is how `load_pixels` counts them.
+        """Fetch the images; `load_pixels` refers to their positions in `uris`.
 
         Raises:
-            OSError: one cannot be read any more, although it could when the pool was embedded.
+            OSError: an image cannot be read any more.
         """
         self._spans = np.zeros((len(uris), 2), np.int64)
         for index, data in read_images(uris):
@@ -58,14 +61,19 @@ class Spool:
                 data = os.pread(descriptor, length, start)
                 return resize_and_crop(decode(data, max_pixels=self._max_pixels), self._preprocess)
 
-            yield from _ahead(batches, pixels, decoders)
+            yield from _decode_ahead(batches, pixels, decoders)
 
 
 def map_pixels(uris: Sequence[str], preprocess: Preprocess, *, max_pixels: int) -> Tensor:
     """Return decoded images, uint8 of shape (images, size, size, 3), mapped from a nameless file.
 
+    Args:
+        uris: Of the images.
+        preprocess: Input of the tower.
+        max_pixels: Larger images are not decoded.
+
     Raises:
-        OSError: one cannot be read any more, although it could when the pool was embedded.
+        OSError: an image cannot be read any more.
     """
     spool = Spool(preprocess, max_pixels=max_pixels)
     spool.fill(uris)
@@ -78,19 +86,19 @@ def map_pixels(uris: Sequence[str], preprocess: Preprocess, *, max_pixels: int) 
     return torch.from_numpy(pixels)
 
 
-def _ahead(
+def _decode_ahead(
     batches: Iterable[Tensor],
     pixels: Callable[[int], np.ndarray],
     decoders: ThreadPoolExecutor,
 ) -> Iterator[Tensor]:
     """Decode the next batches while the caller works on this one."""
-    waiting: deque[list[Future[np.ndarray]]] = deque()
+    queue: deque[list[Future[np.ndarray]]] = deque()
     for batch in batches:
-        waiting.append([decoders.submit(pixels, position) for position in batch.tolist()])
-        if len(waiting) > BATCHES_AHEAD:
-            yield _stack(waiting.popleft())
-    while waiting:
-        yield _stack(waiting.popleft())
+        queue.append([decoders.submit(pixels, position) for position in batch.tolist()])
+        if len(queue) > BATCHES_AHEAD:
+            yield _stack(queue.popleft())
+    while queue:
+        yield _stack(queue.popleft())
 
 
 def _stack(futures: Iterable[Future[np.ndarray]]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Find files under a folder, a glob or a bucket URI, without opening any of them."""
+"""List the files of a folder, a glob or a bucket URI, without opening them."""
 
 import glob
 import os
@@ -17,7 +17,7 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime"
 
 
 class NoImages(InputError):
-    """Nothing was found where images were expected."""
+    """There are no images where some are expected."""
 
 
 class SourceUnreadable(InputError):
@@ -25,7 +25,7 @@ class SourceUnreadable(InputError):
 
 
 class Entry(NamedTuple):
-    """A file: `version` is its modification time or entity tag, whatever changes with content."""
+    """A file; `version` is its modification time or entity tag, which changes with the content."""
 
     uri: str
     size: int
@@ -33,9 +33,12 @@ class Entry(NamedTuple):
 
 
 class Files(NamedTuple):
-    """What was found, sorted; `root` is where relative names start.
+    """Listed files.
 
-    `num_skipped` counts links that lead out of the folder, which are not followed.
+    Attributes:
+        root: The folder that relative names start from.
+        entries: The files.
+        num_skipped: Number of links that lead out of the folder, which are not followed.
     """
 
     root: str
@@ -44,11 +47,11 @@ class Files(NamedTuple):
 
 
 def list_files(uri: str) -> Files:
-    """List the files under a URI recursively, without the hidden ones.
+    """List the files of a URI recursively, sorted, without hidden files.
 
     Raises:
-        NoImages: if a local path does not exist.
-        SourceUnreadable: if the URI cannot be listed; the message says what to do.
+        NoImages: a local path does not exist.
+        SourceUnreadable: the URI cannot be listed; the message says what to do.
     """
     if not uri.strip():
         msg = "expected a folder, glob, bucket URI or Parquet file of images, got an empty text"
@@ -56,12 +59,12 @@ def list_files(uri: str) -> Files:
     if _PASSWORD.search(uri):
         msg = f"{redact(uri)}: give credentials by environment or profile, not inside the URI"
         raise SourceUnreadable(msg)
-    found = _list_local(uri) if is_local(uri) else _list_bucket(uri)
-    return found._replace(entries=sorted(found.entries))
+    files = _list_local(uri) if is_local(uri) else _list_bucket(uri)
+    return files._replace(entries=sorted(files.entries))
 
 
 def one_line(error: BaseException) -> str:
-    """Say an error in one line, without credentials."""
+    """Return an error as one line without credentials."""
     text = " ".join(str(error).split())
     return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:500]
 
@@ -90,20 +93,20 @@ def _list_glob(pattern: Path) -> Files:
     for name in glob.iglob(str(pattern), recursive=True):  # noqa: PTH207  # hides dotfiles
         match = Path(name)
         if match.is_dir():
-            found = _walk(match)
-            entries.update(found.entries)
-            num_skipped += found.num_skipped
+            files = _walk(match)
+            entries.update(files.entries)
+            num_skipped += files.num_skipped
         elif match.is_file():
             entries.add(_entry(match))
     return Files(_text(root), list(entries), num_skipped)
 
 
 def _walk(root: Path) -> Files:
-    """List a tree; a folder that may not be read is listed as if it were one unreadable image.
+    """List a tree; a folder that may not be read counts as one unreadable image.
 
-    So what is in it is not lost in silence: reading it fails, and it ends in quarantine.
+    That image ends in quarantine, so that the folder is not left out without a notice.
     """
-    inside = root.resolve()
+    resolved_root = root.resolve()
     folders, entries, num_skipped = [str(root)], [], 0
     while folders:
         folder = folders.pop()
@@ -113,11 +116,11 @@ def _walk(root: Path) -> Files:
             entries.append(Entry(f"{_text(folder)}/unreadable-folder.png", 0, str(error.errno)))
             continue
         for child in children:
-            if child.is_symlink() and not Path(child.path).resolve().is_relative_to(inside):
+            if child.is_symlink() and not Path(child.path).resolve().is_relative_to(resolved_root):
                 num_skipped += 1
             elif child.is_dir(follow_symlinks=False):
                 folders.append(child.path)
-            elif child.is_file():  # not a pipe, whose reading would never end
+            elif child.is_file():  # a pipe would never end
                 entries.append(_entry(child))
     return Files(_text(root), entries, num_skipped)
 
@@ -133,7 +136,7 @@ def _entry(file: Path | os.DirEntry[str]) -> Entry:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    # A name that is not UTF-8 cannot stand in a table; its escaped form ends in quarantine.
+    # A table cannot hold a name that is not UTF-8; its escaped form ends in quarantine.
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -149,7 +152,7 @@ def _list_bucket(uri: str) -> Files:
     scheme = uri.split("://", 1)[0] + "://"
     prefix = uri.removesuffix(path) if uri.endswith(path) else scheme
     try:
-        root, infos = _find(filesystem, path)
+        root, infos = _find_objects(filesystem, path)
     except Exception as error:  # every driver raises errors of its own
         hint = "check that it exists, your credentials, and the permission to list and read it"
         msg = f"{redact(uri)}: cannot be listed ({one_line(error)}); {hint}"
@@ -175,15 +178,15 @@ def _connect(uri: str) -> tuple[Any, str]:
         raise SourceUnreadable(msg) from error
 
 
-def _find(filesystem: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the folder that relative names start from, and what is below it by name."""
+def _find_objects(filesystem: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the folder that relative names start from, and the details of its objects by name."""
     if filesystem.isfile(path):
         return path.rpartition("/")[0], {path: filesystem.info(path)}
     if not _MAGIC.search(path) or filesystem.isdir(path):
-        found = filesystem.find(path, detail=True)
-        if not found:
-            filesystem.ls(path)  # says why: absent, or no permission
-        return path, found
+        objects = filesystem.find(path, detail=True)
+        if not objects:
+            filesystem.ls(path)  # raises the reason: absent, or no permission
+        return path, objects
     root = path
     while _MAGIC.search(root):
         root = root.rpartition("/")[0]

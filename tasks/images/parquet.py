@@ -1,4 +1,4 @@
-"""Images that are rows of Parquet files: which column, how many, and their bytes by row."""
+"""Images in rows of Parquet files: their column, their number, and their bytes by row."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +11,16 @@ from tasks.images.listing import SourceUnreadable, one_line
 from tasks.storage.files import open_read
 from tasks.storage.uris import is_local, join, redact
 
-_ROWS_AT_ONCE = 64  # bounds the memory, whatever the size of a row group
-_PIECE = 2**20  # bytes that are read of a column at once
+_ROWS_AT_ONCE = 64  # bounds the memory for row groups of any size
+_BUFFER = 2**20  # bytes of a column that are read at once
 
 
 def read_footer(uri: str) -> tuple[pa.Schema, int]:
-    """Return (schema, rows) of a Parquet file; raises SourceUnreadable when it is not one."""
+    """Return the schema and the number of rows of a Parquet file.
+
+    Raises:
+        SourceUnreadable: the file is no Parquet file.
+    """
     try:
         with open_read(uri) as file, pq.ParquetFile(file) as parquet:
             return parquet.schema_arrow, parquet.metadata.num_rows
@@ -26,15 +30,15 @@ def read_footer(uri: str) -> tuple[pa.Schema, int]:
 
 
 def read_schema(uri: str) -> pa.Schema:
-    """Return the schema of a Parquet file; raises SourceUnreadable when it is not one."""
+    """Return the schema of a Parquet file; raises as `read_footer`."""
     return read_footer(uri)[0]
 
 
 def image_column(uri: str, schema: pa.Schema) -> str:
-    """Return the column path of the image bytes, or `uri` where a Parquet file names files.
+    """Return the column path of the image bytes, or `uri` if a Parquet file names image files.
 
     Raises:
-        SourceUnreadable: if it has neither an `image` nor a `uri` column of the right type.
+        SourceUnreadable: there is no column `image` or `uri` of the right type.
     """
     if (index := schema.get_field_index("image")) >= 0:
         kind = schema.field(index).type
@@ -64,7 +68,7 @@ def read_columns(uri: str, columns: Sequence[str], *, first: int = 0, rows: int 
 
 
 def resolve(uri: str, table: str) -> str:
-    """Return a `uri` value of a table as an absolute one; relative ones start in its folder."""
+    """Return an absolute URI; a relative one starts in the folder of its table."""
     if "://" in uri or uri.startswith("/"):
         return uri
     joined = join(table.rpartition("/")[0], uri)
@@ -74,44 +78,50 @@ def resolve(uri: str, table: str) -> str:
 def scan_images(
     uri: str, wanted: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, bytes | OSError | None]]:
-    """Yield (index, image bytes) of sorted (row, index) pairs; only needed row groups are read.
+    """Yield (index, image bytes) for some rows; only their row groups are read.
 
-    A damaged row group costs its own rows, which come back as an OSError, and no others.
+    The rows of a damaged row group yield an OSError; other rows are not affected.
+
+    Args:
+        uri: The Parquet file.
+        wanted: Sorted (row, index) pairs; the index identifies the row in the result.
     """
     with (
         open_read(uri) as file,
-        pq.ParquetFile(file, buffer_size=_PIECE, pre_buffer=False) as parquet,
+        pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as parquet,
     ):
         column = image_column(uri, parquet.schema_arrow)
         for group, start, end in _spans(parquet):
-            left = {index: row - start for row, index in wanted if start <= row < end}
+            remaining = {index: row - start for row, index in wanted if start <= row < end}
+            if not remaining:
+                continue
             try:
-                for index, image in _scan_group(parquet, group, column, left) if left else ():
-                    del left[index]
+                for index, image in _scan_group(parquet, group, column, remaining):
+                    del remaining[index]
                     yield index, image
             except Exception as error:  # noqa: BLE001  # of drivers, and of Arrow on bad pages
-                yield from ((index, OSError(one_line(error))) for index in left)
+                yield from ((index, OSError(one_line(error))) for index in remaining)
 
 
 def _scan_group(
     parquet: pq.ParquetFile, group: int, column: str, rows: Mapping[int, int]
 ) -> Iterator[tuple[int, bytes | None]]:
-    left = iter([*sorted((row, index) for index, row in rows.items()), (-1, -1)])
-    row, index = next(left)
+    remaining = iter([*sorted((row, index) for index, row in rows.items()), (-1, -1)])
+    row, index = next(remaining)
     start = 0
     for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
         images = batch.column(0)
         images = pc.struct_field(images, "bytes") if column == "image.bytes" else images
         while start <= row < start + len(images):
             yield index, images[row - start].as_py()
-            row, index = next(left)
+            row, index = next(remaining)
         if row < 0:
             return
         start += len(images)
 
 
 def _spans(parquet: pq.ParquetFile) -> list[tuple[int, int, int]]:
-    """Return (row group, first row, row after the last) of every row group."""
+    """Return (number, first row, row after the last) of every row group."""
     spans, start = [], 0
     for group in range(parquet.metadata.num_row_groups):
         end = start + parquet.metadata.row_group(group).num_rows

@@ -1,8 +1,8 @@
-"""From URIs to batches of pixels: bytes read ahead, decoded in threads, never all in memory."""
+"""Batches of pixels from URIs: read ahead and decoded in threads, in bounded memory."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,6 @@ from clipcore.images import BadImage, Preprocess, decode, resize_and_crop
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
-from tasks.storage.tables import read_table
 
 THREADS = max(2, os.cpu_count() or 1)
 AHEAD = 16 * THREADS  # decoded images that wait for the device
@@ -23,16 +22,18 @@ AHEAD = 16 * THREADS  # decoded images that wait for the device
 
 @dataclass
 class BatchSize:
-    """Images of one forward pass; halved for good when the device runs out of memory."""
+    """Number of images in a forward pass; halved for good when the device runs out of memory."""
 
     images: int
 
     def run(
         self, forward: Callable[[Tensor], tuple[Tensor, ...]], pixels: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return what `forward` gives for all pixels, in pieces that fit.
+        """Run `forward` over all pixels in pieces that fit, and concatenate the results.
 
-        `forward` returns tensors whose last axis but one is the images.
+        Args:
+            forward: Returns tensors whose last axis but one is the images.
+            pixels: uint8 of shape (images, size, size, 3).
         """
         try:
             starts = range(0, len(pixels), self.images)
@@ -49,9 +50,14 @@ class BatchSize:
 def decode_images(
     images: pa.Table, preprocess: Preprocess, *, limits: PoolSpec
 ) -> Iterator[tuple[int, np.ndarray | BadImage | OSError]]:
-    """Yield (row, uint8 pixels of shape (size, size, 3), or why there are none) of a pool's part.
+    """Yield the row and the uint8 pixels, shape (size, size, 3), or the error of each image.
 
-    Reads and decodes a bounded number of images ahead of the caller; the order is not that of rows.
+    A bounded number of images is read and decoded ahead of the caller, in any order of rows.
+
+    Args:
+        images: Part of a pool, with column `uri`.
+        preprocess: Input of the tower.
+        limits: The largest file and image.
     """
 
     def pixels(data: bytes | OSError) -> np.ndarray | BadImage | OSError:
@@ -62,16 +68,16 @@ def decode_images(
         except BadImage as error:
             return error
 
-    waiting: deque[tuple[int, Future[np.ndarray | BadImage | OSError]]] = deque()
+    queue: deque[tuple[int, Future[np.ndarray | BadImage | OSError]]] = deque()
     with ThreadPoolExecutor(THREADS) as decoders:
         uris = images["uri"].to_pylist()
         for row, data in read_images(uris, max_bytes=limits.max_bytes):
-            waiting.append((row, decoders.submit(pixels, data)))
-            if len(waiting) > AHEAD:
-                ready, future = waiting.popleft()
-                yield ready, future.result()
-        for ready, future in waiting:
-            yield ready, future.result()
+            queue.append((row, decoders.submit(pixels, data)))
+            if len(queue) > AHEAD:
+                decoded_row, future = queue.popleft()
+                yield decoded_row, future.result()
+        for decoded_row, future in queue:
+            yield decoded_row, future.result()
 
 
 def batches(
@@ -86,10 +92,10 @@ def batches(
 
     Args:
         images: Part of a pool, with columns `uri` and `bytes`.
-        preprocess: How the tower wants its pixels.
+        preprocess: Input of the tower.
         quarantined: Receives the rows that cannot be used.
-        batch_size: Images of a batch; the last one is smaller.
-        limits: The largest file and image that are taken.
+        batch_size: Images in a batch; the last one is smaller.
+        limits: The largest file and image.
     """
     rows: list[int] = []
     pixels: list[np.ndarray] = []
@@ -105,9 +111,3 @@ def batches(
             rows, pixels = [], []
     if pixels:
         yield rows, torch.from_numpy(np.stack(pixels))
-
-
-def distinct_images(uri: str, columns: Sequence[str]) -> pa.Table:
-    """Return one part of a pool without the rows that repeat an earlier image."""
-    table = read_table(uri, [*columns, "duplicate_of"])
-    return table.filter(table["duplicate_of"].is_null())

@@ -1,4 +1,4 @@
-"""Files that could not be used: where, at which stage, why. One bad file never stops a run."""
+"""The quarantine: files that cannot be used, with stage and reason; they never stop a run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,31 +18,31 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),
     ]
 )
-UNREADABLE = "unreadable"  # the disk, network or permission, not the content: worth another try
+UNREADABLE = "unreadable"  # disk, network or permission, not content: may be read another time
 TOO_LARGE = "too-large-file"
-_DETAIL = 500  # characters; some decoders print what they read
+_DETAIL = 500  # characters; some decoders quote their input
 
 
 class Quarantined:
-    """Bad images of one stage, collected row by row and handed on as a table."""
+    """Collects the files of one stage that cannot be used."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.rows: list[dict[str, str | int | None]] = []
 
     def add(self, uri: str, error: BadImage | OSError, *, num_bytes: int | None = None) -> None:
-        """Note one file; `num_bytes` is its size where that is known."""
+        """Add one file; `num_bytes` is its size, if it is known."""
         reason, detail = explain(error)
         row = {"uri": uri, "stage": self.stage, "reason": reason, "detail": detail}
         self.rows.append({**row, "bytes": num_bytes})
 
     def table(self) -> pa.Table:
-        """Return the rows with the schema of `quarantine/part-*.parquet`."""
+        """Return the files as a table with schema `SCHEMA`."""
         return pa.Table.from_pylist(self.rows, SCHEMA)
 
 
 def explain(error: BadImage | OSError) -> tuple[str, str]:
-    """Return (reason, detail): a short word to count by, and what a person can act on."""
+    """Return the reason as a slug, and the detail as a sentence for people."""
     if isinstance(error, BadImage):
         reason, detail = error.reason, error.detail
     elif isinstance(error, FileTooLarge):
@@ -52,6 +52,6 @@ def explain(error: BadImage | OSError) -> tuple[str, str]:
     return reason, redact(detail).encode(errors="backslashreplace").decode()[:_DETAIL]
 
 
-def most_frequent(reasons: Mapping[str, int] | Iterable[str], *, most: int = 3) -> str:
-    """Say the most frequent reasons in one line: `12 x truncated, 3 x not-an-image`."""
-    return ", ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common(most))
+def most_frequent(reasons: Mapping[str, int] | Iterable[str], *, limit: int = 3) -> str:
+    """Return the most frequent reasons in one line: `12 x truncated, 3 x not-an-image`."""
+    return ", ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common(limit))

@@ -1,7 +1,7 @@
-"""What "images" means: a folder, a glob, a bucket, a Parquet file or a folder of Parquet.
+"""Sources of images: a folder, a glob, a bucket, a Parquet file or a folder of Parquet files.
 
-`list_source` finds the files and reads no image. `read_images` brings the bytes of any images of
-any source by their URIs: a path, an object of a bucket, or `<Parquet file>#<row>`.
+`list_source` lists the files and reads no image. `read_images` reads the bytes of images by their
+URIs: a path, an object of a bucket, or `<Parquet file>#<row>`.
 """
 
 import os
@@ -28,25 +28,25 @@ TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 LISTING = pa.schema(
     [("uri", pa.string()), ("rows", pa.int64()), ("size", pa.int64()), ("version", pa.string())]
 )
-READERS = 16  # threads; plain files wait for a disk or a network, not for the processor
+READERS = 16  # threads; plain files wait for disk or network, not for the processor
 ATTEMPTS = 3
-PAUSE = 0.2  # seconds before the second attempt, four times as long before the next
+PAUSE = 0.2  # seconds before the second attempt; four times as long before each next one
 _ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq))#(?P<row>\d+)", re.IGNORECASE | re.DOTALL)
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Kind = Literal["images", "tables"]
 
 
 class FileTooLarge(OSError):
-    """More bytes than the limit; the file was not read."""
+    """The file has more bytes than the limit and was not read."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that were found, before any image of them was read.
+    """The listed files of a source, before any image is read.
 
     Attributes:
-        uri: As the person gave it, without passwords.
+        uri: As given, without passwords.
         root: Folder that relative names start from.
         kind: `images`: each file is an image. `tables`: Parquet files whose rows are images.
         listing: One row per file (schema `LISTING`), sorted by `uri`: `rows` that it holds (1 for
@@ -62,24 +62,24 @@ class Source:
 
     @property
     def num_images(self) -> int:
-        """Images in all files."""
+        """Number of images in all files."""
         return int(pc.sum(self.listing["rows"]).as_py() or 0)
 
     def tables(self) -> list[str]:
-        """Return the URIs of the Parquet files; none if the files are images."""
+        """Return the URIs of the Parquet files; none for image files."""
         return self.listing["uri"].to_pylist() if self.kind == "tables" else []
 
 
 def list_source(uri: str) -> Source:
-    """Find the images of a folder, glob, bucket URI, Parquet file or folder of Parquet.
+    """List the images of a folder, glob, bucket URI, Parquet file or folder of Parquet files.
 
-    Folders are searched recursively by file extension; hidden files are left out, and so are
-    links that lead out of the folder. A folder with images in it is a folder of images; one with
-    Parquet files only is a table. No image is opened, only the footers of Parquet files.
+    Folders are searched recursively by file extension, without hidden files and without links that
+    lead out of the folder. In a folder with image files, Parquet files are ignored. No image is
+    opened, only the footers of Parquet files.
 
     Raises:
-        NoImages: if nothing is there.
-        SourceUnreadable: if it cannot be listed; the message says what to install or to check.
+        NoImages: there are no images.
+        SourceUnreadable: the source cannot be listed; the message says what to install or check.
     """
     root, entries, num_skipped = list_files(uri)
     images = [entry for entry in entries if _suffix(entry.uri) in IMAGE_SUFFIXES]
@@ -98,16 +98,15 @@ def list_source(uri: str) -> Source:
 def read_images(
     uris: Sequence[str], *, max_bytes: int | None = None
 ) -> Iterator[tuple[int, bytes | OSError]]:
-    """Yield the bytes of every image, or why they cannot be had, with its index in `uris`.
+    """Yield the index in `uris` and the bytes of every image, or the error of reading it.
 
-    The order is not that of `uris`. Plain files are read by a few threads, a bounded number
-    ahead of the reader. Of Parquet files only the needed row groups of one column are read.
-    A failure that may pass is tried again; what is still failing then is an answer, not an
-    exception, so that one bad file stops nothing.
+    The order is not that of `uris`. Plain files are read by a few threads, a bounded number ahead
+    of the caller. Of Parquet files only the needed row groups of one column are read. Temporary
+    failures are tried again. Errors are yielded and not raised, so that a bad file stops nothing.
 
     Args:
         uris: Paths, bucket URIs, and `<Parquet file>#<row>`, in any mixture.
-        max_bytes: A larger file is not read: its answer is FileTooLarge.
+        max_bytes: Larger files are not read and yield FileTooLarge.
     """
     plain: list[tuple[int, str]] = []
     tables: dict[str, dict[int, int]] = defaultdict(dict)
@@ -145,30 +144,30 @@ def _list_tables(entries: Sequence[Entry]) -> pa.Table:
 def _read_files(
     plain: Iterable[tuple[int, str]], max_bytes: int | None
 ) -> Iterator[tuple[int, bytes | OSError]]:
-    waiting: deque[tuple[int, Future[bytes | OSError]]] = deque()
+    queue: deque[tuple[int, Future[bytes | OSError]]] = deque()
     with ThreadPoolExecutor(READERS) as readers:
         for index, uri in plain:
-            waiting.append((index, readers.submit(_try_file, uri, max_bytes)))
-            if len(waiting) >= 2 * READERS:
-                ready, answer = waiting.popleft()
-                yield ready, answer.result()
-        for ready, answer in waiting:
-            yield ready, answer.result()
+            queue.append((index, readers.submit(_try_file, uri, max_bytes)))
+            if len(queue) >= 2 * READERS:
+                read_index, future = queue.popleft()
+                yield read_index, future.result()
+        for read_index, future in queue:
+            yield read_index, future.result()
 
 
 def _try_file(uri: str, max_bytes: int | None) -> bytes | OSError:
     for attempt in range(ATTEMPTS):
         try:
             return _read_local(uri, max_bytes) if is_local(uri) else _read_object(uri, max_bytes)
-        except (*_FINAL, FileTooLarge) as error:
+        except (*_PERMANENT, FileTooLarge) as error:
             return error
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
             problem = OSError(one_line(error))
-            _wait(attempt)
+            _pause(attempt)
     return problem
 
 
-def _wait(attempt: int) -> None:
+def _pause(attempt: int) -> None:
     if attempt + 1 < ATTEMPTS:
         time.sleep(PAUSE * 4**attempt)
 
@@ -199,24 +198,24 @@ def _check_size(size: int, max_bytes: int | None) -> None:
 def _read_rows(
     uri: str, wanted: dict[int, int], max_bytes: int | None
 ) -> Iterator[tuple[int, bytes | OSError]]:
-    """Yield the images of rows of one Parquet file; `wanted` is row by index."""
+    """Yield (index, bytes or error) of rows of a Parquet file; `wanted` is row by index."""
     absent = FileNotFoundError(f"{redact(uri)} has fewer rows than when it was listed")
-    left: dict[int, OSError] = dict.fromkeys(wanted, absent)
+    errors: dict[int, OSError] = dict.fromkeys(wanted, absent)
     for attempt in range(ATTEMPTS):
         try:
-            for index, value in scan_images(uri, sorted((wanted[i], i) for i in left)):
+            for index, value in scan_images(uri, sorted((wanted[i], i) for i in errors)):
                 if isinstance(value, OSError):
-                    left[index] = value
+                    errors[index] = value
                 else:
-                    del left[index]
+                    del errors[index]
                     yield index, _cell(value, max_bytes)
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
-            problem = error if isinstance(error, _FINAL) else OSError(one_line(error))
-            left = dict.fromkeys(left, problem)
-        if all(isinstance(problem, _FINAL) for problem in left.values()):
+            problem = error if isinstance(error, _PERMANENT) else OSError(one_line(error))
+            errors = dict.fromkeys(errors, problem)
+        if all(isinstance(problem, _PERMANENT) for problem in errors.values()):
             break
-        _wait(attempt)
-    yield from left.items()
+        _pause(attempt)
+    yield from errors.items()
 
 
 def _cell(value: bytes | None, max_bytes: int | None) -> bytes | OSError:

@@ -4,32 +4,32 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from clipcore import cleaning
 from tasks.compute.cluster import run_tasks
-from tasks.label.people import Unsettled, told
+from tasks.label.people import OpenImages, answers_about
 from tasks.label.table import (
-    KIND,
-    Candidates,
     Target,
-    candidates,
+    TopOfPart,
     digests,
-    each_part,
+    label_parts,
     labels_once,
     labels_table,
     merge_top,
+    top_of_part,
     write_part,
 )
 from tasks.label.zero_shot import read_zero_shot
-from tasks.pool.readers import only_pool
+from tasks.pool.readers import of_pool_split
 from tasks.refs import AnswersRef, EmbeddingsRef, LabelsRef, PoolRef, Reason
 from tasks.specs import CoftSpec, RuntimeSpec
-from tasks.storage.columns import class_names, class_numbers, read_features
+from tasks.storage.columns import class_numbers, read_features, tensor_of
 from tasks.storage.digests import fingerprint
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, part_uris, step
 from tasks.storage.tables import read_table
-from tasks.storage.uris import join
+
+Scored = tuple[float, str, int]  # probability, image id, class number
 
 
 @step("most confident")
@@ -45,129 +45,120 @@ def most_confident(
     A class that no image was predicted as gets the images most probable for it among those left.
     What people answered comes on top, with their labels (CoFT 4.4, the semi-supervised variant).
     """
+    runtime, num_classes = spec.runtime, len(pool.classes)
     per_class = cleaning.resolve_per_class(
-        spec.label.per_class,
-        num_classes=len(pool.classes),
-        minimum_total=spec.label.min_confident,
+        spec.label.top.per_class, num_classes=num_classes, minimum_total=spec.label.top.min_total
     )
-    runtime = spec.runtime
-    digest = fingerprint(KIND, "confident", labels.digest, per_class, *digests(answers))
-    folder = join(runtime.workspace, KIND, digest)
+    digest = fingerprint(Folder.LABELS, "confident", labels.digest, per_class, *digests(answers))
+    folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
     def compute() -> Outcome:
         parts = list(enumerate(part_uris(labels.uri)))
-        free = Unsettled(pool, answers)
-        scan = [(free, per_class, *part) for part in parts]
-        found = [result for _, result in run_tasks(_top_of_part, scan, runtime=runtime)]
-        chosen = merge_top(found, num_classes=len(pool.classes), per_class=per_class)
-        empty = sorted(set(range(len(pool.classes))) - set(chosen.values()))
-        most = len(chosen) + per_class
-        scored = _score_empty_classes(empty, most, labels, images, free, runtime)
-        extra = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
+        undecided = OpenImages(pool, answers)
+        scan = [(undecided, per_class, *part) for part in parts]
+        tops = [top for _, top in run_tasks(_top_of_part, scan, runtime=runtime)]
+        chosen = merge_top(tops, num_classes=num_classes, per_class=per_class)
+        empty = sorted(set(range(num_classes)) - set(chosen.values()))
+        limit = len(chosen) + per_class
+        scored = _score_empty_classes(empty, limit, labels, images, undecided, runtime)
+        filled = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
         items = [
-            (Target(folder, digest, number), free, uri, set(chosen), extra) for number, uri in parts
+            (Target(folder, digest, number), undecided, uri, set(chosen), filled)
+            for number, uri in parts
         ]
-        return each_part(
+        return label_parts(
             _write_confident, items, label="Choose confident", total=labels.rows, runtime=runtime
         )
 
     return labels_once(folder, digest, "confident", compute)
 
 
-def _top_of_part(free: Unsettled, per_class: int, number: int, uri: str) -> Candidates:
-    """Return the shard's most confident images of each class, of those that nobody settled."""
-    table = free.among(read_table(uri, ["image_id", "label", "confidence"]), number)
-    labels = class_numbers(free.pool.classes, table["label"])
-    confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
-    return candidates(
+def _top_of_part(undecided: OpenImages, per_class: int, number: int, uri: str) -> TopOfPart:
+    """Return a part's most confident images of each class, of those that nobody decided about."""
+    table = undecided.among(read_table(uri, ["image_id", "label", "confidence"]), number)
+    classes = undecided.pool.classes
+    return top_of_part(
         table["image_id"],
-        labels,
-        confidence,
-        shard=number,
-        num_classes=len(free.pool.classes),
+        class_numbers(classes, table["label"]),
+        tensor_of(table, "confidence"),
+        part=number,
+        num_classes=len(classes),
         per_class=per_class,
     )
 
 
 def _score_empty_classes(
     empty: list[int],
-    most: int,
+    limit: int,
     labels: LabelsRef,
     images: EmbeddingsRef,
-    free: Unsettled,
+    undecided: OpenImages,
     runtime: RuntimeSpec,
-) -> list[tuple[float, str, int]]:
-    """Return (probability, image id, class) of the images most probable for classes without any."""
+) -> list[Scored]:
+    """Return the images most probable for classes that no image was predicted as."""
     if not empty:
         return []
     parts = enumerate(part_uris(images.uri))
-    scan = [(labels.uri, free, empty, most, *part) for part in parts]
+    scan = [(labels.uri, undecided, empty, limit, *part) for part in parts]
     return [row for _, rows in run_tasks(_score_empty, scan, runtime=runtime) for row in rows]
 
 
+def _score_empty(
+    labels_uri: str, undecided: OpenImages, empty: list[int], limit: int, number: int, uri: str
+) -> list[Scored]:
+    """Return, of one part, the `limit` images most probable for each of the empty classes."""
+    ids, features = read_features(uri)
+    table = undecided.among(pa.table({"image_id": ids, "row": np.arange(len(ids))}), number)
+    probabilities = read_zero_shot(labels_uri).probabilities(features[tensor_of(table, "row")])
+    scored: list[Scored] = []
+    for label in empty:
+        scores, positions = probabilities[:, label].topk(min(limit, table.num_rows))
+        names = table["image_id"].take(pa.array(positions.numpy())).to_pylist()
+        scored += zip(scores.tolist(), names, [label] * len(names), strict=True)
+    return scored
+
+
 def _fill_empty(
-    scored: list[tuple[float, str, int]],
-    chosen: Mapping[str, int],
-    *,
-    empty: list[int],
-    per_class: int,
+    scored: list[Scored], chosen: Mapping[str, int], *, empty: list[int], per_class: int
 ) -> dict[str, int]:
     """Return image id -> class for the empty classes; no image is used twice."""
     taken = set(chosen)
-    extra: dict[str, int] = {}
+    filled: dict[str, int] = {}
     for label in empty:
         ranked = sorted((-score, image) for score, image, k in scored if k == label)
-        free = [image for _, image in ranked if image not in taken][:per_class]
-        extra.update(dict.fromkeys(free, label))
-        taken.update(free)
-    return extra
+        best = [image for _, image in ranked if image not in taken][:per_class]
+        filled.update(dict.fromkeys(best, label))
+        taken.update(best)
+    return filled
 
 
-def _score_empty(
-    labels_uri: str,
-    free: Unsettled,
-    empty: list[int],
-    most: int,
-    number: int,
-    uri: str,
-) -> list[tuple[float, str, int]]:
-    embeddings, scale = read_zero_shot(labels_uri)
-    ids, features = read_features(uri)
-    table = free.among(pa.table({"image_id": ids, "row": np.arange(len(ids))}), number)
-    rows = torch.from_numpy(table["row"].to_numpy().copy())
-    probabilities = (scale * features[rows] @ embeddings.T).softmax(dim=1)
-    best = []
-    for label in empty:
-        scores, positions = probabilities[:, label].topk(min(most, len(rows)))
-        names = [table["image_id"][position].as_py() for position in positions.tolist()]
-        best += list(zip(scores.tolist(), names, [label] * len(names), strict=True))
-    return best
-
-
-def _write_confident(  # a Ray task takes plain values
-    target: Target, free: Unsettled, uri: str, chosen: set[str], extra: dict[str, int]
-) -> tuple[str, int, int]:
-    pool = free.pool
-    table = only_pool(read_table(uri), pool.uri, target.number)
+def _write_confident(
+    target: Target, undecided: OpenImages, uri: str, chosen: set[str], filled: dict[str, int]
+) -> int:
+    """Write one part: answers, images of empty classes, the most confident, and the others."""
+    pool = undecided.pool
+    table = of_pool_split(read_table(uri), pool, target.number)
     ids = table["image_id"].to_pylist()
-    heard = told(free.answers, table["image_id"], pool.classes)
-    numbers = class_numbers(pool.classes, table["label"])
-    filled = np.array([image in extra for image in ids], bool)
-    numbers[filled] = torch.tensor([extra[image] for image in ids if image in extra]).long()
-    numbers = torch.where(heard.labels >= 0, heard.labels, numbers)
-    top = np.array([image in chosen for image in ids], bool)
-    confidence = torch.from_numpy(table["confidence"].to_numpy().copy())
-    confidence[heard.labels >= 0] = 1.0
+    answers = answers_about(table["image_id"], undecided.answers, pool.classes)
+    labels = class_numbers(pool.classes, table["label"])
+    is_filled = np.array([image in filled for image in ids], bool)
+    labels[is_filled] = labels.new_tensor([filled[image] for image in ids if image in filled])
+    labels = labels.where(answers.labels < 0, answers.labels)
+    is_chosen = np.array([image in chosen for image in ids], bool)
+    confidence = tensor_of(table, "confidence")
+    confidence[answers.labels >= 0] = 1.0
+    reasons = np.select(
+        [answers.labeled, answers.none_fits, is_filled, is_chosen],
+        [Reason.ANSWERED, Reason.NONE_FITS, Reason.CLASS_NOT_PREDICTED, Reason.KEPT],
+        Reason.NOT_CONFIDENT,
+    )
     rows = labels_table(
         table["image_id"],
         "confident",
-        class_names(pool.classes, numbers),
+        labels,
         confidence,
-        kept=heard.named | filled | top,
-        reasons=np.select(
-            [heard.named, heard.none_fits, filled, top],
-            [Reason.ANSWERED, Reason.NONE_FITS, Reason.CLASS_NOT_PREDICTED, Reason.KEPT],
-            Reason.NOT_CONFIDENT,
-        ).tolist(),
+        classes=pool.classes,
+        kept=answers.labeled | is_filled | is_chosen,
+        reasons=reasons.tolist(),
     )
     return write_part(target, rows)

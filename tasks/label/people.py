@@ -1,4 +1,4 @@
-"""What people said of the images, which every labelling heeds before any model."""
+"""People's answers, which every labelling takes before the label of a model."""
 
 from dataclasses import dataclass
 
@@ -8,43 +8,43 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from tasks.answers.matching import askable
+from tasks.answers.given import check_answers
 from tasks.answers.record import FOLDER, decide, merge
-from tasks.pool.readers import only_pool
+from tasks.pool.readers import iter_images, of_pool_split, value_of
 from tasks.progress import say
 from tasks.refs import AnswersRef, PoolRef
 from tasks.specs import CoftSpec, InputError
 from tasks.storage.columns import class_numbers
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, names_in
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import step
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join, redact
 
-KIND = "answers"
-
 
 @step("read answers")
 def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
-    """Return what people decided about images of the pool; None when nobody was asked.
+    """Write what people decided about images of the pool; None where nobody was asked.
 
     Raises:
         InputError: answers were named that cannot be read, or none is about an image of the pool
             and names one of its classes.
     """
+    check_answers(spec.answers, spec.method)
     if spec.answers is None:
         return None
-    known, unused = _decided(spec.answers, pool)
-    labels = known.filter(pc.equal(known["kind"], "label"))
+    decisions, unused = _decisions(spec.answers, pool)
+    labels = decisions.filter(pc.equal(decisions["kind"], "label"))
     if not len(labels):
         raise InputError(
             f"--answers {redact(spec.answers)}: expected labels of images to learn from, "
             "found none. Name a file of answers about these images, or a folder of rounds."
         )
-    rows = known.select(["image_id", "kind", "label"]).sort_by("image_id")
-    digest = fingerprint(KIND, pool.digest, rows.to_pylist())
-    uri = join(spec.runtime.workspace, KIND, f"{digest}.parquet")
+    rows = decisions.select(["image_id", "kind", "label"]).sort_by("image_id")
+    digest = fingerprint(Folder.ANSWERS, pool.digest, rows.to_pylist())
+    uri = in_workspace(spec.runtime.workspace, Folder.ANSWERS, f"{digest}.parquet")
     if not exists(uri):
         write_table(uri, rows)
     of_classes = f"{len(pc.unique(labels['label']))} of {len(pool.classes)} classes"
@@ -54,8 +54,8 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What people said of some images, in their order.
+class Answers:
+    """People's answers about some images, in the order of the images.
 
     Attributes:
         labels: Class numbers, -1 where nobody named one.
@@ -66,64 +66,80 @@ class Told:
     none_fits: np.ndarray
 
     @property
-    def named(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """Return where a person named a class."""
-        named: np.ndarray = (self.labels >= 0).numpy()
-        return named
+        labeled: np.ndarray = (self.labels >= 0).numpy()
+        return labeled
 
     @property
-    def settled(self) -> np.ndarray:
-        """Return where no model has a say any more."""
-        settled: np.ndarray = self.named | self.none_fits
-        return settled
+    def closed(self) -> np.ndarray:
+        """Return where a person decided, so that no model does."""
+        closed: np.ndarray = self.labeled | self.none_fits
+        return closed
+
+    def take(self, rows: np.ndarray) -> "Answers":
+        """Return the answers about some of the images."""
+        return Answers(self.labels[rows], self.none_fits[rows])
 
 
-def told(answers: AnswersRef | None, ids: pa.ChunkedArray, classes: tuple[str, ...]) -> Told:
-    """Return what people said of images by their ids."""
+def answers_about(
+    ids: pa.ChunkedArray, answers: AnswersRef | None, classes: tuple[str, ...]
+) -> Answers:
+    """Return people's answers about images by their ids."""
     if answers is None:
-        return Told(torch.full((len(ids),), -1), np.zeros(len(ids), bool))
-    known = read_table(answers.uri, ["image_id", "kind", "label"])
-    rows = pc.index_in(ids, known["image_id"].combine_chunks())
-    none_fits = pc.equal(known["kind"].take(rows), "none").fill_null(fill_value=False)
-    labels = class_numbers(classes, known["label"].take(rows))
-    return Told(labels, none_fits.to_numpy().astype(bool))
+        return Answers(torch.full((len(ids),), -1), np.zeros(len(ids), bool))
+    table = read_table(answers.uri, ["image_id", "kind", "label"])
+    kinds = value_of(table, ids, "kind")
+    none_fits = pc.equal(kinds, "none").fill_null(fill_value=False)
+    labels = class_numbers(classes, value_of(table, ids, "label"))
+    named = pc.equal(kinds, "label").fill_null(fill_value=False)
+    labels[~torch.from_numpy(named.to_numpy().astype(bool))] = -1  # skipped, or contradicting
+    return Answers(labels, none_fits.to_numpy().astype(bool))
 
 
 @dataclass(frozen=True)
-class Unsettled:
-    """The images that a model may label: of the pool split, and settled by nobody."""
+class OpenImages:
+    """The images that a model may label: of the pool split, and decided by nobody."""
 
     pool: PoolRef
     answers: AnswersRef | None
 
     def among(self, table: pa.Table, number: int) -> pa.Table:
         """Return the rows about such images; `number` is the part of the pool that has them."""
-        table = only_pool(table, self.pool.uri, number)
-        settled = told(self.answers, table["image_id"], self.pool.classes).settled
-        return table.filter(pa.array(~settled))
+        table = of_pool_split(table, self.pool, number)
+        closed = answers_about(table["image_id"], self.answers, self.pool.classes).closed
+        return table.filter(pa.array(~closed))
 
 
-def _decided(where: str, pool: PoolRef) -> tuple[pa.Table, int]:
+def answered_ids(answers: AnswersRef | None) -> list[str]:
+    """Return the ids of the images that people decided about, and that are not measured."""
+    if answers is None:
+        return []
+    ids: list[str] = read_table(answers.uri, ["image_id"])["image_id"].to_pylist()
+    return ids
+
+
+def _decisions(where: str, pool: PoolRef) -> tuple[pa.Table, int]:
     """Return labels and "none of these" for images of the pool, and how many could not be used."""
     unused = 0
     if names_in(join(where, FOLDER)):
-        known = merge(where)
+        decisions = merge(where)
     else:
         images = iter_tables(pool.uri, ["image_id", "uri"])  # a copy has its original's id
-        known, unused = decide(where, classes=pool.classes, pool=images)
-    known = known.filter(pc.is_in(known["kind"], pa.array(["label", "none"])))
-    ours = _of_pool(known, pool)
-    return ours, unused + len(known) - len(ours)
+        decisions, unused = decide(where, classes=pool.classes, pool=images)
+    decisions = decisions.filter(pc.is_in(decisions["kind"], pa.array(["label", "none"])))
+    usable = _usable(decisions, pool)
+    return usable, unused + len(decisions) - len(usable)
 
 
-def _of_pool(known: pa.Table, pool: PoolRef) -> pa.Table:
+def _usable(decisions: pa.Table, pool: PoolRef) -> pa.Table:
     """Return what is about images to learn from and, where it names a class, one of the pool's."""
-    ids = known["image_id"].combine_chunks()
-    ours = pa.concat_tables(
-        table.filter(pc.is_in(table["image_id"], ids)) for table in askable(pool, ["image_id"])
+    ids = decisions["image_id"].combine_chunks()
+    images = pa.concat_tables(
+        table.filter(pc.is_in(table["image_id"], ids))
+        for table in iter_images(pool, ["image_id"], "pool")
     )
-    is_ours = pc.is_in(known["image_id"], ours["image_id"].combine_chunks())
+    of_pool = pc.is_in(decisions["image_id"], images["image_id"].combine_chunks())
     names = pa.array(pool.classes, pa.string())
-    return known.filter(
-        pc.and_(is_ours, pc.or_(known["label"].is_null(), pc.is_in(known["label"], names)))
-    )
+    of_classes = pc.or_(decisions["label"].is_null(), pc.is_in(decisions["label"], names))
+    return decisions.filter(pc.and_(of_pool, of_classes))

@@ -1,4 +1,4 @@
-"""The table of labels: its columns, how a part is written, and the best labels over all parts."""
+"""The table of pseudo-labels: its columns, one task for each part, the best over all parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,37 +11,19 @@ import torch
 from torch import Tensor
 
 from clipcore import cleaning
-from tasks.compute.cluster import run_tasks
-from tasks.progress import progress, say
+from tasks.compute.map_parts import write_missing
+from tasks.progress import say
 from tasks.refs import AnswersRef, LabelsRef
 from tasks.specs import RuntimeSpec
+from tasks.storage.columns import class_names
+from tasks.storage.layout import Folder
 from tasks.storage.manifest import Part, part_name
+from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, once
-from tasks.storage.tables import write_table
+from tasks.storage.tables import count_rows, read_facts, write_table
 from tasks.storage.uris import join
 
-KIND = "labels"
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("source", pa.string()),
-        ("label", pa.string()),
-        ("confidence", pa.float32()),
-        ("gap", pa.float32()),
-        ("kept", pa.bool_()),
-        ("reason", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The best rows of one shard, by class: at most a few per class, so they fit in memory."""
-
-    shard: int
-    image_ids: list[str]
-    labels: Tensor
-    scores: Tensor
+KEPT = "kept"  # in the facts of a part: how many of its labels were kept
 
 
 @dataclass(frozen=True)
@@ -52,24 +34,48 @@ class Target:
     digest: str
     number: int
 
+    @property
+    def name(self) -> str:
+        """Return the file's name in the folder."""
+        return part_name(self.number, self.digest)
 
-def candidates(
-    ids: Any, labels: Tensor, scores: Tensor, *, shard: int, num_classes: int, per_class: int
-) -> Candidates:
-    """Return the highest scores of each class in one shard, at most `per_class` of each."""
+    @property
+    def uri(self) -> str:
+        """Return where the part is written."""
+        return join(self.folder, self.name)
+
+
+PartOf = tuple[Target, *tuple[Any, ...]]
+"""A part to write, and the other arguments of the function that writes it."""
+
+
+@dataclass(frozen=True)
+class TopOfPart:
+    """The highest scores of each class in one part: few per class, so they fit in memory."""
+
+    part: int
+    image_ids: list[str]
+    labels: Tensor
+    scores: Tensor
+
+
+def top_of_part(
+    ids: Any, labels: Tensor, scores: Tensor, *, part: int, num_classes: int, per_class: int
+) -> TopOfPart:
+    """Return the highest scores of each class in one part, at most `per_class` of each."""
     chosen = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
-    picked = [ids[position].as_py() for position in chosen.tolist()]
-    return Candidates(shard, picked, labels[chosen], scores[chosen])
+    image_ids = pc.take(ids, pa.array(chosen.numpy())).to_pylist()
+    return TopOfPart(part, image_ids, labels[chosen], scores[chosen])
 
 
-def merge_top(found: list[Candidates], *, num_classes: int, per_class: int) -> dict[str, int]:
-    """Return image id -> label of the best over all shards; the best of bests is exact."""
-    found = sorted(found, key=lambda candidates: candidates.shard)
-    ids = [image for candidates in found for image in candidates.image_ids]
+def merge_top(tops: Sequence[TopOfPart], *, num_classes: int, per_class: int) -> dict[str, int]:
+    """Return image id -> label of the best over all parts; the best of bests is exact."""
+    tops = sorted(tops, key=lambda top: top.part)
+    ids = [image for top in tops for image in top.image_ids]
     if not ids:
         return {}
-    labels = torch.cat([candidates.labels for candidates in found])
-    scores = torch.cat([candidates.scores for candidates in found])
+    labels = torch.cat([top.labels for top in tops])
+    scores = torch.cat([top.scores for top in tops])
     best = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
     return {ids[position]: int(labels[position]) for position in best.tolist()}
 
@@ -82,60 +88,59 @@ def digests(answers: AnswersRef | None) -> list[str]:
 def labels_table(  # noqa: PLR0913  # the columns of the contract
     ids: Any,
     source: str,
-    names: list[str],
+    labels: Tensor,
     confidence: Tensor,
     *,
+    classes: Sequence[str],
     kept: np.ndarray,
     gap: Tensor | None = None,
-    reasons: list[str] | None = None,
+    reasons: Sequence[str] | None = None,
 ) -> pa.Table:
     """Return rows with the schema of every labelling; no reasons means that all were kept."""
-    rows = len(names)
+    rows = len(labels)
     columns = [
         ids,
-        pa.array([source] * rows),
-        pa.array(names, pa.string()),
+        pa.array([source] * rows, pa.string()),
+        class_names(classes, labels),
         pa.array(confidence.numpy(), pa.float32()),
         pa.nulls(rows, pa.float32()) if gap is None else pa.array(gap.numpy(), pa.float32()),
         pa.array(kept),
         pa.array(reasons or [""] * rows, pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return pa.Table.from_arrays(columns, schema=LABELS)
 
 
-def write_part(target: Target, table: pa.Table) -> tuple[str, int, int]:
-    """Write one part; return its name, its rows, and how many of them were kept."""
-    name = part_name(target.number, target.digest)
-    write_table(join(target.folder, name), table, {"digest": target.digest})
-    return name, table.num_rows, int(pc.sum(table["kept"]).as_py() or 0)
+def write_part(target: Target, table: pa.Table) -> int:
+    """Write one part, and return how many images it is about."""
+    kept = int(pc.sum(table["kept"]).as_py() or 0)
+    write_table(target.uri, table, {"digest": target.digest, KEPT: str(kept)})
+    return int(table.num_rows)
 
 
-def each_part(
-    function: Callable[..., tuple[str, int, int]],
-    items: Sequence[tuple[Any, ...]],
+def label_parts(
+    function: Callable[..., int],
+    items: Sequence[PartOf],
     *,
     label: str,
     total: int,
     runtime: RuntimeSpec,
 ) -> Outcome:
-    """Run a function that writes one part and returns (name, rows, kept) for each item."""
-    results: dict[int, tuple[str, int, int]] = {}
-    with progress(label, total) as advance:
-        for position, result in run_tasks(function, items, runtime=runtime):
-            results[position] = result
-            advance(result[1])
-    ordered = [results[position] for position in range(len(items))]
+    """Call a function that ends in `write_part` for the parts that are absent; refer to all."""
+    work = {target.uri: (target, *rest) for target, *rest in items}
+    write_missing(function, work, runtime, label=label, total=total)
+    targets = [target for target, *_ in items]
     return Outcome(
-        parts=[Part(name=name, rows=rows) for name, rows, _ in ordered],
-        facts={"kept": sum(kept for _, _, kept in ordered)},
+        parts=[Part(name=target.name, rows=count_rows(target.uri)) for target in targets],
+        facts={KEPT: sum(int(read_facts(target.uri)[KEPT]) for target in targets)},
     )
 
 
 def labels_once(folder: str, digest: str, source: str, compute: Callable[[], Outcome]) -> LabelsRef:
     """Compute a labelling, or find it finished."""
     label = f"Labels {source}"
-    manifest, resumed = once(folder, kind=KIND, digest=digest, label=label, compute=compute)
-    kept = int(str(manifest.facts["kept"]))
+    kind = Folder.LABELS
+    manifest, resumed = once(folder, kind=kind, digest=digest, label=label, compute=compute)
+    kept = int(str(manifest.facts[KEPT]))
     say(f"{label}: {kept:,} of {manifest.rows:,} kept")
     return LabelsRef(
         uri=folder,

@@ -1,1 +1,1 @@
-"""The images of a run without their pixels, class names, and labels for evaluation."""
+"""The pool: the images of a run without their pixels, class names, and labels for evaluation."""

@@ -1,7 +1,7 @@
-"""All scanned images in one table on disk: who repeats whom, which label belongs to which.
+"""All scanned images in one table on disk, with duplicates and labels.
 
 DuckDB holds the rows in a temporary file and sorts and joins out of memory, so the number of
-images is bounded by the disk. Values reach SQL as tables and parameters, never as text.
+images is bounded by the disk. Values enter SQL as tables and parameters, never as text.
 """
 
 import tempfile
@@ -32,30 +32,32 @@ IMAGES = pa.schema(
 )
 _MEMORY = "512MB"
 
-# A test image ranks before every pool image, so that of equal ones the pool's is the duplicate
-# and nothing of the test set is trained on.
+# Test images rank before pool images, so that of equal images the one of the pool is the duplicate
+# and no test image is trained on.
 _IMAGES = """
 create table images as
-with good as (
+with usable as (
     select *, ordinal + if(split = 'test', 0, 1::bigint << 60) as rank
     from scan where reason is null
 ),
 firsts as (
     select image_id, arg_min(uri, rank) as first_uri, min(rank) as first_rank
-    from good group by image_id having count(*) > 1
+    from usable group by image_id having count(*) > 1
 )
 select ordinal, image_id, uri, name, width, height, bytes, split,
        label as given_label, null::varchar as label,
        if(rank > first_rank, first_uri, null) as duplicate_of
-from good left join firsts using (image_id)
+from usable left join firsts using (image_id)
 """
-_FOLDER = "update images set label = list_extract(string_split(name, '/'), -2)"
-_OF_COLUMN = "update images set label = given_label"
-_OF_FILE = (
+_LABELS_OF_FOLDERS = "update images set label = list_extract(string_split(name, '/'), -2)"
+_LABELS_OF_COLUMN = "update images set label = given_label"
+_LABELS_OF_FILE = (
     "update images set label = given.label from given where given.uri = images.name",
     "update images set label = given.label from given where given.uri = images.uri",
 )
-_UNKNOWN = "update images set label = null where label not in (select name from classes)"
+_DROP_UNKNOWN_LABELS = (
+    "update images set label = null where label not in (select name from classes)"
+)
 _QUARANTINE = """
 select uri, 'pool' as stage, reason, detail, bytes
 from scan where reason is not null order by ordinal
@@ -82,47 +84,52 @@ class Catalog:
         self._insert("scan", table)
 
     def reasons(self) -> dict[str, int]:
-        """Return how often each reason put a file in quarantine."""
+        """Return the number of quarantined files by reason."""
         query = "select reason, count(*) from scan where reason is not null group by 1"
         return dict(self._database.sql(query).fetchall())
 
     def find_duplicates(self) -> None:
-        """Make the table of good images, each with the first image of equal content."""
+        """Create the table of usable images, each with the first image of equal content."""
         self._database.execute(_IMAGES)
 
     def set_labels(self, labels: str | None, classes: Sequence[str]) -> None:
-        """Give images the labels that were asked for: 'column', 'folders', a file, or none."""
+        """Set the labels of images.
+
+        Args:
+            labels: `column`, `folders`, the URI of a file, or None for no labels.
+            classes: Class names; other labels are dropped.
+        """
         if labels is None:
             return
         if labels in (COLUMN, FOLDERS):
-            self._database.execute(_OF_COLUMN if labels == COLUMN else _FOLDER)
+            self._database.execute(_LABELS_OF_COLUMN if labels == COLUMN else _LABELS_OF_FOLDERS)
         else:
             self._add_label_file(labels)
-            for statement in _OF_FILE:
+            for statement in _LABELS_OF_FILE:
                 self._database.execute(statement)
         self._insert("classes", pa.table({"name": pa.array(classes, pa.string())}))
-        self._database.execute(_UNKNOWN)
+        self._database.execute(_DROP_UNKNOWN_LABELS)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of images by kind, and of those that carry labels."""
+        """Return the numbers of images, of duplicates, and of labelled images, by split."""
         relation = self._database.sql(_COUNTS)
         return dict(zip(relation.columns, relation.fetchall()[0], strict=True))
 
     def images(self, rows: int) -> Iterator[pa.Table]:
-        """Yield the good images in the order of the listing, `rows` at a time."""
+        """Yield the usable images in the order of the listing, `rows` at a time."""
         columns = ", ".join(IMAGES.names)
         return self._tables(f"select {columns} from images order by ordinal", IMAGES, rows)  # noqa: S608
 
     def quarantine(self, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
-        """Yield the bad images in the order of the listing, `rows` at a time."""
+        """Yield the quarantined files in the order of the listing, `rows` at a time."""
         return self._tables(_QUARANTINE, schema, rows)
 
     def _tables(self, query: str, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
-        empty = True
+        is_empty = True
         for batch in self._database.sql(query).to_arrow_reader(rows):
             yield pa.Table.from_batches([batch]).cast(schema)
-            empty = False
-        if empty:  # so that readers find the columns
+            is_empty = False
+        if is_empty:  # so that readers find the columns
             yield schema.empty_table()
 
     def _add_label_file(self, uri: str) -> None:
@@ -132,21 +139,21 @@ class Catalog:
         given = "select uri, min(label) as label, count(distinct label) as n from raw group by uri"
         self._database.execute(f"create table given as {given}")
         query = "select uri from given where n > 1 order by uri limit 20"
-        if torn := [uri for (uri,) in self._database.sql(query).fetchall()]:
-            msg = f"--labels {redact(uri)}: {list_names(torn)} given two different labels; keep one"
-            raise BadLabels(msg)
+        if conflicting := [uri for (uri,) in self._database.sql(query).fetchall()]:
+            msg = f"--labels {redact(uri)}: {list_names(conflicting)} given two different labels; "
+            raise BadLabels(msg + "keep one")
 
     def _insert(self, name: str, table: pa.Table) -> None:
         self._database.register("incoming", table)
-        verb = f"create table if not exists {name} as select * from incoming limit 0"  # noqa: S608
-        self._database.execute(verb)
+        create = f"create table if not exists {name} as select * from incoming limit 0"  # noqa: S608
+        self._database.execute(create)
         self._database.execute(f"insert into {name} select * from incoming")  # noqa: S608
         self._database.unregister("incoming")
 
 
 @contextmanager
 def catalog(parts: Iterable[pa.Table]) -> Iterator[Catalog]:
-    """Load the parts of a scan, one in memory at a time, for the time of the block."""
+    """Open a temporary catalog with the parts of a scan, which are loaded one at a time."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": _MEMORY,
         "autoinstall_known_extensions": "false",  # or DuckDB asks the network for them
@@ -155,15 +162,15 @@ def catalog(parts: Iterable[pa.Table]) -> Iterator[Catalog]:
     with tempfile.TemporaryDirectory(prefix="coft-pool-") as folder:
         database = duckdb.connect(str(Path(folder) / "scan.duckdb"), config=settings)
         try:
-            made = Catalog(database)
-            made.add_scan(PART.empty_table())
+            scanned = Catalog(database)
+            scanned.add_scan(PART.empty_table())
             for part in parts:
-                made.add_scan(part)
-            yield made
+                scanned.add_scan(part)
+            yield scanned
         finally:
             database.close()
 
 
 def has_unreadable(part: pa.Table) -> bool:
-    """Say whether a part notes a failure that may have passed by now."""
+    """Return whether a part of a scan has a failure that another attempt may not have."""
     return UNREADABLE in part["reason"].to_pylist()

@@ -1,4 +1,4 @@
-"""Class names that a person gave: in a file, in a list, or in the metadata of a Parquet file."""
+"""Class names from a file, from a list, or from the metadata of a Parquet file."""
 
 import csv
 import io
@@ -23,11 +23,18 @@ class BadClassNames(InputError):
 
 
 class NoClassNames(BadClassNames):
-    """Nobody gave class names, and the images carry none."""
+    """No class names were given, and the images have none."""
 
 
 def given_classes(classes: str) -> list[str]:
-    """Return the names of a file, or of a list split by commas when there is no such file."""
+    """Return the names in a file, or in a list split by commas if there is no such file.
+
+    Args:
+        classes: Path or URI of a text or CSV file, or the list.
+
+    Raises:
+        BadClassNames: the file cannot be read or is no text.
+    """
     if "," in classes and not _is_file(classes):
         return [name.strip() for name in classes.split(",") if name.strip()]
     text = _read_text(classes)
@@ -38,7 +45,15 @@ def given_classes(classes: str) -> list[str]:
 
 
 def check_classes(names: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Return the names if there are at least two different ones and no repeats."""
+    """Return the names if there are at least two, and no name is repeated.
+
+    Args:
+        names: Class names.
+        origin: Where they come from, for the message.
+
+    Raises:
+        BadClassNames: no names, one name, or a repeated name.
+    """
     if not names:
         msg = f"{origin}: expected at least two class names, got none; write one name a line"
         raise BadClassNames(msg)
@@ -78,9 +93,9 @@ def _read_text(uri: str) -> str:
 def _column_of_csv(text: str) -> list[str]:
     rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    place = next((header.index(name) for name in _HEADERS if name in header), None)
-    body = rows if place is None else rows[1:]
-    cells = [row[place or 0].strip() for row in body if len(row) > (place or 0)]
+    position = next((header.index(name) for name in _HEADERS if name in header), None)
+    body = rows if position is None else rows[1:]
+    cells = [row[position or 0].strip() for row in body if len(row) > (position or 0)]
     return [cell for cell in cells if cell]
 
 
@@ -102,8 +117,8 @@ def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
     raise BadClassNames(f"{msg}, got {str(names)[:80]}; give --classes")
 
 
-def list_names(names: Sequence[str], most: int = 5) -> str:
-    """Name the first few, with the verb: `'cat', 'dog' and 3 more are`."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    more = f" and {len(names) - most} more" if len(names) > most else ""
+def list_names(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first names with a verb, for messages: `'cat', 'dog' and 3 more are`."""
+    shown = ", ".join(repr(name) for name in names[:limit])
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"

@@ -1,7 +1,7 @@
-"""Look at every image once: content hash, size from the header, or the reason why not.
+"""Read every image once: content hash and size from the header, or the reason for quarantine.
 
 A scan depends on the images and the limits only, never on classes or labels, so another class
-list reads no image again. Its parts are private to `tasks.pool`, which makes the pool of them.
+list reads no image again. Only `tasks.pool` reads its parts.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ PIECES = LISTING.append(pa.field("first", pa.int64())).append(pa.field("split", 
 
 
 class ScanSpec(Spec):
-    """What a scan depends on, besides the files."""
+    """Everything that a scan depends on, besides the files."""
 
     roots: dict[str, str]
     rows_per_shard: int
@@ -58,18 +58,18 @@ class Span(NamedTuple):
 
 
 class ScanJob(Spec):
-    """One shard: pieces `first` to `first + rows` of the file `listing`, written as `target`."""
+    """A shard: pieces `first` to `first + rows` of the file `listing`, written to `target`."""
 
     listing: str
     target: str
     first: int
     rows: int
-    ordinal: int = Field(description="Place of its first image among all images.")
+    ordinal: int = Field(description="Number of its first image among all images.")
     spec: ScanSpec
 
 
 class Image(NamedTuple):
-    """An image that is about to be read; `size` is None where only reading tells it."""
+    """An image before it is read; `size` in bytes is None if only reading tells it."""
 
     uri: str
     name: str
@@ -100,10 +100,10 @@ def spans(pieces: pa.Table, rows_per_shard: int) -> list[Span]:
     """Group neighbouring pieces into shards of at most `rows_per_shard` images."""
     shards: list[Span] = []
     first = num_images = 0
-    for place, count in enumerate(pieces["rows"].to_pylist()):
+    for index, count in enumerate(pieces["rows"].to_pylist()):
         if num_images and num_images + count > rows_per_shard:
-            shards.append(Span(first, place - first, num_images))
-            first, num_images = place, 0
+            shards.append(Span(first, index - first, num_images))
+            first, num_images = index, 0
         num_images += count
     if num_images:
         shards.append(Span(first, pieces.num_rows - first, num_images))
@@ -119,15 +119,15 @@ def digest_of(pieces: pa.Table, spec: ScanSpec) -> str:
 
 
 def scan_shard(job: ScanJob) -> dict[str, int]:
-    """Scan one shard, write its part, and return how often each reason occurred."""
-    spec, found = job.spec, list[dict[str, Any]]()
-    images = list(_expand(job))
-    for place, data in read_images([image.uri for image in images], max_bytes=spec.max_bytes):
-        facts = {"bytes": images[place].size, **_look(data, spec.max_pixels)}
-        found.append({**images[place]._asdict(), **facts, "ordinal": job.ordinal + place})
-    found.sort(key=lambda row: row["ordinal"])
-    write_table(job.target, pa.Table.from_pylist(found, PART), {"kind": "scan"})
-    return dict(Counter(row["reason"] for row in found if row.get("reason")))
+    """Scan a shard, write its part, and return the number of quarantined files by reason."""
+    spec, rows = job.spec, list[dict[str, Any]]()
+    images = list(_images_of_job(job))
+    for index, data in read_images([image.uri for image in images], max_bytes=spec.max_bytes):
+        facts = {"bytes": images[index].size, **_inspect(data, spec.max_pixels)}
+        rows.append({**images[index]._asdict(), **facts, "ordinal": job.ordinal + index})
+    rows.sort(key=lambda row: row["ordinal"])
+    write_table(job.target, pa.Table.from_pylist(rows, PART), {"kind": "scan"})
+    return dict(Counter(row["reason"] for row in rows if row.get("reason")))
 
 
 def _cut_tables(listing: pa.Table, rows_per_shard: int) -> pa.Table:
@@ -139,17 +139,17 @@ def _cut_tables(listing: pa.Table, rows_per_shard: int) -> pa.Table:
     return pa.Table.from_pylist(pieces, PIECES.remove(PIECES.get_field_index("split")))
 
 
-def _expand(job: ScanJob) -> Iterator[Image]:
+def _images_of_job(job: ScanJob) -> Iterator[Image]:
     pieces = read_columns(job.listing, PIECES.names, first=job.first, rows=job.rows)
     for piece in pieces.to_pylist():
         uri, split, root = piece["uri"], piece["split"], job.spec.roots[piece["split"]]
         if piece["first"] is None:
             yield Image(uri, relative(uri, root), split, None, piece["size"])
         else:
-            yield from _expand_table(piece, root, with_label=job.spec.with_label)
+            yield from _images_of_table(piece, root, with_label=job.spec.with_label)
 
 
-def _expand_table(piece: dict[str, Any], root: str, *, with_label: bool) -> Iterator[Image]:
+def _images_of_table(piece: dict[str, Any], root: str, *, with_label: bool) -> Iterator[Image]:
     uri, first, rows = piece["uri"], piece["first"], piece["rows"]
     schema = read_schema(uri)
     if image_column(uri, schema) == "uri":
@@ -164,9 +164,9 @@ def _expand_table(piece: dict[str, Any], root: str, *, with_label: bool) -> Iter
     labels: Sequence[str | None] = [None] * rows
     if with_label and "label" in schema.names:
         labels = read_labels(uri, first=first, rows=rows).to_pylist()
-    for where, name, split, label in zip(uris, names, splits, labels, strict=True):
-        is_test = (split or "").strip().lower() == "test"  # anything else may be trained on
-        yield Image(where, name, "test" if is_test else "pool", label, None)
+    for image_uri, name, split, label in zip(uris, names, splits, labels, strict=True):
+        is_test = (split or "").strip().lower() == "test"  # all other images may be trained on
+        yield Image(image_uri, name, "test" if is_test else "pool", label, None)
 
 
 def _texts(uri: str, column: str, first: int, rows: int) -> list[str | None]:
@@ -175,8 +175,8 @@ def _texts(uri: str, column: str, first: int, rows: int) -> list[str | None]:
     return texts
 
 
-def _look(data: bytes | OSError, max_pixels: int) -> dict[str, Any]:
-    """Return what the bytes of an image tell without decoding, or the reason why they cannot."""
+def _inspect(data: bytes | OSError, max_pixels: int) -> dict[str, Any]:
+    """Return the id and size of an image without decoding it, or the reason for quarantine."""
     size = {} if isinstance(data, OSError) else {"bytes": len(data)}
     try:
         if isinstance(data, OSError):

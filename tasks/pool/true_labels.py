@@ -1,4 +1,4 @@
-"""Labels for evaluation: where they stand, and that they fit the class names."""
+"""Labels for evaluation: where they come from, and whether they match the class names."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -30,12 +30,12 @@ class BadLabels(InputError):
 
 
 def read_classes(spec: PoolSpec, sources: Sequence[Source] | None = None) -> tuple[str, ...]:
-    """Return the class names: those given, else those in the Parquet, else those of the labels.
+    """Return the given class names, else those in Parquet metadata, else the names of labels.
 
     Args:
-        spec: `classes` is a text file (one a line; `#` starts a comment), a CSV file (column
-            class, name or label, else the first one), or names split by commas.
-        sources: The images and the test images, if they have been listed already.
+        spec: `classes` is a text file (one name on each line; `#` starts a comment), a CSV file
+            (column class, name or label, else the first one), or names split by commas.
+        sources: The images and the test images; listed by default.
 
     Raises:
         BadClassNames: no names, one name, a repeated name, or a file that is not text.
@@ -53,29 +53,32 @@ def read_classes(spec: PoolSpec, sources: Sequence[Source] | None = None) -> tup
 
 
 def list_sources(spec: PoolSpec) -> list[Source]:
-    """List the images and, if they are apart, the test images."""
+    """List the images and, if they are separate, the test images."""
     return [list_source(uri) for uri in (spec.images, spec.test) if uri is not None]
 
 
 def check_input(spec: PoolSpec) -> None:
-    """Refuse what a person has to correct about images, class names and labels, in a moment.
+    """Check images, class names and labels before a run.
 
-    Lists the images and reads no image; `open_pool` finds the same and more.
+    Images are listed and not read; `open_pool` finds the same problems and more.
+
+    Raises:
+        InputError: anything in the input that has to be corrected.
     """
     sources = list_sources(spec)
     check_labels(spec, sources, read_classes(spec, sources))
 
 
 def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:
-    """Return the distinct names that `--labels` gives, sorted; nothing else of them is read.
+    """Return the distinct names of labels, sorted.
 
     Raises:
-        BadLabels: if there is no such column or file, or folders are asked of a Parquet.
+        BadLabels: there is no such column or file, or Parquet files are to have folders.
     """
     names: set[str] = set()
     if spec.labels == FOLDERS:
-        source = _evaluated(sources)
-        names.update(filter(None, map(folder_of, _names(source))))
+        source = _source_with_folders(sources)
+        names.update(filter(None, map(folder_of, _relative_names(source))))
     elif spec.labels == COLUMN:
         for uri in _labelled_tables(sources):
             names.update(_distinct(read_labels(uri)))
@@ -86,10 +89,10 @@ def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:
 
 
 def check_labels(spec: PoolSpec, sources: Sequence[Source], classes: Sequence[str]) -> None:
-    """Refuse labels that cannot be used, before any image is read.
+    """Check labels before any image is read.
 
     Raises:
-        BadLabels: as `label_names`, or names that are not among the classes (says which).
+        BadLabels: as `label_names`, or labels that are no class names, which the message lists.
     """
     if spec.labels is None:
         return
@@ -107,46 +110,53 @@ def check_labels(spec: PoolSpec, sources: Sequence[Source], classes: Sequence[st
 
 
 def folder_of(name: str) -> str | None:
-    """Return the last folder of a name relative to the images; None for one outside of folders."""
+    """Return the last folder of a relative name; None without folders."""
     folders = name.split("/")[:-1]
     return folders[-1] if folders else None
 
 
 def relative(uri: str, root: str) -> str:
-    """Return a URI relative to the folder of the images, or as it is when it is elsewhere."""
+    """Return a URI relative to a folder, or unchanged if it is outside of the folder."""
     base = root.rstrip("/") + "/"
     return uri.removeprefix(base)
 
 
 def read_labels(uri: str, *, first: int = 0, rows: int = -1) -> pa.ChunkedArray:
-    """Return the column `label` of rows of a Parquet file as texts.
+    """Return the labels of some rows of a Parquet file as texts.
 
-    Numbers become names where the metadata has a list of them (`classes`, or the features that
-    Hugging Face datasets writes); a negative number means no label.
+    Numbers become names if the metadata has a list of them (`classes`, or the features of Hugging
+    Face datasets); a negative number means no label.
+
+    Args:
+        uri: The file, with a column `label`.
+        first: Number of the first row.
+        rows: Number of rows, all by default.
     """
     column = read_columns(uri, ["label"], first=first, rows=rows)["label"]
     if not pa.types.is_integer(column.type):
         return column.cast(pa.string())
     names = names_of_schema(uri, read_schema(uri))
-    known = pc.greater_equal(column, 0)
+    has_label = pc.greater_equal(column, 0)
     if not names:
-        return pc.if_else(known, column.cast(pa.string()), pa.scalar(None, pa.string()))
-    places = pc.if_else(pc.and_(known, pc.less(column, len(names))), column, None)
-    return pa.chunked_array([pa.array(names).take(places.combine_chunks())])
+        return pc.if_else(has_label, column.cast(pa.string()), pa.scalar(None, pa.string()))
+    numbers = pc.if_else(pc.and_(has_label, pc.less(column, len(names))), column, None)
+    return pa.chunked_array([pa.array(names).take(numbers.combine_chunks())])
 
 
 def iter_label_file(uri: str) -> Iterator[pa.Table]:
-    """Yield (uri, label) of a CSV or Parquet file of labels as texts, a piece at a time.
+    """Yield tables of texts (uri, label) from a CSV or Parquet file, one batch at a time.
 
     Raises:
-        BadLabels: if it is absent, is neither, or lacks one of the two columns.
+        BadLabels: the file is absent, of another format, or lacks one of the two columns.
     """
     if not exists(uri):
         msg = f"--labels {redact(uri)}: expected 'folders', 'column' or a file, got no such file"
         raise BadLabels(msg)
     try:
         with open_read(uri) as file:
-            yield from _parquet_labels(file) if uri.endswith((".parquet", ".pq")) else _csv(file)
+            yield from (
+                _parquet_labels(file) if uri.endswith((".parquet", ".pq")) else _csv_labels(file)
+            )
     except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, OSError) as error:
         msg = f"--labels {redact(uri)}: expected a CSV or Parquet file with columns uri and label "
         raise BadLabels(msg + f"({one_line(error)}); repair the file") from error
@@ -154,12 +164,12 @@ def iter_label_file(uri: str) -> Iterator[pa.Table]:
 
 def _parquet_labels(file: Any) -> Iterator[pa.Table]:
     with pq.ParquetFile(file) as parquet:
-        _require(parquet.schema_arrow.names)
+        _check_columns(parquet.schema_arrow.names)
         for batch in parquet.iter_batches(columns=["uri", "label"]):
             yield _texts(pa.Table.from_batches([batch]))
 
 
-def _csv(file: Any) -> Iterator[pa.Table]:
+def _csv_labels(file: Any) -> Iterator[pa.Table]:
     texts = {"uri": pa.string(), "label": pa.string()}  # or the class "007" would become 7
     options = pv.ConvertOptions(
         column_types=texts, include_columns=list(texts), null_values=[""], strings_can_be_null=True
@@ -168,7 +178,7 @@ def _csv(file: Any) -> Iterator[pa.Table]:
         yield _texts(pa.Table.from_batches([batch]))
 
 
-def _require(names: Sequence[str]) -> None:
+def _check_columns(names: Sequence[str]) -> None:
     if missing := [name for name in ("uri", "label") if name not in names]:
         msg = f"no column {' and '.join(missing)} among {', '.join(names)}"
         raise KeyError(msg)
@@ -179,8 +189,8 @@ def _texts(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=["uri", "label"])
 
 
-def _evaluated(sources: Sequence[Source]) -> Source:
-    """Return the images that accuracy is measured on, if their folders can be labels."""
+def _source_with_folders(sources: Sequence[Source]) -> Source:
+    """Return the source that accuracy is measured on; refuse Parquet, which has no folders."""
     source = sources[-1]
     if source.kind == "tables":
         msg = (
@@ -191,22 +201,22 @@ def _evaluated(sources: Sequence[Source]) -> Source:
     return source
 
 
-def _names(source: Source) -> Iterator[str]:
+def _relative_names(source: Source) -> Iterator[str]:
     for chunk in source.listing["uri"].chunks:
         yield from (relative(uri, source.root) for uri in chunk.to_pylist())
 
 
 def _labelled_tables(sources: Sequence[Source]) -> Iterator[str]:
     for source in sources:
-        evaluated = source is sources[-1]
-        if evaluated and source.kind == "images":
+        is_evaluated = source is sources[-1]
+        if is_evaluated and source.kind == "images":
             msg = f"--labels column: {source.uri} holds image files; use --labels folders or a file"
             raise BadLabels(msg)
         for uri in source.tables():
             names = read_schema(uri).names
             if "label" in names:
                 yield uri
-            elif evaluated:
+            elif is_evaluated:
                 msg = (
                     f"--labels column: expected a column label in {redact(uri)}, "
                     f"got {', '.join(names)}; rename the column, or leave --labels out"

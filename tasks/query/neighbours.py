@@ -1,4 +1,4 @@
-"""Exact neighbours by matrix products over the parts of embeddings, never all in memory."""
+"""Exact neighbours by matrix products over the parts of embeddings, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.storage.columns import read_features
 from tasks.storage.tables import read_table
 from tasks.storage.uris import redact
 
-BLOCK_BYTES = 64 * 2**20  # of vectors that are held while the others stream past
+BLOCK_BYTES = 64 * 2**20  # of vectors that stay in memory while the others are read
 TILE_BYTES = 64 * 2**20  # of one matrix of similarities
 
 
@@ -44,22 +44,32 @@ def vector_of(stage: Stage, image_id: str) -> Tensor | None:
 
 
 def nearest(stage: Stage, query: Tensor, k: int, *, without: str) -> list[tuple[str, float]]:
-    """Return ids and cosines of the k images most similar to a unit vector, best first."""
+    """Return ids and cosines of the k images most similar to a unit vector, best first.
+
+    Args:
+        stage: Embeddings.
+        query: Unit vector of shape (dim,).
+        k: Number of images.
+        without: Id of an image to leave out.
+    """
     best: list[tuple[str, float]] = []
     for ids, vectors in features(stage):
         values, rows = (vectors @ query).topk(min(k + 1, len(vectors)))
         names = [ids[row].as_py() for row in rows.tolist()]
-        found = zip(names, values.tolist(), strict=True)
-        best += [(name, value) for name, value in found if name != without]
+        candidates = zip(names, values.tolist(), strict=True)
+        best += [(name, value) for name, value in candidates if name != without]
         best = sorted(best, key=lambda pair: (-pair[1], pair[0]))[:k]
     return best
 
 
 def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str, str, float]]:
-    """Return the pairs of images with a cosine of at least `threshold`, the `limit` best, in order.
+    """Return the `limit` most similar pairs of images with a cosine of at least `threshold`.
 
-    Every image is compared with every other, block by block: the time grows with the square of
-    their number, the memory does not grow with it.
+    Every image is compared with every other, block by block: time grows with the square of their
+    number, memory does not grow.
+
+    Returns:
+        (image id, other id, cosine), best first.
     """
     best = torch.zeros(0), torch.zeros(0, 2, dtype=torch.long)
     for first, offset, block in _blocks(stage):
@@ -69,8 +79,8 @@ def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str
                 floor = threshold if len(best[0]) < limit else max(threshold, float(best[0].min()))
                 one, two = (cosines >= floor).nonzero(as_tuple=True)
                 pairs = torch.stack([two + offset, one + start + rows], dim=1)
-                fresh = pairs[:, 0] < pairs[:, 1]  # each pair once, no image with itself
-                best = _keep(best, (cosines[one, two][fresh], pairs[fresh]), limit)
+                ordered = pairs[:, 0] < pairs[:, 1]  # each pair once, no image with itself
+                best = _keep_best(best, (cosines[one, two][ordered], pairs[ordered]), limit)
             start += len(vectors)
     values, pairs = best
     order = values.argsort(descending=True, stable=True)
@@ -82,26 +92,26 @@ def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str
 
 
 def _blocks(stage: Stage) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (number of the first part, images before it, vectors) of runs of parts."""
-    first, offset, held = 0, 0, list[Tensor]()
+    """Yield (number of the first part, images before it, vectors) of groups of parts."""
+    first, offset, parts = 0, 0, list[Tensor]()
     for number, (_, vectors) in enumerate(features(stage)):
-        held.append(vectors)
-        if sum(part.nbytes for part in held) >= BLOCK_BYTES:
-            block = torch.cat(held)
+        parts.append(vectors)
+        if sum(part.nbytes for part in parts) >= BLOCK_BYTES:
+            block = torch.cat(parts)
             yield first, offset, block
-            first, offset, held = number + 1, offset + len(block), []
-    if held:
-        yield first, offset, torch.cat(held)
+            first, offset, parts = number + 1, offset + len(block), []
+    if parts:
+        yield first, offset, torch.cat(parts)
 
 
 def _tiles(vectors: Tensor, block: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield (first row, cosines of a few vectors with the whole block)."""
+    """Yield (first row, cosines of some vectors with the whole block)."""
     rows = max(1, TILE_BYTES // max(1, 4 * len(block)))
     for start in range(0, len(vectors), rows):
         yield start, vectors[start : start + rows] @ block.T
 
 
-def _keep(
+def _keep_best(
     best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], limit: int
 ) -> tuple[Tensor, Tensor]:
     if not len(more[0]):
@@ -116,11 +126,11 @@ def _keep(
 def _ids_at(stage: Stage, positions: Sequence[int]) -> dict[int, str]:
     """Return the image ids at positions counted over all parts."""
     names: dict[int, str] = {}
-    left, start = list(reversed(positions)), 0
+    remaining, start = list(reversed(positions)), 0
     for uri in stage.files if positions else ():
         ids = read_table(uri, ["image_id"])["image_id"]
-        while left and left[-1] < start + len(ids):
-            position = left.pop()
+        while remaining and remaining[-1] < start + len(ids):
+            position = remaining.pop()
             names[position] = ids[position - start].as_py()
         start += len(ids)
     return names

@@ -1,7 +1,7 @@
 """How typical an image is of its class: its cosine with the mean direction of the class."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,28 +13,28 @@ from tasks.query.contents import Stage
 from tasks.query.neighbours import features
 from tasks.storage.tables import read_table
 
-EVERYTHING = ""  # the class of every image where nothing was labelled
+UNLABELLED = ""  # the class of all images when there are no labels
 
 
-@dataclass
+@dataclass(frozen=True)
 class Centres:
     """Class names with the mean directions of their images, shape (classes, dim)."""
 
-    names: list[str] = field(default_factory=list)
-    directions: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    names: list[str]
+    directions: Tensor
 
 
 def centres(stage: Stage, labelling: Stage | None) -> Centres:
-    """Return the mean directions of all classes, in one pass."""
-    found = Centres()
+    """Return the mean directions of all classes, in one pass over the embeddings."""
+    names, directions = list[str](), torch.zeros(0, 0)
     for _, vectors, labels in _labelled(stage, labelling):
-        found.names += [name for name in sorted(set(labels)) if name not in found.names]
-        numbers = torch.tensor([found.names.index(name) for name in labels], dtype=torch.long)
-        sums = torch.zeros(len(found.names), vectors.shape[1], dtype=torch.float64)
-        if len(found.directions):
-            sums[: len(found.directions)] += found.directions
-        found.directions = sums.index_add(0, numbers, vectors.double())
-    return Centres(found.names, F.normalize(found.directions, dim=1).float())
+        names += [name for name in sorted(set(labels)) if name not in names]
+        numbers = torch.tensor([names.index(name) for name in labels], dtype=torch.long)
+        sums = torch.zeros(len(names), vectors.shape[1], dtype=torch.float64)
+        if len(directions):
+            sums[: len(directions)] += directions
+        directions = sums.index_add(0, numbers, vectors.double())
+    return Centres(names, F.normalize(directions, dim=1).float())
 
 
 def least_typical(
@@ -42,24 +42,29 @@ def least_typical(
 ) -> tuple[list[tuple[str, str, float]], dict[str, float]]:
     """Return the k images with the lowest cosine with the centre of their class, lowest first.
 
+    Args:
+        stage: Embeddings.
+        labelling: Labels or predictions; None puts all images into one class.
+        k: Number of images.
+
     Returns:
         (image id, class, cosine) of each, and the mean cosine of each class.
     """
-    middle = centres(stage, labelling)
-    number = {name: position for position, name in enumerate(middle.names)}
+    class_centres = centres(stage, labelling)
+    number = {name: position for position, name in enumerate(class_centres.names)}
     sums, counts = torch.zeros(len(number)), torch.zeros(len(number))
     worst: list[tuple[str, str, float]] = []
     for ids, vectors, labels in _labelled(stage, labelling):
         own = torch.tensor([number[name] for name in labels], dtype=torch.long)
-        cosines = (vectors * middle.directions[own]).sum(dim=1)
+        cosines = (vectors * class_centres.directions[own]).sum(dim=1)
         sums.index_add_(0, own, cosines)
         counts.index_add_(0, own, torch.ones_like(cosines))
         values, rows = cosines.topk(min(k, len(cosines)), largest=False)
-        found = zip(rows.tolist(), values.tolist(), strict=True)
-        worst += [(ids[row].as_py(), labels[row], value) for row, value in found]
+        lowest = zip(rows.tolist(), values.tolist(), strict=True)
+        worst += [(ids[row].as_py(), labels[row], value) for row, value in lowest]
         worst = sorted(worst, key=lambda row: (row[2], row[0]))[:k]
     means = (sums / counts).tolist()
-    return worst, dict(zip(middle.names, means, strict=True))
+    return worst, dict(zip(class_centres.names, means, strict=True))
 
 
 def _labelled(
@@ -69,10 +74,10 @@ def _labelled(
     labels = labelling.files if labelling else [None] * len(stage.files)
     for (ids, vectors), uri in zip(features(stage), labels, strict=True):
         if uri is None:
-            yield ids, vectors, [EVERYTHING] * len(ids)
+            yield ids, vectors, [UNLABELLED] * len(ids)
             continue
         table = read_table(uri, ["image_id", "label"])
-        places = pc.index_in(ids, table["image_id"].combine_chunks())
-        there = places.is_valid()
-        names = table["label"].take(places.drop_null()).to_pylist()
-        yield ids.filter(there), vectors[torch.from_numpy(there.to_numpy(False))], names  # noqa: FBT003
+        rows = pc.index_in(ids, table["image_id"].combine_chunks())
+        labelled = rows.is_valid()
+        names = table["label"].take(rows.drop_null()).to_pylist()
+        yield ids.filter(labelled), vectors[torch.from_numpy(labelled.to_numpy(False))], names  # noqa: FBT003

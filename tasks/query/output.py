@@ -1,4 +1,4 @@
-"""A table for a person's eyes, or as a file."""
+"""Tables as text for a terminal, or as files."""
 
 import json
 import math
@@ -22,18 +22,18 @@ from tasks.storage.uris import redact
 Format = Literal["csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _ITEMS = 3  # of a list that is shown
-_ID = 12  # characters of an image id that are shown, more than enough to ask for it again
+_ID = 12  # characters of an image id that are shown, enough to identify it
 
 
 def to_text(table: pa.Table, max_rows: int = 50, *, width: int | None = None) -> str:
-    """Return the first rows as a table of at most `width` columns, by default the terminal's."""
+    """Return the first rows as a text of at most `width` characters, by default the terminal's."""
     width = width or shutil.get_terminal_size((120, 24)).columns
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for field in table.schema:
-        right = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         grid.add_column(
             Text(_printable(field.name)),
-            justify="right" if right else "left",
+            justify="right" if is_number else "left",
             overflow="fold",  # a path that is cut cannot be copied
         )
     for row in zip(*(column.to_pylist() for column in table.slice(0, max_rows)), strict=True):
@@ -49,13 +49,18 @@ def to_text(table: pa.Table, max_rows: int = 50, *, width: int | None = None) ->
 
 
 def write_output(table: pa.Table, output: str, form: Format | None = None) -> None:
-    """Write a table to a path or URI, all at once; the format is by default that of the name.
+    """Write a table to a path or URI, atomically.
+
+    Args:
+        table: The rows.
+        output: Target.
+        form: Format; by default that of the ending of the name.
 
     Raises:
         InputError: the name has no known ending, or the file cannot be written.
     """
     ending = output.rpartition(".")[2].lower()
-    chosen = form or next((known for known in FORMATS if known == ending), None)
+    chosen = form or next((name for name in FORMATS if name == ending), None)
     if chosen is None:
         raise InputError(
             f"{redact(output)}: expected a name that ends in one of {', '.join(FORMATS)}, "
@@ -68,7 +73,7 @@ def write_output(table: pa.Table, output: str, form: Format | None = None) -> No
 
 
 def to_bytes(table: pa.Table, form: Format) -> bytes:
-    """Return a table as a file of one of the formats; lists stand as JSON in CSV."""
+    """Return a table in one of the formats; CSV has lists as JSON."""
     writers: dict[str, Callable[[pa.Table], bytes]] = {
         "csv": _csv,
         "json": _json,
@@ -126,5 +131,5 @@ def _cell(name: str, value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """Replace what a terminal would obey instead of showing it."""
+    """Escape control characters, which a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""The four named questions: what is similar, double, strange, or in dispute."""
+"""Four questions: similar images, duplicates, outliers, and disagreements of models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from tasks.query.sandbox import as_input_errors, connect
 from tasks.specs import InputError
 from tasks.storage.uris import absolute, redact
 
-_SHOWN = 5  # candidates that a message lists
+_MAX_CANDIDATES = 5  # that a message lists
 
 _FIND = """
 SELECT DISTINCT image_id FROM images WHERE image_id = $1 OR uri = $1
@@ -22,6 +22,21 @@ UNION ALL BY NAME SELECT DISTINCT image_id FROM images
 WHERE NOT EXISTS (FROM images WHERE image_id = $1 OR uri = $1)
     AND (starts_with(image_id, $1) OR ends_with(uri, '/' || $1))
 LIMIT 6
+"""
+
+_PAIRS = pa.schema(
+    [("image_id", pa.string()), ("other_image_id", pa.string()), ("similarity", pa.float32())]
+)
+_DUPLICATES = """
+WITH one AS (SELECT image_id, uri FROM images WHERE duplicate_of IS NULL)
+SELECT 'exact' AS kind, duplicate_of AS uri, uri AS other_uri, 1::FLOAT AS similarity, image_id,
+    image_id AS other_image_id
+FROM images WHERE duplicate_of IS NOT NULL
+UNION ALL
+SELECT 'near', a.uri, b.uri, similarity, m.image_id, other_image_id
+FROM matches m LEFT JOIN one a ON a.image_id = m.image_id
+LEFT JOIN one b ON b.image_id = other_image_id
+ORDER BY kind, similarity DESC, uri, other_uri
 """
 
 _DISAGREEMENTS = """
@@ -47,22 +62,22 @@ ORDER BY confidence DESC, d.image_id LIMIT $1
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A workspace while it is being asked."""
+class _Workspace:
+    """The chosen stages of a workspace and a connection to them."""
 
     chosen: Chosen
     connection: duckdb.DuckDBPyConnection
 
     @property
     def vectors(self) -> Stage:
-        """Return the embeddings; raises InputError where there are none."""
+        """The embeddings; raises InputError without any."""
         if self.chosen.embeddings is None:
             raise InputError("this pool has no embeddings yet; run `coft embed`")
         return self.chosen.embeddings
 
-    def answer(self, sql: str, rows: pa.Table) -> pa.Table:
-        """Return what SQL makes of rows, which it knows as `found`, in their order."""
-        self.connection.register("found", rows)
+    def join_images(self, sql: str, matches: pa.Table) -> pa.Table:
+        """Run SQL that joins `matches`, a table of image ids, with the view of images."""
+        self.connection.register("matches", matches)
         return self.connection.sql(sql).to_arrow_table()
 
 
@@ -78,31 +93,32 @@ def similar(
 
     Args:
         workspace: Folder or URI.
-        image: An image_id or a URI, or how one image_id begins, or how one path ends (`cat.jpg`).
-        k: How many.
-        pool: Digest of another pool than the newest, or how it begins.
-        embeddings: Digest of other embeddings than those of the newest backbone.
+        image: An image_id or a URI, or the start of an image_id, or the end of a path (`cat.jpg`).
+        k: Number of images.
+        pool: Digest of a pool, or its first characters; the newest by default.
+        embeddings: Digest of embeddings, or its first characters; by default those of the newest
+            backbone.
 
     Returns:
         Columns image_id, uri, split, label, similarity.
 
     Raises:
-        InputError: no image, or several, answer to the name; or it has no embedding.
+        InputError: no image or several have this name, or the image has no embedding.
     """
     _check_count(k)
-    with _asked(workspace, pool, embeddings) as asked:
-        image_id = _find(asked, image)
-        query = vector_of(asked.vectors, image_id)
+    with _open(workspace, pool, embeddings) as opened:
+        image_id = _find_image(opened, image)
+        query = vector_of(opened.vectors, image_id)
         if query is None:
             raise InputError(
                 f"{redact(image)}: the image is in the pool but has no embedding; "
                 "`coft query` on the view quarantine says why, or run `coft embed` to the end"
             )
-        found = nearest(asked.vectors, query, k, without=image_id)
-        rows = {"image_id": [name for name, _ in found], "similarity": [s for _, s in found]}
+        pairs = nearest(opened.vectors, query, k, without=image_id)
+        rows = {"image_id": [name for name, _ in pairs], "similarity": [s for _, s in pairs]}
         schema = pa.schema([("image_id", pa.string()), ("similarity", pa.float32())])
-        return asked.answer(
-            "SELECT image_id, uri, split, label, similarity FROM found"
+        return opened.join_images(
+            "SELECT image_id, uri, split, label, similarity FROM matches"
             " LEFT JOIN (FROM images WHERE duplicate_of IS NULL) USING (image_id)"
             " ORDER BY similarity DESC, image_id",
             pa.table(rows, schema=schema),
@@ -122,9 +138,10 @@ def duplicates(
     Args:
         workspace: Folder or URI.
         threshold: Least cosine similarity of near duplicates, in (0, 1].
-        limit: The most near duplicates; of more, the most similar.
-        pool: Digest of another pool than the newest, or how it begins.
-        embeddings: Digest of other embeddings than those of the newest backbone.
+        limit: Largest number of near duplicates; the most similar are kept.
+        pool: Digest of a pool, or its first characters; the newest by default.
+        embeddings: Digest of embeddings, or its first characters; by default those of the newest
+            backbone.
 
     Returns:
         Columns kind (`exact`, `near`), uri, other_uri, similarity, image_id, other_image_id.
@@ -135,23 +152,11 @@ def duplicates(
     if not 0 < threshold <= 1:
         raise InputError(f"expected a threshold above 0 and at most 1, got {threshold:g}")
     _check_count(limit)
-    with _asked(workspace, pool, embeddings) as asked:
-        found = close_pairs(asked.vectors, threshold, limit=limit)
-        names = ("image_id", "other_image_id", "similarity")
-        kinds = (pa.string(), pa.string(), pa.float32())
-        schema = pa.schema(list(zip(names, kinds, strict=True)))
-        columns = {name: [row[place] for row in found] for place, name in enumerate(names)}
-        return asked.answer(
-            "WITH one AS (SELECT image_id, uri FROM images WHERE duplicate_of IS NULL)"
-            " SELECT 'exact' AS kind, duplicate_of AS uri, uri AS other_uri,"
-            " 1::FLOAT AS similarity, image_id, image_id AS other_image_id"
-            " FROM images WHERE duplicate_of IS NOT NULL"
-            " UNION ALL SELECT 'near', a.uri, b.uri, similarity, f.image_id, other_image_id"
-            " FROM found f LEFT JOIN one a ON a.image_id = f.image_id"
-            " LEFT JOIN one b ON b.image_id = other_image_id"
-            " ORDER BY kind, similarity DESC, uri, other_uri",
-            pa.table(columns, schema=schema),
-        )
+    with _open(workspace, pool, embeddings) as opened:
+        pairs = close_pairs(opened.vectors, threshold, limit=limit)
+        columns = zip(*pairs, strict=True) if pairs else [()] * len(_PAIRS)
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, _PAIRS, strict=True)]
+        return opened.join_images(_DUPLICATES, pa.Table.from_arrays(arrays, schema=_PAIRS))
 
 
 def outliers(
@@ -163,8 +168,8 @@ def outliers(
 
     $$t_i = f_i \cdot \frac{c_{y_i}}{\|c_{y_i}\|}, \qquad c_y = \sum_{j: y_j = y} f_j .$$
 
-    The class is that of `predictions`, else of zero-shot labels; without either, all images count
-    as one class. Two passes over the embeddings, whatever their number.
+    The class is that of `predictions`, else of zero-shot labels; without either, all images are
+    in one class. The embeddings are read twice.
 
     Returns:
         Columns image_id, uri, split, predicted (null without classes), similarity $t_i$, and
@@ -174,17 +179,17 @@ def outliers(
         InputError: there are no embeddings.
     """
     _check_count(k)
-    with _asked(workspace, pool, embeddings) as asked:
-        labelling = asked.chosen.predictions or asked.chosen.labels.get("zero-shot")
-        found, means = least_typical(asked.vectors, labelling, k)
+    with _open(workspace, pool, embeddings) as opened:
+        labelling = opened.chosen.predictions or opened.chosen.labels.get("zero-shot")
+        lowest, means = least_typical(opened.vectors, labelling, k)
         columns = {
-            "image_id": pa.array([row[0] for row in found], pa.string()),
-            "predicted": pa.array([row[1] or None for row in found], pa.string()),
-            "similarity": pa.array([row[2] for row in found], pa.float32()),
-            "class_similarity": pa.array([means[row[1]] for row in found], pa.float32()),
+            "image_id": pa.array([row[0] for row in lowest], pa.string()),
+            "predicted": pa.array([row[1] or None for row in lowest], pa.string()),
+            "similarity": pa.array([row[2] for row in lowest], pa.float32()),
+            "class_similarity": pa.array([means[row[1]] for row in lowest], pa.float32()),
         }
-        return asked.answer(
-            "SELECT image_id, uri, split, predicted, similarity, class_similarity FROM found"
+        return opened.join_images(
+            "SELECT image_id, uri, split, predicted, similarity, class_similarity FROM matches"
             " LEFT JOIN (FROM images WHERE duplicate_of IS NULL) USING (image_id)"
             " ORDER BY similarity, image_id",
             pa.table(columns),
@@ -192,33 +197,34 @@ def outliers(
 
 
 def disagreements(workspace: str, k: int = 20, *, pool: str | None = None) -> pa.Table:
-    """Return the k images that two labellers are surest of and name differently, surest first.
+    """Return the k images that two models label differently with the highest confidence.
 
-    Compared are the members of the adapted classifier with each other, and zero-shot with the
-    classifier; before there are predictions, the two peers of Phase I. The confidence of a dispute
-    is that of its less confident side. For members, whose own confidences are not kept, it is twice
-    the second highest mean probability: equal to that when each gives the other's class nothing.
+    The members of the adapted classifier are compared with each other, and zero-shot labels with
+    the classifier; before there are predictions, the two peers of Phase I. The confidence of a
+    disagreement is that of its less confident side. For members, whose own confidences are not
+    stored, it is twice the second highest mean probability, which is equal if each member gives
+    the other's class no probability.
 
     Returns:
         Columns image_id, uri, split, between, first, second (the two labels), confidence; one row
-        an image.
+        for each image, the highest confidence first.
 
     Raises:
         InputError: the pool has nothing to compare.
     """
     _check_count(k)
-    with _asked(workspace, pool, None) as asked:
-        if not asked.chosen.predictions and "peer-2" not in asked.chosen.labels:
+    with _open(workspace, pool, None) as opened:
+        if not opened.chosen.predictions and "peer-2" not in opened.chosen.labels:
             raise InputError("nothing to compare yet: this pool has no peers and no predictions")
-        return asked.connection.sql(_DISAGREEMENTS, params=[k]).to_arrow_table()
+        return opened.connection.sql(_DISAGREEMENTS, params=[k]).to_arrow_table()
 
 
 @contextmanager
-def _asked(workspace: str, pool: str | None, embeddings: str | None) -> Iterator[_Asked]:
+def _open(workspace: str, pool: str | None, embeddings: str | None) -> Iterator[_Workspace]:
     with as_input_errors():
         chosen = choose(absolute(workspace), pool=pool, embeddings=embeddings)
         with connect(chosen) as connection:
-            yield _Asked(chosen, connection)
+            yield _Workspace(chosen, connection)
 
 
 def _check_count(k: int) -> None:
@@ -226,16 +232,16 @@ def _check_count(k: int) -> None:
         raise InputError(f"expected a number of rows of at least 1, got {k}")
 
 
-def _find(asked: _Asked, image: str) -> str:
-    """Return the id of the one image that a name means."""
-    rows = asked.connection.execute(_FIND, [image]).fetchall() if image else []
-    found = [str(row[0]) for row in rows]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+def _find_image(opened: _Workspace, image: str) -> str:
+    """Return the id of the only image with this name."""
+    rows = opened.connection.execute(_FIND, [image]).fetchall() if image else []
+    candidates = [str(row[0]) for row in rows]
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
         raise InputError(
             f"{redact(image)!r}: no image of the pool has this image_id or uri; "
             "`coft query` on the view images lists them"
         )
-    some = ", ".join(name[:16] for name in found[:_SHOWN])
-    raise InputError(f"{redact(image)!r}: several images begin or end so: {some}, ...")
+    ids = ", ".join(name[:16] for name in candidates[:_MAX_CANDIDATES])
+    raise InputError(f"{redact(image)!r}: several images begin or end so: {ids}, ...")

@@ -1,4 +1,4 @@
-"""DuckDB over a workspace: views for reading, and a connection that can do nothing else."""
+"""DuckDB over a workspace: a connection that can read the views and nothing else."""
 
 import os
 import tempfile
@@ -15,26 +15,27 @@ from tasks.specs import InputError
 from tasks.storage.digests import ShardMismatch
 from tasks.storage.uris import absolute, is_local, open_filesystem, redact
 
-MEMORY_LIMIT = "2GB"  # what is larger goes to temporary files
+MEMORY_LIMIT = "2GB"  # larger results go to temporary files
 MAX_SPILL = "20GB"
-_LINES = 6  # of DuckDB's message; the rest is the statement again
-_ABOUT_NAMES = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+_LINES = 6  # of DuckDB's message; the rest repeats the statement
+_NAME_ERRORS = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
 
 
 def open_workspace(
     workspace: str, *, pool: str | None = None, embeddings: str | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """Return a locked connection with the views of a workspace; the caller closes it.
+    """Open a locked connection with the views of a workspace; the caller closes it.
 
     The views `images`, `quarantine`, `embeddings`, `labels`, `predictions` and the table macros
-    `class_report()` and `similar_images(id, k)` show the newest pool and what was made from it.
-    The connection reads the files of these views and no others, writes none, loads no extension,
-    reaches no network, sees no variable of Python, and its settings are final.
+    `class_report()` and `similar_images(id, k)` show the newest pool and the stages computed from
+    it. The connection reads the files of these views and no others, writes none, loads no
+    extension, reaches no network, sees no variable of Python, and its settings are final.
 
     Args:
         workspace: Folder or URI.
-        pool: Digest of another pool than the newest, or how it begins.
-        embeddings: Digest of other embeddings than those of the newest backbone.
+        pool: Digest of a pool, or its first characters; the newest by default.
+        embeddings: Digest of embeddings, or its first characters; by default those of the newest
+            backbone.
 
     Raises:
         InputError: there is no such workspace or digest, or a file is damaged.
@@ -46,10 +47,16 @@ def open_workspace(
 def run_sql(
     workspace: str, sql: str, *, pool: str | None = None, embeddings: str | None = None
 ) -> pa.Table:
-    """Run one SELECT of a person in the locked connection and return its rows.
+    """Run one SELECT in the locked connection and return its rows.
+
+    Args:
+        workspace: Folder or URI.
+        sql: A single SELECT.
+        pool: As for `open_workspace`.
+        embeddings: As for `open_workspace`.
 
     Raises:
-        InputError: as `open_workspace`, or the SQL is wrong or more than one reading statement.
+        InputError: as `open_workspace`, or the SQL is invalid or not a single SELECT.
     """
     with (
         open_workspace(workspace, pool=pool, embeddings=embeddings) as connection,
@@ -58,8 +65,8 @@ def run_sql(
         try:
             _check_reads(connection, sql)
             return connection.sql(sql).to_arrow_table()
-        except _ABOUT_NAMES as error:
-            raise InputError(f"{_first_lines(error)}\n{_describe(connection)}") from error
+        except _NAME_ERRORS as error:
+            raise InputError(f"{_first_lines(error)}\n{_list_views(connection)}") from error
 
 
 def connect(chosen: Chosen) -> duckdb.DuckDBPyConnection:
@@ -67,8 +74,8 @@ def connect(chosen: Chosen) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=_settings())
     try:
         files = create_views(connection, chosen)
-        allowed = ", ".join(literal(name) for name in _names(files))
-        # In this order: each of the later two forbids the one before it.
+        allowed = ", ".join(literal(name) for name in _allowed_names(files))
+        # In this order: each setting forbids changes of the one before it.
         connection.execute(f"SET allowed_paths = [{allowed}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -80,7 +87,7 @@ def connect(chosen: Chosen) -> duckdb.DuckDBPyConnection:
 
 @contextmanager
 def as_input_errors() -> Iterator[None]:
-    """Turn what goes wrong with files and SQL into an InputError."""
+    """Raise errors of files and SQL as InputError."""
     try:
         yield
     except duckdb.Error as error:
@@ -98,14 +105,14 @@ def _settings() -> dict[str, str | bool | int | float | list[str]]:
         "max_temp_directory_size": MAX_SPILL,
         "memory_limit": MEMORY_LIMIT,
         "python_enable_replacements": "false",
-        # DuckDB makes it when it is needed and removes it when the connection closes.
+        # DuckDB creates it when needed and removes it when the connection closes.
         "temp_directory": os.path.join(tempfile.gettempdir(), f"coft-{uuid4().hex}"),  # noqa: PTH118
         "threads": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2),
     }
 
 
-def _names(files: list[str]) -> list[str]:
-    """Return each file as views name it, and as it is called when that was taken for a pattern."""
+def _allowed_names(files: list[str]) -> list[str]:
+    """Return each file as views name it, and as DuckDB names it once a pattern is expanded."""
     names = dict.fromkeys(name for file in files for name in (file, escape(file)))
     for file in files:
         if not is_local(file):
@@ -115,7 +122,7 @@ def _names(files: list[str]) -> list[str]:
 
 
 def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise unless the text is one SELECT: the files of the views must not be written either."""
+    """Refuse all but one SELECT: COPY could write to the files of the views."""
     statements = connection.extract_statements(sql)
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:
@@ -128,13 +135,13 @@ def _first_lines(error: duckdb.Error) -> str:
     return "\n".join(lines[:_LINES])
 
 
-def _describe(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the views with their columns, one a line."""
+def _list_views(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the views with their columns, one on each line."""
     rows = connection.execute(
         "SELECT view_name, list(column_name ORDER BY column_index)"
         " FROM duckdb_views() JOIN duckdb_columns() ON view_name = table_name"
         " WHERE NOT duckdb_views.internal GROUP BY 1 ORDER BY 1"
     ).fetchall()
-    names = {name: columns for name, columns in rows if name in VIEWS}
-    lines = (f"  {name} ({', '.join(columns)})" for name, columns in names.items())
+    views = {name: columns for name, columns in rows if name in VIEWS}
+    lines = (f"  {name} ({', '.join(columns)})" for name, columns in views.items())
     return "\n".join(["There are:", *lines])

@@ -1,52 +1,25 @@
-"""The views of a workspace as SQL: explicit files, and one place where a name becomes text."""
+"""The views of a workspace as SQL over explicit files; `literal` quotes every name."""
 
 import re
 from collections.abc import Sequence
 
 import duckdb
+import pyarrow as pa
 
+from tasks.images import quarantine
+from tasks.pool.catalog import IMAGES
 from tasks.query.contents import Chosen, Stage
+from tasks.storage.schemas import LABELS, PREDICTIONS
 from tasks.storage.uris import is_local, open_filesystem
 
-VIEWS: dict[str, dict[str, str]] = {
-    "images": {
-        "image_id": "VARCHAR",
-        "uri": "VARCHAR",
-        "width": "INTEGER",
-        "height": "INTEGER",
-        "bytes": "BIGINT",
-        "split": "VARCHAR",
-        "label": "VARCHAR",
-        "duplicate_of": "VARCHAR",
-    },
-    "quarantine": {
-        "uri": "VARCHAR",
-        "stage": "VARCHAR",
-        "reason": "VARCHAR",
-        "detail": "VARCHAR",
-        "bytes": "BIGINT",
-    },
-    "embeddings": {"image_id": "VARCHAR", "embedding": "FLOAT[{dim}]"},
-    "labels": {
-        "image_id": "VARCHAR",
-        "source": "VARCHAR",
-        "label": "VARCHAR",
-        "confidence": "FLOAT",
-        "gap": "FLOAT",
-        "kept": "BOOLEAN",
-        "reason": "VARCHAR",
-    },
-    "predictions": {
-        "image_id": "VARCHAR",
-        "uri": "VARCHAR",
-        "split": "VARCHAR",
-        "label": "VARCHAR",
-        "score": "FLOAT",
-        "probabilities": "FLOAT[]",
-        "member_labels": "VARCHAR[]",
-    },
+VIEWS: dict[str, pa.Schema] = {
+    "images": IMAGES,
+    "quarantine": quarantine.SCHEMA,
+    "embeddings": pa.schema([("image_id", pa.string()), ("embedding", pa.list_(pa.float32(), 1))]),
+    "labels": LABELS,
+    "predictions": PREDICTIONS,
 }
-"""The columns of each view with their types; every view also has `digest`, that of the stage."""
+"""The columns of each view; every view also has `digest`, that of the stage."""
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -58,51 +31,65 @@ CREATE MACRO similar_images(id, k) AS TABLE
     LEFT JOIN images i ON i.image_id = e.image_id AND i.duplicate_of IS NULL
     ORDER BY similarity DESC LIMIT k;
 CREATE MACRO class_report() AS TABLE
-    WITH seen AS (
+    WITH predicted AS (
         SELECT label, count(*) AS num_predicted, avg(score) AS mean_score
         FROM predictions GROUP BY 1
     ), kept AS (
         SELECT label, count(DISTINCT image_id) AS num_kept
         FROM labels WHERE kept AND starts_with(source, 'peer-') GROUP BY 1
-    ), judged AS (
+    ), labeled AS (
         SELECT i.label, count(*) AS num_labeled, avg((p.label = i.label)::INT) AS recall
         FROM images i JOIN predictions p USING (image_id)
         WHERE i.duplicate_of IS NULL AND i.label IS NOT NULL GROUP BY 1
     )
     SELECT label, coalesce(num_predicted, 0) AS num_predicted, mean_score,
         coalesce(num_kept, 0) AS num_kept, coalesce(num_labeled, 0) AS num_labeled, recall
-    FROM seen FULL JOIN kept USING (label) FULL JOIN judged USING (label)
+    FROM predicted FULL JOIN kept USING (label) FULL JOIN labeled USING (label)
     ORDER BY label;
 """
 
 
 def literal(text: str) -> str:
-    """Return a text as an SQL literal: the only way that a name enters a statement."""
+    """Return a text as an SQL literal; names enter statements in no other way."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def escape(uri: str) -> str:
-    """Return the pattern of one file; DuckDB would take a folder `a*` for a pattern otherwise."""
-    return _GLOB.sub(lambda found: f"[{found[0]}]", uri)
+    """Return the pattern that matches one file, also if its name has characters of a pattern."""
+    return _GLOB.sub(lambda match: f"[{match[0]}]", uri)
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, chosen: Chosen) -> list[str]:
     """Create the views and macros of the chosen stages, and return the files that they read."""
-    made = [stage for stage in (chosen.embeddings, chosen.predictions) if stage]
+    computed = [stage for stage in (chosen.embeddings, chosen.predictions) if stage]
     sources: dict[str, list[tuple[Stage, list[str]]]] = {
         "images": [(chosen.pool, chosen.pool.files)],
-        "quarantine": [(stage, stage.quarantine_files) for stage in (chosen.pool, *made)],
-        "embeddings": [(stage, stage.files) for stage in made if stage.kind == "embeddings"],
+        "quarantine": [(stage, stage.quarantine_files) for stage in (chosen.pool, *computed)],
+        "embeddings": [(stage, stage.files) for stage in computed if stage.kind == "embeddings"],
         "labels": [(stage, stage.files) for stage in chosen.labels.values()],
-        "predictions": [(stage, stage.files) for stage in made if stage.kind == "predictions"],
+        "predictions": [(stage, stage.files) for stage in computed if stage.kind == "predictions"],
     }
     files = [file for pairs in sources.values() for _, names in pairs for file in names]
     _register_bucket(connection, chosen.pool.folder)
-    for name, columns in VIEWS.items():
-        types = {key: kind.format(dim=chosen.dim or 1) for key, kind in columns.items()}
+    for name, schema in VIEWS.items():
+        types = _sql_types(connection, _with_dim(schema, chosen.dim))
         connection.execute(_view(name, types, sources[name]))
     connection.execute(_MACROS)
     return files
+
+
+def _with_dim(schema: pa.Schema, dim: int | None) -> pa.Schema:
+    """Set the length of the embeddings' vectors in a schema, if it has them."""
+    index = schema.get_field_index("embedding")
+    if index < 0 or dim is None:
+        return schema
+    return schema.set(index, pa.field("embedding", pa.list_(pa.float32(), dim)))
+
+
+def _sql_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict[str, str]:
+    """Return the SQL type of each column."""
+    relation = connection.from_arrow(schema.empty_table())
+    return {key: str(kind) for key, kind in zip(relation.columns, relation.dtypes, strict=True)}
 
 
 def _register_bucket(connection: duckdb.DuckDBPyConnection, uri: str) -> None:

@@ -7,12 +7,19 @@ from tasks.report.inputs import ReportInputs
 from tasks.report.measured import Metrics, read_metrics
 
 Section = dict[str, object]
-"""Plain values by the names that the template knows."""
+"""What a section of the template shows, by the names that the template has for it."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What several sections need, read once."""
+    """What several sections of a report need.
+
+    Attributes:
+        inputs: The finished files of the run.
+        metrics: What was measured with labels.
+        fates: Counted labels of the cross-filter by their source.
+        kept: What the cross-filter kept of each class.
+    """
 
     inputs: ReportInputs
     metrics: Metrics
@@ -31,15 +38,15 @@ class Evidence:
 
 
 def gather(inputs: ReportInputs) -> Evidence:
-    """Read the metrics and count the labels of the cross-filter, once for all sections."""
+    """Read the metrics and count the labels of the cross-filter."""
     fates = {ref.source: read_stages.count_labels(ref) for ref in inputs.clean}
-    counts = [row for rows in fates.values() for row in rows]
+    counts = [count for rows in fates.values() for count in rows]
     kept = tables.kept_rows(inputs.pool.classes, counts) if inputs.clean else {}
-    return Evidence(inputs, measured(inputs), fates, kept)
+    return Evidence(inputs, read_accuracies(inputs), fates, kept)
 
 
-def measured(inputs: ReportInputs) -> Metrics:
-    """Return the metrics; where nothing was adapted there is one classifier, not two."""
+def read_accuracies(inputs: ReportInputs) -> Metrics:
+    """Return the metrics; a run that adapted nothing has one classifier, not two."""
     metrics = read_metrics(inputs.evaluation)
     if inputs.spec.method != "zero-shot":
         return metrics

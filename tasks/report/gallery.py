@@ -1,14 +1,10 @@
 """A few images per class, small enough to stand in the report."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from PIL import Image, ImageOps
-
-from clipcore.images import BadImage, decode
-from tasks.images.sources import read_images
+from tasks.pages import numbers
+from tasks.pages.pictures import read_pictures, square
 from tasks.refs import LabelsRef, PoolRef
 from tasks.report import read_stages, words
 from tasks.report.read_stages import Example
@@ -20,12 +16,11 @@ _MAX_PER_STRIP = 6
 _MIN_PER_STRIP = 2
 DENSE = 3  # thumbnails a strip, at most, so that two classes fit beside each other
 _SIDE = 88  # pixels, both ways
-_QUALITY = 82
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture with what is known of it; `right` is None where the truth is not known."""
+    """A picture with its caption; `truth` and `right` are None without a true label."""
 
     image: str
     alt: str
@@ -47,16 +42,16 @@ class Strip:
 def clean_gallery(
     pool: PoolRef, clean: Sequence[LabelsRef], kept: Mapping[str, KeptRow], *, max_pixels: int
 ) -> list[Strip]:
-    """Show, per class, the surest labels that were kept and the surest that were rejected."""
+    """Return, per class, the most confident labels that were kept and that were rejected."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {name: row.share or 0.0 for name, row in kept.items()})
-    found = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
-    found.sort(key=lambda row: (-row.confidence, row.image_id))
-    return _strips(pool, chosen, _first_of_each(found, chosen, limit), max_pixels)
+    confident = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
+    confident.sort(key=lambda row: (-row.confidence, row.image_id))
+    return _strips(pool, chosen, _first_of_each(confident, chosen, limit), max_pixels)
 
 
 def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> list[Strip]:
-    """Show, per class, the surest labels (as kept) and the least sure ones (as rejected)."""
+    """Return, per class, the most confident labels (kept) and the least (rejected)."""
     limit = per_strip(len(pool.classes))
     chosen = choose_classes(pool.classes, {})
     sure = [replace(row, kept=True) for row in read_stages.pick_surest(labels, limit)]
@@ -67,7 +62,7 @@ def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> l
 
 
 def choose_classes(classes: Sequence[str], shares: Mapping[str, float]) -> list[str]:
-    """Return at most 30 classes, evenly from the least kept to the most kept."""
+    """Return at most `MAX_CLASSES` classes, evenly from the least kept to the most kept."""
     if len(classes) <= MAX_CLASSES:
         return list(classes)
     ranked = sorted(classes, key=lambda name: (shares.get(name, -1.0), name))
@@ -76,7 +71,7 @@ def choose_classes(classes: Sequence[str], shares: Mapping[str, float]) -> list[
 
 
 def per_strip(num_classes: int) -> int:
-    """Return how many thumbnails of a class and a fate keep within all that may be shown."""
+    """Return how many thumbnails each class and fate may have, `MAX_THUMBNAILS` in all."""
     fair = MAX_THUMBNAILS // (2 * min(max(num_classes, 1), MAX_CLASSES))
     return max(_MIN_PER_STRIP, min(_MAX_PER_STRIP, fair))
 
@@ -97,46 +92,25 @@ def _strips(
     pool: PoolRef, chosen: Sequence[str], rows: Sequence[Example], max_pixels: int
 ) -> list[Strip]:
     located = read_stages.locate(pool, rows)
-    images = thumbnails([row.uri for row in located], max_pixels=max_pixels)
+    pictures = read_pictures([row.uri for row in located], square(_SIDE), max_pixels=max_pixels)
     shown: dict[tuple[str, bool], list[Thumbnail]] = {}
     for row in located:
-        if image := images.get(row.uri):
-            shown.setdefault((row.label, row.kept), []).append(_caption(row, image))
+        if picture := pictures.get(row.uri):
+            shown.setdefault((row.label, row.kept), []).append(_caption(row, picture))
     return [
         Strip(label, tuple(shown.get((label, True), ())), tuple(shown.get((label, False), ())))
         for label in chosen
     ]
 
 
-def _caption(row: Example, image: str) -> Thumbnail:
+def _caption(row: Example, picture: str) -> Thumbnail:
     right = None if row.truth is None else row.truth == row.label
     truth = "" if row.truth is None else f", in truth {row.truth}"
     return Thumbnail(
-        image=image,
+        image=picture,
         alt=f"labelled {row.label} by {words.source(row.source)}{truth}",
-        confidence=words.percent(row.confidence, 0),
-        gap="" if row.gap is None else words.number(row.gap),
+        confidence=numbers.percent(row.confidence, 0),
+        gap="" if row.gap is None else numbers.number(row.gap),
         truth=row.truth,
         right=right,
     )
-
-
-def thumbnails(uris: Sequence[str], *, max_pixels: int) -> dict[str, str]:
-    """Return data URIs of small JPEGs by image URI; images that cannot be read are left out."""
-    wanted = list(dict.fromkeys(uris))
-    found = {}
-    for index, data in read_images(wanted):
-        if isinstance(data, bytes):
-            try:
-                found[wanted[index]] = thumbnail(decode(data, max_pixels=max_pixels))
-            except BadImage:  # it was readable when it was embedded; a gap is the honest picture
-                continue
-    return found
-
-
-def thumbnail(image: Image.Image) -> str:
-    """Return the middle square of an image, as the model saw it, as a small JPEG data URI."""
-    square = ImageOps.fit(image, (_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    square.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -12,14 +12,15 @@ from tasks.refs import (
     PeerRef,
     PoolRef,
     PredictionsRef,
+    StageName,
 )
 from tasks.specs import CoftSpec, Spec
 
 
 class StageTime(Spec):
-    """How long a stage took: now, or when it was computed if this run found it finished."""
+    """How long a stage took to compute, in this run or in the earlier one that computed it."""
 
-    name: str
+    name: StageName
     seconds: float = Field(ge=0)
     num_images: int = Field(default=0, ge=0, description="Images it went through; 0: unknown.")
     resumed: bool = False
@@ -33,7 +34,7 @@ class Registered(Spec):
 
 
 class ReportInputs(Spec):
-    """Everything a report tells of; what a method does not have is None or empty."""
+    """The finished files of a run; what its method does not have is None or empty."""
 
     spec: CoftSpec
     backbone: BackboneRef
@@ -50,5 +51,4 @@ class ReportInputs(Spec):
     evaluation: EvaluationRef
     stages: tuple[StageTime, ...] = ()
     run_id: str = ""
-    run_name: str = ""
     registered: Registered | None = None

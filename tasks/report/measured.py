@@ -1,52 +1,38 @@
-"""`metrics.json` of an evaluation, checked: unknown fields pass, missing numbers are None."""
+"""`metrics.json` of an evaluation, checked: unknown fields pass, unknown numbers are None."""
 
-from math import isfinite, sqrt
-from typing import Annotated
+from math import sqrt
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from tasks.refs import EvaluationRef
 from tasks.storage.files import read_json
+from tasks.storage.layout import METRICS
 from tasks.storage.uris import join
 
 _Z95 = 1.96  # standard normal quantile of a 95 % interval
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None
-
-
-def _something(value: object) -> object:
-    # The mean over no image is NaN in the file: nothing was measured.
-    if isinstance(value, dict) and _finite(value.get("accuracy")) is None:
-        return None
-    return value
-
-
-Number = Annotated[float | None, AfterValidator(_finite)]
-
-
 class Lenient(BaseModel):
-    """A file that another step wrote: take what is known, ignore what is not."""
+    """A record of a file that another step wrote; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class ClassMetrics(Lenient):
-    """Of one class; recall is None when no image of it was tested, precision when never said."""
+    """One class; recall is None without an image of it, precision without a prediction of it."""
 
-    recall: Number = None
-    precision: Number = None
+    recall: float | None = None
+    precision: float | None = None
     num_images: int = 0
     num_predicted: int = 0
 
 
 class Measured(Lenient):
-    """Of one classifier against labels; the rows of `confusion` are true classes."""
+    """One classifier against labels; the rows of `confusion` are true classes."""
 
     accuracy: float
-    mean_recall: Number = None
-    calibration_error: Number = None
+    mean_recall: float | None = None
+    calibration_error: float | None = None
     num_images: int = 0
     per_class: dict[str, ClassMetrics] = {}
     confusion: list[list[int]] = []
@@ -60,25 +46,22 @@ class Measured(Lenient):
 class KeptPrecision(Lenient):
     """Shares of the labels of one source that are right, among those kept and among the others."""
 
-    kept_precision: Number = None
-    rejected_precision: Number = None
-
-
-MaybeMeasured = Annotated[Measured | None, BeforeValidator(_something)]
+    kept_precision: float | None = None
+    rejected_precision: float | None = None
 
 
 class Metrics(Lenient):
-    """All that an evaluation measured; without labels nothing is."""
+    """All that an evaluation measured; without labels that is nothing."""
 
-    zero_shot: MaybeMeasured = None
-    phase1: MaybeMeasured = None
-    adapted: MaybeMeasured = None
+    zero_shot: Measured | None = None
+    phase1: Measured | None = None
+    adapted: Measured | None = None
     transductive: bool = False
     kept_label_precision: dict[str, KeptPrecision | None] = {}
 
     @property
     def best_known(self) -> Measured | None:
-        """What the shipped model measured: adapted, or zero-shot where nothing was adapted."""
+        """The metrics of the shipped model: adapted, or zero-shot where nothing was adapted."""
         return self.adapted or self.zero_shot
 
     @property
@@ -91,4 +74,4 @@ class Metrics(Lenient):
 
 def read_metrics(evaluation: EvaluationRef) -> Metrics:
     """Read and check `metrics.json`."""
-    return Metrics.model_validate(read_json(join(evaluation.uri, "metrics.json")))
+    return Metrics.model_validate(read_json(join(evaluation.uri, METRICS)))

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 MAX_IMAGES = 1200  # about 2 seconds a map on one core
 _MIN_TSNE = 100  # t-SNE of fewer points is mostly noise
@@ -29,9 +30,10 @@ def project(vectors: np.ndarray, *, seed: int) -> tuple[np.ndarray, str]:
         init="pca",
         max_iter=_ITERATIONS,
         random_state=seed,
-        n_jobs=1,  # equal input, equal map
+        n_jobs=1,
     )
-    return tsne.fit_transform(reduced), "t-SNE"
+    with threadpool_limits(1):  # threads that wait for a busy core take many times longer
+        return tsne.fit_transform(reduced), "t-SNE"
 
 
 def neighbour_agreement(vectors: np.ndarray, labels: list[str]) -> float | None:

@@ -1,4 +1,4 @@
-"""Sections on the record: time, files that were set aside, how to repeat the run."""
+"""The sections on times, on files that were set aside, and on how to repeat the run."""
 
 import platform
 from collections import Counter
@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tasks.pages import numbers
 from tasks.refs import Ref
 from tasks.report import read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
@@ -21,12 +22,11 @@ PACKAGES = ("torch", "open_clip_torch", "ray", "prefect", "mlflow", "pyarrow", "
 
 
 def times(evidence: Evidence) -> Section:
-    """Tell where the time went and what to change."""
+    """Return the time of each stage, the slowest one, and what makes it faster."""
     inputs = evidence.inputs
     slowest = tables.bottleneck(inputs.stages)
     fresh = [stage for stage in inputs.stages if not stage.resumed]
     spent = sum(stage.seconds for stage in fresh)
-    num_gpus = inputs.spec.runtime.num_gpus
     return {
         "rows": tables.time_rows(inputs.stages),
         "total": sum(stage.seconds for stage in inputs.stages),
@@ -37,36 +37,35 @@ def times(evidence: Evidence) -> Section:
         "slowest_rate": slowest.num_images / slowest.seconds
         if slowest and slowest.seconds and slowest.num_images
         else None,
-        "advice": words.stage_advice(slowest.name, num_gpus=num_gpus) if slowest else "",
-        "gpu_hours": num_gpus * spent / 3600,
+        "advice": words.STAGES[slowest.name].advice if slowest else "",
+        "gpu_hours": inputs.spec.runtime.num_gpus * spent / 3600,
     }
 
 
 def quarantine(evidence: Evidence) -> Section:
-    """List what could not be used."""
+    """Return the files that could not be used, and those that are copies of another."""
     inputs = evidence.inputs
     stages = (inputs.pool, inputs.before)
     total = sum(stage.num_quarantined for stage in stages)
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     for stage in stages if total else ():
-        found, first = read_stages.read_quarantine(stage.uri, MAX_QUARANTINE_ROWS - len(rows))
-        counts += found
+        by_reason, first = read_stages.read_quarantine(stage.uri, MAX_QUARANTINE_ROWS - len(rows))
+        counts += by_reason
         rows += first
-    copies = inputs.pool.num_duplicates
     return {
         "total": total,
         "counts": sorted(counts.items(), key=lambda item: (-item[1], item[0])),
         "rows": rows,
-        "num_duplicates": copies,
+        "num_duplicates": inputs.pool.num_duplicates,
         "duplicates": read_stages.first_duplicates(inputs.pool, MAX_DUPLICATE_ROWS)
-        if copies
+        if inputs.pool.num_duplicates
         else [],
     }
 
 
 def provenance(evidence: Evidence) -> Section:
-    """Tell how to repeat the run."""
+    """Return how to repeat the run: its command, versions, settings and files."""
     inputs = evidence.inputs
     spec, backbone = inputs.spec, inputs.backbone
     return {
@@ -129,7 +128,7 @@ def _model_facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     uri = join(inputs.model.uri, "model.json")
     facts = read_json(uri).get("facts", {}) if exists(uri) else {}
     return [
-        (name.replace("_", " "), words.number(value) if isinstance(value, float) else str(value))
+        (name.replace("_", " "), numbers.number(value) if isinstance(value, float) else str(value))
         for name, value in facts.items()
         if isinstance(value, str | int | float)
     ]

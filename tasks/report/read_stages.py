@@ -1,7 +1,7 @@
-"""What the files of a run say, in bounded memory: one part at a time, counts and few examples."""
+"""Counts and examples from the files of a run, in bounded memory: one part at a time."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.pool.readers import find_images
 from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason, Ref
 from tasks.storage.files import exists, read_json
 from tasks.storage.manifest import Manifest, iter_tables, read_manifest
@@ -35,8 +36,8 @@ class LabelCount:
     count: int
 
     @property
-    def judged(self) -> bool:
-        """Whether the other peer decided on them; images that are held out are not judged."""
+    def decided(self) -> bool:
+        """Whether the other peer decided on them; those that are held out are not."""
         return self.reason != Reason.HELD_OUT
 
 
@@ -65,7 +66,7 @@ class Sample:
 
 def count_labels(ref: LabelsRef) -> list[LabelCount]:
     """Count labels by class, fate and reason."""
-    rows = _ask(
+    rows = _query(
         ref.uri,
         ("label", "kept", "reason"),
         "select label, kept, coalesce(reason, ''), count(*) from rows group by all order by all",
@@ -78,7 +79,7 @@ def count_predicted(ref: Ref | None) -> dict[str, int]:
     if ref is None:
         return {}
     query = "select label, count(*) from rows where label is not null group by all order by all"
-    return dict(_ask(ref.uri, ("label",), query))
+    return dict(_query(ref.uri, ("label",), query))
 
 
 def pick_surest(ref: LabelsRef, per_group: int) -> list[Example]:
@@ -100,22 +101,17 @@ def _pick(ref: LabelsRef, best_by: str, per_group: int) -> list[Example]:
         f"and coalesce(reason, '') != '{Reason.HELD_OUT}' "
         "group by label, kept order by label, kept"
     )
-    return [Example(**row) for (row,) in _ask(ref.uri, columns, query)]
+    return [Example(**row) for (row,) in _query(ref.uri, columns, query)]
 
 
 def locate(pool: PoolRef, examples: Sequence[Example]) -> list[Example]:
     """Fill in where each example's image is, and its true label where the pool has one."""
-    wanted = pa.array(sorted({example.image_id for example in examples}), pa.string())
-    found: dict[str, Mapping[str, Any]] = {}
-    columns = ("image_id", "uri", "label", "duplicate_of")
-    for table in iter_tables(pool.uri, columns) if len(wanted) else ():
-        for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
-            if row["duplicate_of"] is None:
-                found[row["image_id"]] = row
+    ids = {example.image_id for example in examples}
+    images = find_images(pool, ids, ["uri", "label"])
     return [
         replace(example, uri=row["uri"], truth=row["label"])
         for example in examples
-        if (row := found.get(example.image_id))
+        if (row := images.get(example.image_id))
     ]
 
 
@@ -181,11 +177,11 @@ def _evenly(manifest: Manifest, limit: int) -> list[tuple[str, int]]:
 def labels_of(ref: Ref | None, image_ids: Sequence[str]) -> dict[str, str]:
     """Look up the `label` of a few images; those that are not there are left out."""
     wanted = pa.array(image_ids, pa.string())
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for table in iter_tables(ref.uri, ("image_id", "label")) if ref else ():
         rows = table.filter(pc.is_in(table["image_id"], wanted))
-        found.update(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
-    return found
+        labels.update(zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    return labels
 
 
 def read_histories(peers: Sequence[PeerRef]) -> list[dict[str, Any]]:
@@ -197,7 +193,7 @@ def read_histories(peers: Sequence[PeerRef]) -> list[dict[str, Any]]:
     return rows
 
 
-def _ask(folder: str, columns: Sequence[str], query: str) -> list[Any]:
+def _query(folder: str, columns: Sequence[str], query: str) -> list[Any]:
     """Run SQL over the `rows` of a folder, streamed part by part."""
     tables = iter_tables(folder, columns)
     first = next(tables, None)

@@ -1,20 +1,23 @@
-"""Sections on the result: the headline, the classes, the mistakes."""
+"""The sections on the result: headline, classes, mistakes."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from tasks.report import figures, read_stages, tables, words
+from tasks.pages import figures, numbers
+from tasks.report import read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 from tasks.report.inputs import ReportInputs
 from tasks.report.measured import Measured, Metrics
+from tasks.storage.uris import redact
 
 
 def headline(evidence: Evidence) -> Section:
-    """Say what was done, how good it is, and whether to use it."""
+    """Return what was done, how good it is, and whether to use it."""
     inputs, metrics = evidence.inputs, evidence.metrics
     return {
-        "title": inputs.run_name or "Adaptation report",
+        "title": title(inputs),
         "sentence": sentence(inputs),
         "before": metrics.zero_shot,
         "after": metrics.adapted,
@@ -25,36 +28,49 @@ def headline(evidence: Evidence) -> Section:
         "health": health(inputs.model.health),
         "model": inputs.model,
         "registered": inputs.registered,
-        "calibration": _pairs_of(metrics, "calibration_error"),
-        "mean_recall": _pairs_of(metrics, "mean_recall"),
+        "calibration": _before_and_after(metrics, "calibration_error"),
+        "mean_recall": _before_and_after(metrics, "mean_recall"),
     }
 
 
-def sentence(inputs: ReportInputs) -> str:
-    """Say in one sentence what the run did."""
-    pool, name = inputs.pool, inputs.backbone.name
-    images = words.number(pool.num_pool)
+def title(inputs: ReportInputs) -> str:
+    """Return what was done to which images; they are called by the last name of their path."""
+    names = [
+        name for name in PurePosixPath(redact(inputs.spec.pool.images)).parts if "*" not in name
+    ]
+    images = PurePosixPath(names[-1]).stem if names else "images"
     if inputs.spec.method == "zero-shot":
-        seen = words.number(pool.num_pool + pool.num_test)
+        return f"CLIP zero-shot on {images}"
+    return f"CLIP adapted to {images}"
+
+
+def sentence(inputs: ReportInputs) -> str:
+    """Return in one sentence what the run did."""
+    pool, name = inputs.pool, inputs.backbone.name
+    images = numbers.number(pool.num_pool)
+    if inputs.spec.method == "zero-shot":
+        num_images = numbers.number(pool.num_pool + pool.num_test)
         return (
-            f"The backbone “{name}” sorted {seen} images into {len(pool.classes)} classes "
+            f"The backbone “{name}” sorted {num_images} images into {len(pool.classes)} classes "
             "as it is; nothing was trained."
         )
-    help_of = "without a single label in training"
+    labels_used = "without a single label in training"
     if inputs.answers is not None:
-        help_of = f"with the labels that people gave to {words.number(inputs.answers.num_labels)}"
+        labels_used = (
+            f"with the labels that people gave to {numbers.number(inputs.answers.num_labels)}"
+        )
     return (
         f"The backbone “{name}” was adapted to {images} images of {len(pool.classes)} classes, "
-        f"{help_of}."
+        f"{labels_used}."
     )
 
 
 def tested_on(inputs: ReportInputs, metrics: Metrics) -> str:
-    """Say which images the accuracy is of, empty when nothing was measured."""
+    """Return which images the accuracy is of; empty when nothing was measured."""
     best = metrics.best_known
     if best is None:
         return ""
-    count = words.number(best.num_images)
+    count = numbers.number(best.num_images)
     if not metrics.transductive:
         return f"Measured on {count} test images that were never trained on."
     if inputs.spec.method == "zero-shot":
@@ -66,38 +82,39 @@ def tested_on(inputs: ReportInputs, metrics: Metrics) -> str:
 
 
 def verdict(inputs: ReportInputs, metrics: Metrics) -> tuple[str, str, str]:
-    """Return (state, title, text) of what to do with the model; states name a colour."""
-    said = inputs.model.verdict
+    """Return (state, title, text) of what to do with the model; the state selects a colour."""
+    judgement = inputs.model.verdict
     if not inputs.model.healthy:
-        kept = "It was not made a candidate" if inputs.registered else "It was not shipped"
-        return "bad", "Do not use this model", f"{kept}. {said}".strip()
+        consequence = "It was not made a candidate" if inputs.registered else "It was not shipped"
+        return "bad", "Do not use this model", f"{consequence}. {judgement}".strip()
     if metrics.gain is not None and metrics.gain < 0:
         text = "The label-free health checks passed, but the labels say that zero-shot is better."
-        return "bad", "Worse than before", f"{text} {said}".strip()
+        return "bad", "Worse than before", f"{text} {judgement}".strip()
     if inputs.spec.method == "zero-shot":
-        return "plain", "Nothing was adapted", said or "This is the starting point to beat."
+        return "plain", "Nothing was adapted", judgement or "This is the starting point to beat."
     where = "Registered." if inputs.registered else "Not registered: no name was given for it."
-    return "good", "Healthy", f"{said} {where}".strip()
+    reason = "Nothing that was measured speaks against this model."
+    return "good", "Healthy", f"{reason} {where}"
 
 
 def health(values: Mapping[str, float]) -> list[tuple[str, str, str]]:
     """Return (name, value, meaning) of every health number."""
     rows = []
     for key, value in values.items():
-        name, meaning = words.quantity(key)
-        share = words.is_share(key) and 0 <= value <= 1
-        rows.append((name, words.percent(value) if share else words.number(value), meaning))
+        quantity = words.HEALTH[key]
+        text = numbers.percent(value) if quantity.is_share else numbers.number(value)
+        rows.append((quantity.name, text, quantity.meaning))
     return rows
 
 
-def _pairs_of(metrics: Metrics, field: str) -> tuple[float | None, float | None]:
-    both = (metrics.zero_shot, metrics.adapted)
-    first, last = (getattr(part, field) if part else None for part in both)
-    return first, last
+def _before_and_after(metrics: Metrics, field: str) -> tuple[float | None, float | None]:
+    models = (metrics.zero_shot, metrics.adapted)
+    before, after = (getattr(model, field) if model else None for model in models)
+    return before, after
 
 
 def classes(evidence: Evidence) -> Section:
-    """Tell how each class fared."""
+    """Return how each class fares before and after."""
     inputs, metrics = evidence.inputs, evidence.metrics
     names = inputs.pool.classes
     if evidence.labelled:
@@ -117,9 +134,9 @@ def classes(evidence: Evidence) -> Section:
 
 
 def confusions(evidence: Evidence) -> Section:
-    """Show which classes are taken for which."""
+    """Return which classes are taken for which, drawn and as the most frequent pairs."""
     names, metrics = evidence.inputs.pool.classes, evidence.metrics
-    before, after = (_matrix(part, len(names)) for part in (metrics.zero_shot, metrics.adapted))
+    before, after = (_matrix(model, len(names)) for model in (metrics.zero_shot, metrics.adapted))
     last = before if after is None else after
     titled = (("Zero-shot", before), ("Adapted", after))
     return {

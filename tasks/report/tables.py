@@ -1,4 +1,4 @@
-"""The rows of the report's tables, worked out from counts and metrics."""
+"""The rows of the report's tables, computed from counts and metrics."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -153,7 +153,7 @@ def kept_rows(classes: Sequence[str], counts: Sequence[LabelCount]) -> dict[str,
     """
     proposed = dict.fromkeys(classes, 0)
     kept = dict.fromkeys(classes, 0)
-    for row in (count for count in counts if count.judged):
+    for row in (count for count in counts if count.decided):
         proposed[row.label] = proposed.get(row.label, 0) + row.count
         kept[row.label] = kept.get(row.label, 0) + row.count * row.kept
     return {name: KeptRow(name, proposed[name], kept[name]) for name in proposed}
@@ -175,7 +175,7 @@ def reason_rows(counts: Mapping[str, Sequence[LabelCount]]) -> list[ReasonRow]:
 def _fate(row: LabelCount) -> str:
     if row.kept:
         return "kept"
-    return "rejected" if row.judged else "held out"
+    return "rejected" if row.decided else "held out"
 
 
 def confused_pairs(
@@ -227,7 +227,7 @@ def time_rows(stages: Sequence[StageTime]) -> list[TimeRow]:
             stage=stage,
             share=stage.seconds / total,
             rate=stage.num_images / stage.seconds if stage.num_images and stage.seconds else None,
-            purpose=words.stage_purpose(stage.name),
+            purpose=words.STAGES[stage.name].purpose,
         )
         for stage in stages
     ]

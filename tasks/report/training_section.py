@@ -1,9 +1,10 @@
-"""Sections on the learning: what was kept, how training went, how the images lie."""
+"""The sections on training: labels that were kept, curves of the losses, maps of the images."""
 
 import math
 from collections.abc import Mapping, Sequence
 
-from tasks.report import figures, gallery, projection, read_stages, tables, words
+from tasks.pages import figures
+from tasks.report import gallery, projection, read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 
 MAX_PANELS = 24  # training curves of a phase
@@ -12,7 +13,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def kept(evidence: Evidence) -> Section:
-    """Tell what training relied on and what it left out."""
+    """Return which labels training used and which it left out, with examples."""
     inputs = evidence.inputs
     limit = inputs.spec.pool.max_pixels
     return {
@@ -22,9 +23,9 @@ def kept(evidence: Evidence) -> Section:
         ],
         "none_kept": bool(evidence.kept) and not any(row.kept for row in evidence.kept.values()),
         "precision": [
-            (source, found)
-            for source, found in evidence.metrics.kept_label_precision.items()
-            if found is not None
+            (source, precision)
+            for source, precision in evidence.metrics.kept_label_precision.items()
+            if precision is not None
         ],
         "confident": inputs.confident,
         "answers": inputs.answers,
@@ -36,12 +37,12 @@ def kept(evidence: Evidence) -> Section:
 
 
 def training(evidence: Evidence) -> Section:
-    """Draw whatever numbers the peers wrote down after each epoch."""
+    """Return a curve of every number that the peers measured after each epoch."""
     groups: dict[int, dict[str, dict[str, list[tuple[float, float]]]]] = {}
     rows = read_stages.read_histories(evidence.inputs.peers)
     for row in rows:
         for key, value in row.items():
-            if key in {"phase", "peer", "epoch", "seconds"} or not _is_number(value):
+            if key in words.NOT_DRAWN or not _is_number(value):
                 continue
             series = groups.setdefault(row["phase"], {}).setdefault(key, {})
             series.setdefault(f"Peer {row['peer']}", []).append((row["epoch"], value))
@@ -75,12 +76,12 @@ def _panels(
     """Return (name, meaning, figure, alternative text) of each quantity."""
     panels = []
     for key, series in list(quantities.items())[:MAX_PANELS]:
-        values = [value for points in series.values() for _, value in points]
-        share = words.is_share(key) and min(values) >= 0 and max(values) <= 1
-        first = {name: sorted(series[name]) for name in sorted(series)}
-        ends = "; ".join(f"{n}: {p[0][1]:.3g} to {p[-1][1]:.3g}" for n, p in first.items())
-        name, meaning = words.quantity(key)
-        panels.append((name, meaning, figures.curve(_from_one(first), share=share), ends))
+        by_peer = {name: sorted(series[name]) for name in sorted(series)}
+        ends = "; ".join(
+            f"{name}: {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in by_peer.items()
+        )
+        quantity = words.epoch_quantity(key)
+        panels.append((quantity.name, quantity.meaning, figures.curve(_from_one(by_peer)), ends))
     return panels
 
 
@@ -93,13 +94,13 @@ def _from_one(
 
 
 def maps(evidence: Evidence) -> Section:
-    """Lay out a sample of the images before and after."""
+    """Return a sample of the images laid out on a plane, before and after."""
     inputs = evidence.inputs
     sample = read_stages.sample_embeddings(inputs.before, projection.MAX_IMAGES)
     labels = read_stages.labels_of(inputs.zero_shot, sample.image_ids)
     predicted = read_stages.labels_of(inputs.predictions, sample.image_ids)
     views = [("Before: zero-shot", sample, labels)]
-    if inputs.after is not None:
+    if evidence.adapted and inputs.after is not None:
         later = read_stages.sample_embeddings(inputs.after, projection.MAX_IMAGES)
         views.append(("After: adapted", later, predicted))
     shown = _most_common(predicted or labels, inputs.pool.classes)
@@ -129,16 +130,16 @@ def _map(
     *,
     seed: int,
 ) -> Section | None:
-    known = [i for i, image_id in enumerate(sample.image_ids) if image_id in labels]
-    if not known:
+    labelled = [i for i, image_id in enumerate(sample.image_ids) if image_id in labels]
+    if not labelled:
         return None
-    vectors, names = sample.vectors[known], [labels[sample.image_ids[i]] for i in known]
+    vectors, names = sample.vectors[labelled], [labels[sample.image_ids[i]] for i in labelled]
     points, method = projection.project(vectors, seed=seed)
     return {
         "title": title,
         "figure": figures.cloud(points, names, shown),
         "method": method,
-        "count": len(known),
+        "count": len(labelled),
         "agreement": projection.neighbour_agreement(vectors, names),
     }
 

@@ -1,30 +1,61 @@
-"""What the report says in words: quantities, reasons, advice and a glossary for non-specialists."""
+"""What the report says in words: quantities, reasons, stages and a glossary for non-specialists."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from tasks.refs import Reason
+from tasks.refs import Reason, StageName
 
-# A key of history.json or of the health record -> what a person reads, and what it means.
-QUANTITIES: Mapping[str, tuple[str, str]] = {
-    "loss": ("Loss", "what training makes small; all terms together"),
-    "l1": ("L1, class loss", "how well the positive prompts tell the classes apart"),
-    "l2": ("L2, dual-prompt loss", "how well positive and negative prompts tell right from wrong"),
-    "agreement": ("Peer agreement", "share of images that both peers give the same label"),
-    "peer_agreement": ("Peer agreement", "share of images that both peers give the same label"),
-    "p_clean": ("Clean probability", "how right the labels look to the prompts, on average"),
-    "gap": ("Logit gap", "similarity to the positive prompt minus that to the negative one"),
-    "gap_separation": ("Gap separation", "how far the gaps of kept and rejected labels lie apart"),
-    "train_accuracy": ("Fit to the labels", "share of training labels that the peer reproduces"),
-    "learning_rate": ("Learning rate", "step size of the optimizer"),
-    "kept_share": ("Kept share", "share of proposed labels that the other peer kept"),
-    "min_kept_share": ("Kept share, worst class", "kept share of the class that kept least"),
-    "drift": ("Class-balance drift", "how far class shares moved from zero-shot; 0 is not at all"),
-    "class_balance_drift": (
+
+class Quantity(NamedTuple):
+    """A number of a training history or of the health of a model."""
+
+    name: str
+    meaning: str
+    is_share: bool = False
+
+
+class StageWords(NamedTuple):
+    """What a stage does, and what makes it faster; empty where nothing is known to."""
+
+    purpose: str
+    advice: str = ""
+
+
+HEALTH: Mapping[str, Quantity] = {
+    "agreement": Quantity(
+        "Agreement", "share of images that both networks put in the same class", is_share=True
+    ),
+    "kept_share": Quantity(
+        "Kept share", "share of proposed labels that the other peer kept", is_share=True
+    ),
+    "min_class_kept_share": Quantity(
+        "Kept share, worst class", "kept share of the class that kept least", is_share=True
+    ),
+    "drift": Quantity(
         "Class-balance drift",
-        "how far class shares moved from zero-shot; 0 is not at all",
+        "share of all images by which the class balance moved from that of zero-shot",
+        is_share=True,
+    ),
+    "lost_classes": Quantity(
+        "Lost classes", "classes that zero-shot predicts and the model hardly ever does"
+    ),
+    "gap_separation": Quantity(
+        "Gap separation", "mean gap of kept labels minus that of rejected ones; above 0 is good"
     ),
 }
-_SHARES = ("accuracy", "agreement", "share", "p_clean", "kept")
+"""The fields of `clipcore.health.Health`."""
+
+HISTORY: Mapping[str, Quantity] = {
+    "loss": Quantity("Loss", "what training makes small; all terms together"),
+    "l1": Quantity("L1, class loss", "how well the positive prompts tell the classes apart"),
+    "l2": Quantity(
+        "L2, dual-prompt loss", "how well positive and negative prompts tell right from wrong"
+    ),
+}
+"""The numbers of a row of a training history that are drawn."""
+
+NOT_DRAWN = ("phase", "peer", "epoch", "seconds")
+"""The other keys of a row: which epoch it is of, and how long that took."""
 
 REASONS: Mapping[str, str] = {
     Reason.KEPT: "kept",
@@ -35,6 +66,11 @@ REASONS: Mapping[str, str] = {
     Reason.RESCUED: "kept after all: its class kept too few",
     Reason.NOT_CONFIDENT: "not among the most confident of its class",
     Reason.CLASS_NOT_PREDICTED: "taken for a class that no image was predicted as",
+}
+
+SOURCES: Mapping[str, str] = {"zero-shot": "Zero-shot", "confident": "Confident set"}
+
+QUARANTINE_REASONS: Mapping[str, str] = {
     "empty-file": "the file has no content",
     "not-an-image": "the content is in no image format that is read",
     "truncated": "the image ends too early, as after a broken download",
@@ -42,54 +78,41 @@ REASONS: Mapping[str, str] = {
     "too-large-file": "more bytes than the limit; not read",
     "unreadable": "the file could not be opened or read",
     "decode-error": "the image decoder failed",
-    "decode-timeout": "the image decoder took too long",
 }
 
-# Part of a stage's name -> what it does, and the one setting that makes it faster.
-_STAGES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (("backbone",), "load the pretrained model once, to check it", ""),
-    (
-        ("embed",),
-        "turn every image into a vector",
-        "raise num_actors up to the number of cores or GPUs",
-    ),
-    (
-        ("filter", "clean", "collab"),
-        "each peer labels the images, the other keeps or rejects",
-        "raise num_actors up to the number of cores or GPUs",
-    ),
-    (
-        ("phase2", "phase 2", "phase ii", "finetune", "fine tune"),
-        "Phase II: fine-tune the whole visual tower, twice",
-        "lower phase2.epochs",
-    ),
-    (
-        ("phase1", "phase 1", "phase i", "adapt", "peers"),
-        "Phase I: train prompts and a light adapter, twice",
-        "lower phase1.min_steps or phase1.epochs",
-    ),
-    (("evaluat", "predict"), "predict and measure", "raise batch_size"),
-    (
-        ("pool", "open", "scan"),
+STAGES: Mapping[StageName, StageWords] = {
+    StageName.POOL: StageWords(
         "list the files, check their headers, find duplicates",
         "keep the images in one Parquet file, or close to this machine",
     ),
-    (
-        ("confident",),
-        "choose the surest labels of each class",
-        "lower label.per_class",
+    StageName.EMBED: StageWords(
+        "turn every image into a vector", "use a GPU, or more cores and --num-actors"
     ),
-    (
-        ("label", "zero"),
-        "first labels from the class names alone",
-        "use fewer templates",
+    StageName.LABEL: StageWords(
+        "first labels from the class names alone, and the most confident of each class",
+        "use fewer --label.templates",
     ),
-    (("export", "register", "model", "assemble"), "save and register the model", ""),
-)
-_GPU_ADVICE = "give it a GPU (setting num_gpus; this run used none)"
-_GPU_STAGES = ("embed", "phase", "adapt", "finetune", "filter", "clean", "evaluate")
-
-UNKNOWN = "\N{EN DASH}"
+    StageName.PHASE_1: StageWords(
+        "Phase I: train prompts and a light adapter, twice",
+        "use a GPU, or lower --phase1.min-steps and --phase1.epochs",
+    ),
+    StageName.EMBED_WITH_PEERS: StageWords(
+        "turn every image into a vector again, as each peer sees it",
+        "use a GPU, or more cores and --num-actors",
+    ),
+    StageName.CROSS_FILTER: StageWords(
+        "each peer labels the images, the other keeps or rejects", "use more cores"
+    ),
+    StageName.PHASE_2: StageWords(
+        "Phase II: fine-tune the whole visual tower, twice",
+        "use a GPU, or lower --phase2.epochs",
+    ),
+    StageName.GUARD: StageWords("choose among the epochs of Phase II by what they predict"),
+    StageName.PREDICT: StageWords(
+        "label every image with the adapted model", "use a GPU, or more cores and --num-actors"
+    ),
+    StageName.EVALUATE: StageWords("compare the predictions with labels, where there are some"),
+}
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Accuracy", "Share of the measured images whose predicted class is their true class."),
@@ -119,7 +142,7 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     (
         "Phase I, Phase II",
-        "Phase I trains few parameters on the surest labels. Phase II trains the whole visual "
+        "Phase I trains few parameters on the confident set. Phase II trains the whole visual "
         "tower on the clean set.",
     ),
     ("Precision", "Of the images that were given a class, the share that is of that class."),
@@ -131,72 +154,25 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
 )
 
 
-def quantity(key: str) -> tuple[str, str]:
-    """Return the name and the meaning of a history or health key, spelled out if unknown."""
-    plain = key.replace("-", "_")
-    known = QUANTITIES.get(plain) or QUANTITIES.get(plain.lower())
-    return known or (plain.replace("_", " ").strip().capitalize(), "")
-
-
-def is_share(key: str) -> bool:
-    """Say whether a history or health key names a share between 0 and 1."""
-    return any(word in key.lower() for word in _SHARES)
+def epoch_quantity(key: str) -> Quantity:
+    """Return what a key of a training history means, spelled out if another version wrote it."""
+    return HISTORY.get(key) or Quantity(key.replace("_", " ").capitalize(), "")
 
 
 def reason(slug: str) -> str:
-    """Return what a reason slug means, or the slug in plain letters."""
-    return REASONS.get(slug) or slug.replace("-", " ")
+    """Return why a label was kept or not, spelled out if another version wrote it."""
+    return REASONS.get(slug) or _spell(slug)
+
+
+def quarantine_reason(slug: str) -> str:
+    """Return why a file could not be used, spelled out if another version wrote it."""
+    return QUARANTINE_REASONS.get(slug) or _spell(slug)
 
 
 def source(slug: str) -> str:
     """Return who gave a label, as a person says it: `peer-1` is Peer 1."""
-    return slug.replace("-", " ").capitalize() if slug.startswith("peer") else slug.capitalize()
+    return SOURCES.get(slug) or _spell(slug).capitalize()
 
 
-def stage_purpose(name: str) -> str:
-    """Return what a stage does, empty for a stage that is not known."""
-    return next((purpose for keys, purpose, _ in _STAGES if _matches(name, keys)), "")
-
-
-def stage_advice(name: str, *, num_gpus: float) -> str:
-    """Return the one setting that makes a stage faster, empty if none is known."""
-    if num_gpus == 0 and _matches(name, _GPU_STAGES):
-        return _GPU_ADVICE
-    return next((advice for keys, _, advice in _STAGES if _matches(name, keys)), "")
-
-
-def _matches(name: str, keys: tuple[str, ...]) -> bool:
-    return any(key in name.lower().replace("_", " ").replace("-", " ") for key in keys)
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """Write a share as percent, `UNKNOWN` for None."""
-    return UNKNOWN if share is None else f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%"
-
-
-def points(change: float | None) -> str:
-    """Write a difference of shares as percentage points with its sign."""
-    if change is None:
-        return UNKNOWN
-    text = f"{100 * change:+.1f}".replace("-", "\N{MINUS SIGN}")
-    return "0.0" if text in {"+0.0", "\N{MINUS SIGN}0.0"} else text
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a number: thousands apart, at most `digits` decimals, `UNKNOWN` for None."""
-    if value is None:
-        return UNKNOWN
-    if float(value).is_integer():
-        return f"{int(value):,}".replace("-", "\N{MINUS SIGN}")
-    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def duration(seconds: float) -> str:
-    """Write a time as a person would: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 10:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+def _spell(slug: str) -> str:
+    return slug.replace("-", " ")

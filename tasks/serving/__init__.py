@@ -1,1 +1,1 @@
-"""What runs where a model is served: files that MLflow copies into the artifact."""
+"""Code of a served model, which MLflow copies into the artifact."""

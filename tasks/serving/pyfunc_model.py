@@ -1,8 +1,8 @@
 """The registered classifier: images in, labels out. MLflow copies this file into the artifact.
 
-It runs where coft is not installed: it may import what the artifact ships (`clipcore`) and what
-the artifact requires, nothing else of this project. The columns of a request and of an answer are
-in the docstring of `ImageClassifier.predict`.
+It runs where coft is not installed: it may import the package in the artifact (`clipcore`) and the
+artifact's requirements, nothing else of this project. The docstring of `ImageClassifier.predict`
+explains the columns of requests and answers.
 """
 
 import base64
@@ -33,10 +33,10 @@ class ImageClassifier(PythonModel):
     classifier: Classifier
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights that lie in the artifact; nothing is downloaded.
+        """Load the weights in the artifact; nothing is downloaded.
 
         `mlflow.pyfunc.load_model(uri, model_config={"device": "cuda:1"})` chooses a device;
-        `auto` takes a GPU where there is one.
+        `auto` is a GPU if there is one.
         """
         device = str((context.model_config or {}).get("device", "auto"))
         if device == "auto":
@@ -54,45 +54,45 @@ class ImageClassifier(PythonModel):
         Args:
             context: Unused; the weights are loaded already.
             model_input: `image`: bytes of an image file, base64 in JSON. `path`: an image file
-                where the model runs, read when `image` is empty or absent. Never guessed from the
-                content: the base64 of a JPEG starts with "/", as a path does.
-            params: `top_k`: how many classes `probabilities` names, most probable first; 0, the
-                default, names all.
+                where the model runs, read when `image` is empty or absent. The column decides, not
+                the content: the base64 of a JPEG starts with "/", as a path does.
+            params: `top_k`: number of classes in `probabilities`, most probable first; 0, the
+                default, for all.
 
         Returns:
             `label`: the most probable class. `score`: its probability.
             `probabilities`: class name to probability.
 
         Raises:
-            MlflowException: a row without a usable image, by number and with the reason; a server
+            MlflowException: a row without a usable image, with its number and the reason; a server
                 answers 400. Nothing is returned for the other rows.
         """
         top_k = int((params or {}).get("top_k", 0))
         if top_k < 0:
             raise _bad_request(f"expected top_k of 0 (all classes) or more, got {top_k}")
-        if not {"image", "path"} & set(
-            model_input.columns
-        ):  # MLflow drops columns it does not know
+        if not {"image", "path"} & set(model_input.columns):  # MLflow drops all other columns
             raise _bad_request("expected a column `image` or `path`, got neither")
         images = _column(model_input, "image")
         paths = _column(model_input, "path")
-        files = [_file(*row) for row in zip(range(len(model_input)), images, paths, strict=True)]
+        files = [
+            _image_file(*row) for row in zip(range(len(model_input)), images, paths, strict=True)
+        ]
         answers = [_answer(row, self.classifier.classes, top_k) for row in self._classify(files)]
         return pd.DataFrame(answers, columns=["label", "score", "probabilities"])
 
     def _classify(self, files: list[bytes]) -> list[np.ndarray]:
-        rows: list[np.ndarray] = []
+        probabilities: list[np.ndarray] = []
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
             try:
-                rows.extend(self.classifier.predict_bytes(batch))
+                probabilities.extend(self.classifier.predict_bytes(batch))
             except BadImage:
                 self._name_bad_row(batch, start)
                 raise
-        return rows
+        return probabilities
 
     def _name_bad_row(self, batch: list[bytes], start: int) -> None:
-        """Find the image of a failed batch that cannot be decoded; the batch does not say."""
+        """Raise an error with the row of the first image that cannot be decoded."""
         for offset, data in enumerate(batch):
             try:
                 self.classifier.predict_bytes([data])
@@ -104,12 +104,12 @@ def _column(table: pd.DataFrame, name: str) -> list[object]:
     return list(table[name]) if name in table.columns else [None] * len(table)
 
 
-def _file(row: int, image: object, path: object) -> bytes:
+def _image_file(row: int, image: object, path: object) -> bytes:
     """Return the image file of a row, from its bytes or from the disk."""
-    if isinstance(image, str) and image:  # in-process callers may pass what they would send
+    if isinstance(image, str) and image:  # callers in the process may pass base64 as well
         return _from_base64(row, image)
     if isinstance(image, bytes | bytearray | memoryview) and len(image):
-        return _decoded(bytes(image))
+        return _without_base64(bytes(image))
     if isinstance(path, str) and path:
         return _from_disk(row, Path(path))
     raise _bad_request(
@@ -118,10 +118,10 @@ def _file(row: int, image: object, path: object) -> bytes:
     )
 
 
-def _decoded(data: bytes) -> bytes:
-    """Undo the base64 that MLflow leaves on a request of the form `{"inputs": [...]}`.
+def _without_base64(data: bytes) -> bytes:
+    """Decode the base64 that MLflow leaves in requests of the form `{"inputs": [...]}`.
 
-    No image file consists of base64 characters alone, so nothing else is touched.
+    No image file consists of base64 characters alone, so other values are returned as they are.
     """
     try:
         return base64.b64decode(data, validate=True)
@@ -138,7 +138,7 @@ def _from_base64(row: int, text: str) -> bytes:
 
 
 def _from_disk(row: int, path: Path) -> bytes:
-    """Read a regular file of bearable size: a device or a pipe would never end."""
+    """Read a regular file of limited size; reading a device or a pipe would never end."""
     root = os.environ.get(IMAGE_ROOT)
     if root and not path.resolve().is_relative_to(Path(root).resolve()):
         raise _bad_request(f"row {row}: column `path` may only name files below {IMAGE_ROOT}")
@@ -151,12 +151,12 @@ def _from_disk(row: int, path: Path) -> bytes:
     raise _bad_request(msg)
 
 
-def _answer(row: np.ndarray, classes: tuple[str, ...], top_k: int) -> dict[str, object]:
-    order = np.argsort(-row, kind="stable")[: top_k or len(classes)]
+def _answer(probabilities: np.ndarray, classes: tuple[str, ...], top_k: int) -> dict[str, object]:
+    order = np.argsort(-probabilities, kind="stable")[: top_k or len(classes)]
     return {
         "label": classes[order[0]],
-        "score": float(row[order[0]]),
-        "probabilities": {classes[index]: float(row[index]) for index in order},
+        "score": float(probabilities[order[0]]),
+        "probabilities": {classes[index]: float(probabilities[index]) for index in order},
     }
 
 

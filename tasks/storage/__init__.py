@@ -1,1 +1,1 @@
-"""Files of a workspace: where they are, what they were made from, and that they are finished."""
+"""Files of a workspace: URIs, atomic writes, digests of their inputs, manifests of stages."""

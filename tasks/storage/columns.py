@@ -1,4 +1,4 @@
-"""Arrow columns to tensors and back: vectors, class names, numbers."""
+"""Arrow columns to tensors and back: vectors, numbers, class names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,12 +28,17 @@ def read_features(uri: str) -> tuple[pa.Array, Tensor]:
     return table["image_id"].combine_chunks(), torch.from_numpy(flat.reshape(-1, dim).copy())
 
 
-def class_names(classes: Sequence[str], labels: Tensor) -> list[str]:
-    """Return the name of each class number."""
-    return [classes[label] for label in labels.tolist()]
+def tensor_of(table: pa.Table, column: str) -> Tensor:
+    """Return a column of numbers without nulls as a tensor that owns its memory."""
+    return torch.from_numpy(table[column].to_numpy().copy())
+
+
+def class_names(classes: Sequence[str], numbers: Tensor) -> pa.Array:
+    """Return the name of each class number as a column."""
+    return pa.array(classes, pa.string()).take(pa.array(numbers.numpy()))
 
 
 def class_numbers(classes: Sequence[str], names: Any) -> Tensor:
-    """Return the number of each class name of an Arrow column, -1 where there is none."""
+    """Return the number of each class name of a column, -1 where there is none."""
     positions = pc.index_in(names, pa.array(classes, pa.string())).fill_null(-1)
     return torch.from_numpy(positions.to_numpy().astype(np.int64))

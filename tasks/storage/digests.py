@@ -1,4 +1,4 @@
-"""Names of what is computed: digests of what it is made from, and the versions of the code."""
+"""Digests of the inputs of a result, and the versions of the code and of the files."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ SCHEMA_VERSION = 2  # raised by hand when the meaning of a file changes
 
 
 class ShardMismatch(ValueError):
-    """A file or manifest that was not made from what the reader expects, or by other code."""
+    """A file or manifest with other inputs or another schema version than the reader expects."""
 
 
 def code_version() -> str:
@@ -23,7 +23,7 @@ def code_version() -> str:
 
 
 def fingerprint(*parts: object) -> str:
-    """Digest values to 16 hex digits: equal values, equal digest, on every machine and run.
+    """Return 16 hex digits that are equal for equal values, on every machine and in every run.
 
     Args:
         *parts: Specs, mappings, lists, texts, numbers, None, and any nesting of them.
@@ -33,7 +33,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def plain(value: object) -> object:
-    """Return what JSON can hold in the place of a spec, a mapping or a sequence."""
+    """Convert a spec, a mapping or a sequence to a value of JSON."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""Files that are at all times absent or complete, on a disk or in a bucket.
+"""Files that are absent or complete at all times, on a disk or in a bucket.
 
-Local files take their name in one rename after they reached the disk; objects of a bucket appear
-in one put.
+Local files are renamed to their name after they were synced to the disk; objects of a bucket are
+written in one put.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tasks.storage.uris import is_local, local_path, open_filesystem, redact
 
 
 def exists(uri: str) -> bool:
-    """Say whether a file or folder is there."""
+    """Return whether a file or folder exists."""
     if is_local(uri):
         return local_path(uri).exists()
     filesystem, path = open_filesystem(uri)
@@ -29,17 +29,18 @@ def exists(uri: str) -> bool:
 
 
 def names_in(folder: str) -> set[str]:
-    """Return the names of the files in a folder, in one request; none if it is absent."""
+    """Return the names of the entries of a folder, in one request; none if it is absent."""
     if is_local(folder):
         path = local_path(folder)
         return {child.name for child in path.iterdir()} if path.is_dir() else set()
-    filesystem, inner = open_filesystem(folder)
-    found = filesystem.ls(inner, detail=False) if filesystem.exists(inner) else ()
-    return {name.rstrip("/").rsplit("/", 1)[-1] for name in found}
+    filesystem, path_inside = open_filesystem(folder)
+    exists_there = filesystem.exists(path_inside)
+    names = filesystem.ls(path_inside, detail=False) if exists_there else ()
+    return {name.rstrip("/").rsplit("/", 1)[-1] for name in names}
 
 
 def content_hash(uri: str) -> str:
-    """Return the sha256 of a file, read a piece at a time."""
+    """Return the SHA-256 of a file, which is read in pieces."""
     digest = hashlib.sha256()
     with open_read(uri) as file:
         while piece := file.read(2**20):
@@ -48,7 +49,7 @@ def content_hash(uri: str) -> str:
 
 
 def remove(uri: str) -> None:
-    """Delete a file or a folder with all that is in it; nothing happens when it is absent."""
+    """Delete a file, or a folder with its content; an absent one is no error."""
     if is_local(uri):
         path = local_path(uri)
         if path.is_dir():
@@ -56,13 +57,13 @@ def remove(uri: str) -> None:
         else:
             path.unlink(missing_ok=True)
     elif exists(uri):
-        filesystem, inner = open_filesystem(uri)
-        filesystem.rm(inner, recursive=True)
+        filesystem, path_inside = open_filesystem(uri)
+        filesystem.rm(path_inside, recursive=True)
 
 
 @contextmanager
 def open_read(uri: str) -> Iterator[BinaryIO]:
-    """Open a file for reading bytes, wherever it is."""
+    """Open a file of any URI for reading bytes."""
     if is_local(uri):
         with local_path(uri).open("rb") as file:
             yield file
@@ -74,7 +75,7 @@ def open_read(uri: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_write(uri: str) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name when the block ends well, and never otherwise."""
+    """Open a file that gets its name when the block ends without an error."""
     if is_local(uri):
         with _open_local(local_path(uri)) as local:
             yield local
@@ -87,7 +88,7 @@ def open_write(uri: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _open_local(target: Path) -> Iterator[BinaryIO]:
-    # Workers that race on one name write equal content, and either rename may win.
+    # Workers that write the same name write equal content, so the order of renames does not matter.
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{uuid4().hex}.partial")
     try:
@@ -102,7 +103,7 @@ def _open_local(target: Path) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A rename survives a power cut only when the folder itself has reached the disk.
+    # A rename survives a power cut only after the folder itself is synced.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -117,13 +118,17 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write a file so that it is at all times either absent or complete."""
+    """Write a file atomically."""
     with open_write(uri) as file:
         file.write(data)
 
 
 def read_json(uri: str) -> Any:
-    """Return the value of a JSON file; raises ShardMismatch when it is not JSON."""
+    """Return the value of a JSON file.
+
+    Raises:
+        ShardMismatch: the file is no JSON.
+    """
     try:
         return json.loads(read_bytes(uri))
     except ValueError as error:
@@ -138,7 +143,7 @@ def write_json(uri: str, value: object) -> None:
 
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
-    """Give the path of a file or folder on this machine: itself, or a copy for the block's time."""
+    """Yield the path of a local file or folder, or of a temporary copy of a remote one."""
     if is_local(uri):
         yield local_path(uri)
         return

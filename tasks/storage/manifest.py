@@ -1,6 +1,6 @@
-"""The manifest of a stage: its parts, written last and trusted by readers.
+"""The manifest of a stage lists its parts and is written last.
 
-That it exists means that the stage is finished; readers ignore every file that it does not name.
+A stage is finished when its manifest exists; readers ignore all files that it does not list.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ MANIFEST = "manifest.json"
 
 
 class Part(Spec):
-    """One Parquet file of a stage, by its name relative to the manifest, and its row count."""
+    """A Parquet file of a stage: its name relative to the manifest, and its number of rows."""
 
     name: str
     rows: int
 
 
 class Manifest(Spec):
-    """What a finished stage consists of and what it was made from."""
+    """The parts of a finished stage, the digest of its inputs, and facts about it."""
 
     kind: str
     digest: str
@@ -38,12 +38,12 @@ class Manifest(Spec):
 
 
 def part_name(index: int, digest_of_inputs: str) -> str:
-    """Name part `index` of a stage by its place and the digest of what it is made from."""
+    """Return the name of part `index` of a stage."""
     return f"part-{index:05d}-{digest_of_inputs[:8]}.parquet"
 
 
 def make_manifest(kind: str, digest: str, parts: Sequence[Part]) -> Manifest:
-    """Describe a stage that this code finished; add `seconds` and `facts` with `model_copy`."""
+    """Return a manifest of this version of the code, without `seconds` and `facts`."""
     return Manifest(
         kind=kind,
         digest=digest,
@@ -56,23 +56,23 @@ def make_manifest(kind: str, digest: str, parts: Sequence[Part]) -> Manifest:
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Declare a stage finished. Call it last, when every part is in place."""
+    """Write the manifest, which marks a stage as finished; call it after all parts are written."""
     write_bytes(join(folder, MANIFEST), manifest.model_dump_json(indent=1).encode())
 
 
 def read_manifest(folder: str) -> Manifest | None:
-    """Return the manifest of a finished stage, or None when the stage is not finished.
+    """Return the manifest of a stage, or None if the stage is not finished.
 
     Raises:
-        ShardMismatch: if it cannot be read, or was written with another schema version.
+        ShardMismatch: the manifest cannot be read, or has another schema version.
     """
     uri = join(folder, MANIFEST)
     if not exists(uri):
         return None
     value = read_json(uri)
-    found = value.get("schema_version") if isinstance(value, dict) else None
-    if found != SCHEMA_VERSION:
-        msg = f"{redact(uri)}: expected schema_version {SCHEMA_VERSION}, got {found!r}; "
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        msg = f"{redact(uri)}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
         raise ShardMismatch(msg + "delete the folder and run the command again")
     try:
         return Manifest.model_validate(value)
@@ -86,7 +86,7 @@ def iter_tables(folder: str, columns: Sequence[str] | None = None) -> Iterator[p
     """Yield the parts of a finished stage in order, one in memory at a time.
 
     Raises:
-        ShardMismatch: if the stage has no manifest, that is, if it did not finish.
+        ShardMismatch: the stage is not finished.
     """
     manifest = read_manifest(folder)
     if manifest is None:

@@ -1,4 +1,4 @@
-"""A stage is computed once: what its manifest lists is finished, whoever computed it and when."""
+"""Stages are computed once: a stage with a manifest is finished and is not computed again."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,26 +24,29 @@ R = TypeVar("R")
 def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function the Prefect task of a stage.
 
-    Prefect's result cache is off: files are the only record of being done, so that the two can
-    never disagree. A retry therefore goes on where the failure was. What a person has to correct
-    is not tried again.
+    Prefect's result cache is off, so that files are the only record of finished work. A retry
+    therefore continues where the failure was. An `InputError` is not retried.
+
+    Args:
+        name: Name of the task in Prefect.
+        retries: Number of retries after the first failure.
     """
     return task(
         name=name,
         cache_policy=NO_CACHE,
         retries=retries,
         retry_delay_seconds=5,
-        retry_condition_fn=_may_pass,
+        retry_condition_fn=_is_retried,
     )
 
 
-def _may_pass(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+def _is_retried(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     return not isinstance(state.result(raise_on_failure=False), InputError)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The parts that a stage wrote, in order, and what else its manifest should say."""
+    """The parts that a stage wrote, in order, and further facts for its manifest."""
 
     parts: Sequence[Part]
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -54,18 +57,13 @@ def once(
 ) -> tuple[Manifest, bool]:
     """Return the manifest of a stage and whether an earlier run had finished it.
 
-    `compute` writes the parts; the manifest comes last. What it raises leaves no manifest, so the
-    next run goes on from the parts that exist.
+    `compute` writes the parts; the manifest is written last. If `compute` raises, there is no
+    manifest, and the next run continues with the parts that exist.
 
     Raises:
-        ShardMismatch: the folder holds a stage that was made from something else.
+        ShardMismatch: the folder holds a stage with other inputs.
     """
-    if manifest := read_manifest(folder):
-        if manifest.digest != digest:
-            raise ShardMismatch(
-                f"{redact(folder)}: expected a stage made from {digest}, found one made "
-                f"from {manifest.digest}. Use another workspace or name, or remove that folder."
-            )
+    if manifest := find_finished(folder, digest):
         say(f"{label}: finished before")
         return manifest, True
     started = time.monotonic()
@@ -76,11 +74,26 @@ def once(
     return manifest, False
 
 
-def finished(folder: str) -> Manifest:
-    """Return the manifest of a stage that must be finished.
+def find_finished(folder: str, digest: str) -> Manifest | None:
+    """Return the manifest of a stage, None if it is not finished.
 
     Raises:
-        ShardMismatch: it is not.
+        ShardMismatch: the folder holds a stage that was made from something else.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.digest != digest:
+        raise ShardMismatch(
+            f"{redact(folder)}: expected a stage made from {digest}, found one made "
+            f"from {manifest.digest}. Use another workspace or name, or remove that folder."
+        )
+    return manifest
+
+
+def finished(folder: str) -> Manifest:
+    """Return the manifest of a finished stage.
+
+    Raises:
+        ShardMismatch: the stage is not finished.
     """
     manifest = read_manifest(folder)
     if manifest is None:

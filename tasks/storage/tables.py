@@ -1,4 +1,4 @@
-"""Parquet files that say what they were made from, and readers that refuse another origin."""
+"""Parquet files with facts about their inputs, and readers that check these facts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ def write_table(uri: str, table: pa.Table, facts: Mapping[str, str] | None = Non
     """Write a table as zstd Parquet with `facts` in its metadata, atomically.
 
     Args:
-        uri: Where; parent folders are made.
-        table: The rows. Only texts get a dictionary: on vectors it costs size and time.
-        facts: What the file is made from (digest, backbone, ...), for `read_table(expect=...)`.
+        uri: Target; parent folders are created.
+        table: The rows. Only texts are dictionary-encoded, because vectors would get larger.
+        facts: Facts about the inputs (digest, backbone, ...), for `read_table(expect=...)`.
     """
     header = {"schema_version": SCHEMA_VERSION, "code_version": code_version(), **(facts or {})}
-    known = table.schema.metadata or {}
-    table = table.replace_schema_metadata({**known, _FACTS: json.dumps(header).encode()})
+    metadata = table.schema.metadata or {}
+    table = table.replace_schema_metadata({**metadata, _FACTS: json.dumps(header).encode()})
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     with open_write(uri) as file:
         pq.write_table(
@@ -43,7 +43,7 @@ def read_table(
         expect: Facts that the file must carry with these values.
 
     Raises:
-        ShardMismatch: if the schema version or an expected fact differs; names the field.
+        ShardMismatch: the schema version or an expected fact differs; names the field.
     """
     with open_read(uri) as file, pq.ParquetFile(file) as parquet:
         _check_facts(uri, parquet.schema_arrow.metadata or {}, expect or {})
@@ -52,16 +52,23 @@ def read_table(
 
 def _check_facts(uri: str, header: Mapping[bytes, bytes], expect: Mapping[str, str]) -> None:
     facts = json.loads(header.get(_FACTS, b"{}"))
-    for name, wanted in {"schema_version": SCHEMA_VERSION, **expect}.items():
-        if (found := facts.get(name)) != wanted:
+    for name, expected in {"schema_version": SCHEMA_VERSION, **expect}.items():
+        if (value := facts.get(name)) != expected:
             msg = (
-                f"{redact(uri)}: expected {name} {wanted!r}, got {found!r}; "
+                f"{redact(uri)}: expected {name} {expected!r}, got {value!r}; "
                 "delete the file's folder and run the command again"
             )
             raise ShardMismatch(msg)
 
 
+def read_facts(uri: str) -> dict[str, str]:
+    """Return the facts that `write_table` put into a file, from its footer."""
+    with open_read(uri) as file, pq.ParquetFile(file) as parquet:
+        facts: dict[str, str] = json.loads((parquet.schema_arrow.metadata or {})[_FACTS])
+        return facts
+
+
 def count_rows(uri: str) -> int:
-    """Return the rows of a Parquet file from its footer, without reading them."""
+    """Return the number of rows of a Parquet file from its footer."""
     with open_read(uri) as file, pq.ParquetFile(file) as parquet:
         return int(parquet.metadata.num_rows)

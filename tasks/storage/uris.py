@@ -1,4 +1,4 @@
-"""Where a file is: a bare local path, or anything that fsspec knows (`s3://`, `gs://`, `memory://`)."""
+"""URIs: plain local paths, and those of fsspec (`s3://`, `gs://`, `memory://`)."""
 
 import os
 import re
@@ -14,28 +14,28 @@ _SIGNATURE = re.compile(
 
 
 def redact(text: str) -> str:
-    """Hide passwords and signatures of every URI in a text that a person or a log will see."""
+    """Hide passwords and signatures of all URIs in a text for people or logs."""
     return _SIGNATURE.sub(r"\1***", _USER.sub(r"\1***@", text))
 
 
 def is_local(uri: str) -> bool:
-    """Say whether a URI is a path on this machine."""
+    """Return whether a URI is a path on this machine."""
     return "://" not in uri or uri.startswith("file://")
 
 
 def local_path(uri: str) -> Path:
-    """Return the path of a local URI; a name with `::` or `#` in it is taken as it stands."""
+    """Return the path of a local URI; `::` and `#` in a name have no meaning."""
     return Path(uri.removeprefix("file://")).expanduser()
 
 
 def absolute(uri: str) -> str:
-    """Return a URI that means the same file in a worker with another working folder."""
+    """Return a URI that does not depend on the working folder, which differs between workers."""
     return uri if not is_local(uri) else os.path.abspath(local_path(uri))  # noqa: PTH100
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:  # fsspec has no types
     """Return the fsspec file system of a bucket URI and the path inside it."""
-    # Other machines write here too, so a listing from a minute ago is not the truth.
+    # No cache of listings: other machines write to the bucket too.
     return cast("tuple[Any, str]", url_to_fs(uri, use_listings_cache=False))
 
 

@@ -1,14 +1,15 @@
-"""Who is champion: the gate, the way back, and the files of a version.
+"""The champion of a model: promotion, rollback, and the files of a version.
 
 A version becomes `candidate` when the label-free health of its run passes. `promote` makes it
-`champion` and keeps the former one as `previous`; `rollback` brings that back. What the decision
-rests on stands in the tags and the description of the version.
+`champion` and keeps the former one as `previous`; `rollback` makes that the champion again. The
+evidence for the decision is in the tags and the description of the version.
 """
 
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tasks.gate import decide_promotion
 from tasks.specs import InputError
 from tasks.tracking.packaging import BUNDLE
 from tasks.tracking.store import Tracking, connect, registry_uri
@@ -33,12 +34,18 @@ class UnhealthyModel(InputError):
 def promote(
     tracking: Tracking, name: str, version: str | None = None, *, force: bool = False
 ) -> RegisteredModel:
-    """Make a version champion, the candidate by default; the former champion becomes previous.
+    """Make a version the champion; the former champion becomes previous.
 
     Promoting the champion again changes nothing.
 
+    Args:
+        tracking: The store.
+        name: Name of the registered model.
+        version: Number of the version; the candidate by default.
+        force: Whether to promote against the evidence.
+
     Raises:
-        UnhealthyModel: the evidence speaks against it, and `force` was not given.
+        UnhealthyModel: the evidence is against it, and `force` is not set.
         InputError: there is no such model, version or candidate.
     """
     aliases = aliases_of(tracking, name)
@@ -49,8 +56,12 @@ def promote(
     model = find_version(tracking, name, chosen)
     if aliases.get(CHAMPION) == chosen:
         return model
-    if not model.healthy and not force:
-        raise UnhealthyModel(_refusal(model))
+    verdict = decide_promotion(model.evidence, healthy=model.healthy)
+    if not verdict.healthy and not force:
+        raise UnhealthyModel(
+            f"version {model.version} of {name!r} may not become champion: "
+            f"{'; '.join(verdict.objections)}; look at its report, then use --force if you must"
+        )
     client = connect(tracking)
     _stamp(tracking, model, "promoted" if model.healthy else "promoted_by_force")
     # In this order: a crash in between leaves a champion at all times.
@@ -63,7 +74,7 @@ def promote(
 
 
 def rollback(tracking: Tracking, name: str) -> RegisteredModel:
-    """Make the previous version champion again.
+    """Make the previous version the champion again.
 
     No version is previous afterwards, so that a second rollback cannot bring the bad one back.
 
@@ -83,7 +94,7 @@ def rollback(tracking: Tracking, name: str) -> RegisteredModel:
 
 
 def pinned(tracking: Tracking, model_uri: str) -> str:
-    """Return `models:/NAME/VERSION` of a model that an alias may name: versions never change.
+    """Return `models:/NAME/VERSION` for a URI that may name an alias; versions never change.
 
     Raises:
         InputError: a URI of another form, or an unknown model, version or alias.
@@ -98,8 +109,8 @@ def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None
     Args:
         tracking: The store.
         model_uri: Which version.
-        into: Folder for the files of a remote registry, a new temporary one by default. Files
-            that are on this machine already are used where they lie.
+        into: Folder for the files of a remote registry, a new temporary one by default. Local
+            files are not copied.
 
     Raises:
         InputError: a URI of another form, an unknown model, version or alias, or a model that was
@@ -112,7 +123,7 @@ def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None
 
     folder = Path(
         download_artifacts(
-            # Not "models:/...", which MLflow looks up in the store of the process, not in ours.
+            # Not "models:/...", which MLflow looks up in the global store, not in `tracking`.
             artifact_uri=connect(tracking).get_model_version_download_uri(name, version),
             dst_path=str(into) if into else None,
             tracking_uri=tracking.uri,
@@ -120,25 +131,16 @@ def download_bundle(tracking: Tracking, model_uri: str, into: Path | None = None
         )
     )
     flavor = Model.load(str(folder)).flavors.get("python_function", {})
-    inside = flavor.get("artifacts", {}).get(BUNDLE, {}).get("path", "")
-    bundle = (folder / str(inside)).resolve()
-    if not inside or not bundle.is_relative_to(folder.resolve()):
+    relative = flavor.get("artifacts", {}).get(BUNDLE, {}).get("path", "")
+    bundle = (folder / str(relative)).resolve()
+    if not relative or not bundle.is_relative_to(folder.resolve()):
         msg = f"{model_uri} is not a classifier of coft: expected an artifact {BUNDLE!r} in it"
         raise InputError(msg)
     return bundle
 
 
-def _refusal(model: RegisteredModel) -> str:
-    found = "; ".join(f"{key} {value}" for key, value in model.evidence.items())
-    why = "its health check failed" if model.healthy is False else "it has no health evidence"
-    return (
-        f"version {model.version} of {model.name!r} may not become champion: {why}"
-        f"{f' ({found})' if found else ''}; look at its report, then use --force if you must"
-    )
-
-
 def _stamp(tracking: Tracking, model: RegisteredModel, event: str) -> None:
-    """Leave the time of an event on a version, for whoever asks later."""
+    """Record the time of an event in a tag of a version."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     connect(tracking).set_model_version_tag(model.name, model.version, f"{TAG}{event}", now)
 
@@ -153,7 +155,7 @@ def _resolve(tracking: Tracking, model_uri: str) -> tuple[str, str]:
         return name, find_version(tracking, name, match["version"]).version
     aliases = aliases_of(tracking, name)
     if alias not in aliases:
-        known = ", ".join(sorted(aliases)) or "none"
-        msg = f"{name!r} has no {alias}, only {known}; `coft models list` shows its versions"
+        existing = ", ".join(sorted(aliases)) or "none"
+        msg = f"{name!r} has no {alias}, only {existing}; `coft models list` shows its versions"
         raise InputError(msg)
     return name, aliases[alias]

@@ -1,7 +1,7 @@
-"""From a bundle to a model folder that MLflow loads without coft, without pickle, without network.
+"""Write a bundle as a model folder that MLflow loads without coft, pickle or network.
 
 The folder holds the bundle (JSON and safetensors), the file `tasks/serving/pyfunc_model.py` as
-code, and the modules of clipcore that it needs. Python objects are nowhere in it.
+code, and the modules of clipcore that it needs. It contains no pickled Python object.
 """
 
 import ast
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model, ModelSignature
 
-BUNDLE = "bundle"  # key of the folder among the artifacts of the pyfunc
+BUNDLE = "bundle"  # name of the folder among the artifacts of the pyfunc
 CODE = Path(serving.__file__).parent / "pyfunc_model.py"
 _SAFE = {".json", ".safetensors"}
 _CHUNK = 1 << 20
-# What clipcore imports, and what serves it. Versions are those that the model was made with.
+# Imports of clipcore, and packages for serving, pinned to the installed versions.
 _PACKAGES = (
     "mlflow",
     "torch",
@@ -45,7 +45,11 @@ _PACKAGES = (
 
 
 def check_bundle(bundle: Path) -> None:
-    """Raise InputError unless a folder is a bundle and holds nothing but JSON and safetensors."""
+    """Refuse a folder that is no bundle, or holds other files than JSON and safetensors.
+
+    Raises:
+        InputError: names the files.
+    """
     files = _files(bundle) if bundle.is_dir() else []
     if not (bundle / "model.json").is_file():
         msg = f"expected the folder of a classifier with a model.json at {bundle}, found none"
@@ -68,7 +72,13 @@ def bundle_digest(bundle: Path) -> str:
 
 
 def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
-    """Write the model folder of a bundle, for the record `logged` that MLflow made for it."""
+    """Write the model folder of a bundle.
+
+    Args:
+        target: The folder.
+        bundle: Folder that `save_classifier` wrote.
+        logged: MLflow's record of the model.
+    """
     # Slow to import, see store.connect.
     import mlflow.pyfunc  # noqa: PLC0415
     from mlflow.models import Model  # noqa: PLC0415
@@ -84,23 +94,23 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
             path=str(target),
             python_model=str(CODE),
             artifacts={BUNDLE: str(bundle)},
-            code_paths=[str(_source_of_clipcore(Path(folder)))],
+            code_paths=[str(_copy_clipcore(Path(folder)))],
             signature=signature(),
             input_example=input_example(),
             pip_requirements=requirements(),
             model_config={"device": "auto"},  # only what is named here can be chosen at load
             mlflow_model=model,
         )
-    _forget_machine(model, target)
+    _make_relocatable(model, target)
     for cache in target.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
 
 
 def signature() -> "ModelSignature":
-    """Say what the model takes and returns; the docstring of its `predict` explains each column.
+    """Return the columns of requests and answers; the docstring of `predict` explains each.
 
-    `probabilities` is a map and not an array, so that an answer can be read without a second
-    request for the class names, and can be cut to the first `top_k`.
+    `probabilities` is a map and not an array, so that an answer holds the class names, and can be
+    cut to the first `top_k`.
     """
     from mlflow.models import ModelSignature  # noqa: PLC0415 # slow to import, see store.connect
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
@@ -125,7 +135,7 @@ def signature() -> "ModelSignature":
 
 
 def input_example() -> "tuple[object, dict[str, int]]":
-    """Return a table of one real PNG of 32 x 32 pixels, and parameters, as a request has them."""
+    """Return a request: a table with one PNG of 32 x 32 pixels, and parameters."""
     import pandas as pd  # noqa: PLC0415 # comes with MLflow, and is as slow to import
 
     ramp = np.linspace(0, 255, 32, dtype=np.uint8)
@@ -137,22 +147,22 @@ def input_example() -> "tuple[object, dict[str, int]]":
 
 
 def requirements() -> list[str]:
-    """Pin what the model needs to the versions that are installed here.
+    """Return the packages of the model, pinned to the installed versions.
 
-    The local part of a version ("+cpu") is left out: package indexes do not carry it.
+    The local part of a version ("+cpu") is left out, because package indexes do not have it.
     """
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _PACKAGES]
 
 
-def _forget_machine(model: "Model", target: Path) -> None:
-    """Replace the places on this machine that MLflow notes by those inside the model folder."""
+def _make_relocatable(model: "Model", target: Path) -> None:
+    """Replace absolute paths in the model's description by paths inside the model folder."""
     flavor = model.flavors["python_function"]
     flavor["model_code_path"] = Path(flavor["model_code_path"]).name
     flavor["artifacts"][BUNDLE]["uri"] = flavor["artifacts"][BUNDLE]["path"]
     model.save(str(target / "MLmodel"))
 
 
-def _source_of_clipcore(folder: Path) -> Path:
+def _copy_clipcore(folder: Path) -> Path:
     """Copy the modules of clipcore that a served classifier imports, and no weights."""
     source, target = Path(clipcore.__file__).parent, folder / "clipcore"
     for module in _closure(source, _imports(CODE, source.name)):
@@ -163,21 +173,21 @@ def _source_of_clipcore(folder: Path) -> Path:
 
 
 def _closure(source: Path, names: Iterable[str]) -> set[Path]:
-    """Return the files of modules below `source`, of all that they import there, and of parents."""
-    closed: set[Path] = set()
-    waiting = list(names)
-    while waiting:
-        inside = waiting.pop().split(".")[1:]
-        parents = [source.joinpath(*inside[:depth], "__init__.py") for depth in range(len(inside))]
-        own = [source.joinpath(*inside, "__init__.py"), source.joinpath(*inside).with_suffix(".py")]
-        for file in {path for path in (*parents, *own) if path.is_file()} - closed:
-            closed.add(file)
-            waiting += _imports(file, source.name)
-    return closed
+    """Return the files of modules in `source`, of their packages, and of all that they import."""
+    files: set[Path] = set()
+    queue = list(names)
+    while queue:
+        parts = queue.pop().split(".")[1:]
+        packages = [source.joinpath(*parts[:depth], "__init__.py") for depth in range(len(parts))]
+        own = [source.joinpath(*parts, "__init__.py"), source.joinpath(*parts).with_suffix(".py")]
+        for file in {path for path in (*packages, *own) if path.is_file()} - files:
+            files.add(file)
+            queue += _imports(file, source.name)
+    return files
 
 
 def _imports(file: Path, package: str) -> Iterator[str]:
-    """Yield the names that a file imports from a package; some are modules, others stand in one."""
+    """Yield the names that a file imports from a package: modules, and names inside of modules."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
             yield str(node.module)

@@ -1,13 +1,13 @@
-"""Keep passwords, tokens and keys out of everything that a run records."""
+"""Hide passwords, tokens and keys in everything that a run records."""
 
 import os
 import re
 from collections.abc import Mapping
 
 HIDDEN = "***"
-_MIN_SECRET = 6  # characters; a shorter value of a secret variable would blank out common words
+_MIN_SECRET = 6  # characters; hiding shorter values would hide common words
 
-# Last word of a name, as in HF_TOKEN or client-secret; `num_context_tokens` is none of them.
+# Last word of a name, as in HF_TOKEN or client-secret, but not `num_context_tokens`.
 _WORDS = (
     "TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|SIGNATURE|SIG"
     "|(?:API|ACCESS|SECRET|PRIVATE|ACCOUNT|STORAGE)[_-]?KEY|ACCESS[_-]KEY[_-]ID|CONNECTION_STRING"
@@ -23,7 +23,7 @@ _QUERY = re.compile(rf"([?&](?:[\w-]*-)?(?:{_WORDS})=)[^&\s\"'<>]+", re.IGNORECA
 
 
 def redact(text: str) -> str:
-    """Hide secrets in a text: user names in URIs, NAME=value of keys, values of the environment."""
+    """Hide secrets in a text: users in URIs, values of keys, values of environment variables."""
     for value in _environment_secrets():
         text = text.replace(value, HIDDEN)
     text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
@@ -50,15 +50,15 @@ def redact_fields(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a variable or field of this name holds a secret."""
+    """Return whether a variable or field with this name holds a secret."""
     return _SECRET_NAME.search(name) is not None
 
 
 def _environment_secrets() -> list[str]:
-    # AWS_REGION and its like are not secret, and blanking "us-east-1" would make URIs unreadable.
+    # AWS_REGION and similar are not secret, and hiding "us-east-1" would make URIs unreadable.
     values = {
         value
         for name, value in os.environ.items()
         if re.search(rf"(?:^|_)(?:{_WORDS})$", name, re.IGNORECASE) and len(value) >= _MIN_SECRET
     }
-    return sorted(values, key=len, reverse=True)  # a secret that contains another goes first
+    return sorted(values, key=len, reverse=True)  # a secret that contains another first

@@ -1,4 +1,4 @@
-"""Put a bundle into the model registry, once, with the evidence that decides its future."""
+"""Register a bundle in the model registry once, with the evidence for or against it."""
 
 import tempfile
 from collections.abc import Mapping
@@ -34,51 +34,51 @@ def register_model(
 ) -> RegisteredModel:
     """Register a bundle as a version of `name`; the same bundle only once.
 
-    A run that was killed half way, or run again, finds what it had done: files that were recorded
-    are not recorded again, a version that exists is returned.
+    A run that is continued after a kill, or repeated, records no file twice and returns the
+    version that exists.
 
     Args:
         run: The open run that made the bundle.
         bundle: Folder that `save_classifier` wrote, local or in a bucket.
-        name: Of the model in the registry; made when it is not there.
+        name: Name of the model in the registry; created if absent.
         healthy: Whether the version may become candidate.
-        evidence: Why or why not; becomes tags `coft.<name>` and the description of the version.
+        evidence: Reasons; they become tags `coft.<name>` and the description of the version.
 
     Raises:
-        InputError: a name that MLflow does not take, or a folder that is not a clean bundle.
+        InputError: a name that MLflow does not allow, or a folder that is not a clean bundle.
     """
     check_name(name)
     client = connect(run.tracking)
     with local_copy(str(bundle)) as folder:
         check_bundle(folder)
         digest = bundle_digest(folder)
-        version = _find_version(run, name, digest)
+        version = _find_registered(run, name, digest)
         if version is None:
             logged = _find_logged(run, digest) or _log_model(run, folder, name, digest)
             version = _create_version(run, name, logged, _tags(digest, evidence, healthy=healthy))
-    number = str(version.version)  # some stores count in numbers
+    number = str(version.version)  # an int in some stores
     if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
         client.set_registered_model_alias(name, CANDIDATE, number)
     return find_version(run.tracking, name, number)
 
 
-def _find_version(run: Run, name: str, digest: str) -> "ModelVersion | None":
-    """Find the version that holds these very files, whichever run registered it."""
-    found = connect(run.tracking).search_model_versions(f"name = '{name}'")
-    return next((version for version in found if version.tags.get(DIGEST) == digest), None)
+def _find_registered(run: Run, name: str, digest: str) -> "ModelVersion | None":
+    """Return the version that holds these files, whichever run registered it."""
+    versions = connect(run.tracking).search_model_versions(f"name = '{name}'")
+    return next((version for version in versions if version.tags.get(DIGEST) == digest), None)
 
 
 def _find_logged(run: Run, digest: str) -> "LoggedModel | None":
-    """Find the files of a run that was killed before it made the version."""
-    found = connect(run.tracking).search_logged_models(
+    """Return the model that a killed run had recorded before it created the version."""
+    models = connect(run.tracking).search_logged_models(
         [run.experiment_id],
         filter_string=f"source_run_id = '{run.run_id}' and tags.`{DIGEST}` = '{digest}'",
     )
-    return next((model for model in found if model.status == "READY"), None)
+    return next((model for model in models if model.status == "READY"), None)
 
 
 def _log_model(run: Run, bundle: Path, name: str, digest: str) -> "LoggedModel":
-    """Record the model folder under the run. READY comes last: its files are complete."""
+    """Record the model folder under the run; its status becomes READY when all files are there."""
     from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 # slow to import
 
     client = connect(run.tracking)
@@ -104,8 +104,8 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    # Tags are given with the version, not after it: there is none without its evidence. The source
-    # is a place, because MLflow looks up "models:/m-..." in the store of the process, not in ours.
+    # Tags are set with the version, not after it, so that none lacks its evidence. The source is a
+    # location, because MLflow looks up "models:/m-..." in the global store, not in the run's.
     return client.create_model_version(
         name,
         logged.artifact_location,

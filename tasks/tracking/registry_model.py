@@ -1,4 +1,4 @@
-"""A model by its registry URI or its folder, copied to where every worker can read it."""
+"""A model by its registry URI or its folder, copied into the workspace for the workers."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, read_json, write_bytes
+from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
 from tasks.tracking.champion import download_bundle
@@ -19,7 +20,14 @@ from tasks.tracking.store import tracking_for
 def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
 
-    A registered one is copied into the workspace, where every worker can read it.
+    A registered model is copied into the workspace, where every worker can read it.
+
+    Args:
+        uri: Of the model.
+        runtime: Workspace and cluster.
+
+    Raises:
+        InputError: no model has this URI.
     """
     if not uri.startswith("models:/"):
         description = join(uri, DESCRIPTION)
@@ -30,11 +38,11 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
             )
         names = [DESCRIPTION, *read_json(description)["members"]]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
-    with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
-        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(temporary))
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as download_folder:
+        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download_folder))
         names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
         digest = _model_digest(str(bundle), names)
-        folder = join(runtime.workspace, "models", digest)
+        folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
         for name in names:
             if not exists(join(folder, name)):
                 write_bytes(join(folder, name), (bundle / name).read_bytes())
@@ -42,6 +50,6 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
 
 
 def _model_digest(folder: str, names: Sequence[str]) -> str:
-    """Return what changes with any byte of a model's files."""
+    """Return a digest of all files of a model."""
     contents = {name: content_hash(join(folder, name)) for name in sorted(names)}
-    return fingerprint("models", contents)
+    return fingerprint(Folder.MODELS, contents)

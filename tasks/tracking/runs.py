@@ -1,4 +1,4 @@
-"""One MLflow run per flow: parameters once, metrics in batches, files; continued after a kill."""
+"""The MLflow run of a flow: parameters once, metrics in batches, files; continued after a kill."""
 
 import logging
 import math
@@ -17,22 +17,23 @@ from tasks.tracking.store import Tracking, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+    from mlflow.entities import Run as MlflowRun
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 Number = int | float
 
 DIGEST = "coft.digest"
 STARTS = "coft.starts"  # 1 for a run that was never interrupted
-_BATCH = 100  # what a server takes at once of parameters; of metrics it takes more
+_BATCH = 100  # largest number of parameters in a request; metrics may be more
 _MAX_VALUE = 6000  # characters of a parameter
-_PER_EPOCH = ("phase", "peer", "epoch")  # columns of a history that say where, not what
+_PLACE = ("phase", "peer", "round")  # columns of a history that say whose epoch it is
 _TEXTS = {".html", ".json", ".txt", ".md", ".svg", ".csv", ".log", ".yaml", ".yml"}
 
 logger = logging.getLogger(__name__)
 
 
 class Run(Spec):
-    """An open MLflow run: what the functions below, and `register_model`, write to."""
+    """An open MLflow run; the functions below and `register_model` write to it."""
 
     tracking: Tracking
     run_id: str
@@ -48,44 +49,31 @@ def start_run(
 
     Args:
         tracking: The store, from `tracking_for`.
-        experiment: Name of the experiment; made when it is not there.
-        name: What people call the run.
-        digest: Of everything that decides the result. A killed or failed run with this digest is
-            continued; a finished one is not touched, and a new run opens.
+        experiment: Name of the experiment; created if absent.
+        name: Name of the run, for people.
+        digest: Digest of everything that decides the result. A killed or failed run with this
+            digest is continued; a finished one is not changed, and a new run opens.
         params: Nested values are flattened to dotted names, secrets are hidden. A continued run
-            keeps the values that it has, since MLflow forbids changing them.
+            keeps its values, since MLflow forbids changing them.
     """
-    client = connect(tracking)
     experiment_id = _experiment_id(tracking, experiment)
-    unfinished = client.search_runs(
-        [experiment_id],
-        filter_string=f"tags.`{DIGEST}` = '{digest}' and attributes.status != 'FINISHED'",
-        max_results=1,
-        order_by=["attributes.start_time DESC"],
+    unfinished = _continue_unfinished(tracking, experiment_id, digest)
+    record = unfinished or connect(tracking).create_run(
+        experiment_id, tags={DIGEST: digest, STARTS: "1"}, run_name=redact(name)
     )
-    if unfinished:
-        found = unfinished[0]
-        starts = int(found.data.tags.get(STARTS, "1")) + 1
-        client.update_run(found.info.run_id, status="RUNNING")
-        client.set_tag(found.info.run_id, STARTS, str(starts))
-        logger.info("continuing the unfinished MLflow run %s", found.info.run_id)
-    else:
-        found = client.create_run(
-            experiment_id, tags={DIGEST: digest, STARTS: "1"}, run_name=redact(name)
-        )
     run = Run(
         tracking=tracking,
-        run_id=found.info.run_id,
+        run_id=record.info.run_id,
         experiment_id=experiment_id,
-        started=found.info.start_time,
-        resumed=bool(unfinished),
+        started=record.info.start_time,
+        resumed=unfinished is not None,
     )
-    _log_params(run, params, known=found.data.params)
+    _log_params(run, params, existing=record.data.params)
     return run
 
 
 def log_metrics(run: Run, metrics: Mapping[str, Number | None], *, step: int = 0) -> None:
-    """Record numbers of one moment in one request; None is left out.
+    """Record metrics of one step in one request, without those that are None.
 
     A character that MLflow does not allow in a name becomes `_`.
     """
@@ -97,30 +85,34 @@ def log_metrics(run: Run, metrics: Mapping[str, Number | None], *, step: int = 0
         for name, value in metrics.items()
         if value is not None
     ]
-    _log_all(run, rows)
+    _log_batches(run, rows)
 
 
 def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
-    """Record the epochs of a peer's `history.json` as curves `phase1/peer1/loss` over the epoch.
+    """Record the epochs of a `history.json` as curves over the epoch.
+
+    Those of a peer are called `phase1/peer1/loss`, those of a round's learner `round2/loss`.
 
     Logging the same history again adds nothing: the time of a point is the start of the run plus
-    the seconds that its epochs took, so that equal points are equal to MLflow as well.
+    the seconds of its epochs, so that MLflow takes equal points for one.
     """
     from mlflow.entities import Metric  # noqa: PLC0415 # slow to import, see store.connect
 
     rows: list[Metric] = []
     elapsed = 0.0
     for record in history:
-        numbers = {key: _number(value) for key, value in record.items() if key not in _PER_EPOCH}
-        elapsed += numbers.get("seconds") or 0.0
-        prefix = f"phase{record.get('phase', 0)}/peer{record.get('peer', 0)}"
-        moment, step = run.started + int(elapsed * 1000), int(_number(record.get("epoch")) or 0)
+        metrics = {
+            key: _number(value) for key, value in record.items() if key not in (*_PLACE, "epoch")
+        }
+        elapsed += metrics.get("seconds") or 0.0
+        prefix = "/".join(f"{key}{record[key]}" for key in _PLACE if key in record)
+        timestamp, step = run.started + int(elapsed * 1000), int(_number(record.get("epoch")) or 0)
         rows.extend(
-            Metric(_metric_name(f"{prefix}/{key}"), value, moment, step)
-            for key, value in numbers.items()
+            Metric(_metric_name(f"{prefix}/{key}"), value, timestamp, step)
+            for key, value in metrics.items()
             if value is not None
         )
-    _log_all(run, rows)
+    _log_batches(run, rows)
 
 
 def log_text(run: Run, text: str, name: str) -> None:
@@ -134,14 +126,14 @@ def log_file(run: Run, uri: str | Path, *, folder: str | None = None) -> None:
     Args:
         run: The open run.
         uri: The file.
-        folder: Where among the artifacts, the top by default.
+        folder: Folder among the artifacts, the root by default.
     """
     with local_copy(str(uri)) as path:
         if not path.is_file():
             msg = f"expected a file to record at {redact(str(uri))}, found none"
             raise InputError(msg)
-        with _without_secrets(path) as clean:
-            connect(run.tracking).log_artifact(run.run_id, str(clean), folder)
+        with _without_secrets(path) as redacted:
+            connect(run.tracking).log_artifact(run.run_id, str(redacted), folder)
 
 
 def finish_run(run: Run, status: RunStatus = "FINISHED") -> None:
@@ -153,34 +145,54 @@ def _experiment_id(tracking: Tracking, name: str) -> str:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 # slow to import
 
     client = connect(tracking)
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return client.create_experiment(name, artifact_location=tracking.artifacts)
         except MlflowException:  # another process was faster
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         msg = f"the MLflow experiment {name!r} was deleted; restore it with `mlflow experiments"
-        raise InputError(f"{msg} restore --experiment-id {found.experiment_id}`, or name another")
-    return str(found.experiment_id)
+        raise InputError(
+            f"{msg} restore --experiment-id {experiment.experiment_id}`, or name another"
+        )
+    return str(experiment.experiment_id)
 
 
-def _log_params(run: Run, params: Mapping[str, object], known: Mapping[str, str]) -> None:
+def _continue_unfinished(tracking: Tracking, experiment_id: str, digest: str) -> "MlflowRun | None":
+    """Return the newest unfinished run with this digest, set to running again."""
+    client = connect(tracking)
+    runs = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.`{DIGEST}` = '{digest}' and attributes.status != 'FINISHED'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
+    )
+    if not runs:
+        return None
+    record: MlflowRun = runs[0]
+    client.update_run(record.info.run_id, status="RUNNING")
+    client.set_tag(record.info.run_id, STARTS, str(int(record.data.tags.get(STARTS, "1")) + 1))
+    logger.info("continuing the unfinished MLflow run %s", record.info.run_id)
+    return record
+
+
+def _log_params(run: Run, params: Mapping[str, object], existing: Mapping[str, str]) -> None:
     from mlflow.entities import Param  # noqa: PLC0415 # slow to import, see store.connect
 
     rows = [
         Param(_metric_name(key), value[:_MAX_VALUE])
         for key, value in redact_fields(params).items()
-        if _metric_name(key) not in known
+        if _metric_name(key) not in existing
     ]
     client = connect(run.tracking)
     for start in range(0, len(rows), _BATCH):
         client.log_batch(run.run_id, params=rows[start : start + _BATCH])
 
 
-def _log_all(run: Run, metrics: "list[Metric]") -> None:
+def _log_batches(run: Run, metrics: "list[Metric]") -> None:
     client = connect(run.tracking)
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run.run_id, metrics=metrics[start : start + _BATCH])
@@ -198,16 +210,16 @@ def _number(value: object) -> float | None:
 
 @contextmanager
 def _without_secrets(path: Path) -> Iterator[Path]:
-    """Give the file itself, or a cleaned copy of the same name when it is a text with secrets."""
+    """Yield the file itself, or a redacted copy of the same name when it is a text with secrets."""
     if path.suffix.lower() not in _TEXTS:
         yield path
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    clean = redact(text)
-    if clean == text:
+    redacted = redact(text)
+    if redacted == text:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="coft-") as folder:
         copy = Path(folder) / path.name
-        copy.write_text(clean, encoding="utf-8", errors="surrogateescape")
+        copy.write_text(redacted, encoding="utf-8", errors="surrogateescape")
         yield copy

@@ -30,9 +30,7 @@ class Tracking(Spec):
     """An MLflow store, and where its experiments keep their files."""
 
     uri: str = Field(repr=False)  # may hold a password
-    artifacts: str | None = Field(
-        None, description="Folder of new experiments; None: the server decides."
-    )
+    artifacts: str | None = Field(None, description="Of new experiments; None: the server decides.")
     note: str = Field("", description="Where runs go, as a sentence for people.")
 
 

@@ -1,4 +1,4 @@
-"""Versions in the model registry, as a person sees them: evidence, aliases, address."""
+"""Versions in the model registry: evidence, aliases, URI."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _NAME = re.compile(r"[^/:.%\"'\\\s][^/:%\"'\\]*")
 
 
 class RegisteredModel(Spec):
-    """A version in the registry, and what is known of it."""
+    """A version in the registry with its evidence and aliases."""
 
     name: str
     version: str
     aliases: tuple[str, ...]
-    healthy: bool | None  # None: registered by something else, without evidence
+    healthy: bool | None  # None: no evidence, registered by another program
     evidence: dict[str, str]
     run_id: str
     digest: str
@@ -31,7 +31,7 @@ class RegisteredModel(Spec):
 
     @property
     def uri(self) -> str:
-        """Address for `mlflow models serve` and `coft predict`."""
+        """URI for `mlflow models serve` and `coft predict`."""
         return f"models:/{self.name}/{self.version}"
 
 
@@ -44,25 +44,33 @@ def list_models(tracking: Tracking, name: str | None = None) -> list[RegisteredM
     client = connect(tracking)
     aliases = {name: aliases_of(tracking, name)} if name else _all_aliases(tracking)
     models = [
-        _from_version(version, aliases[each])
-        for each in aliases
-        for version in client.search_model_versions(f"name = '{each}'")
+        _from_version(version, aliases[model_name])
+        for model_name in aliases
+        for version in client.search_model_versions(f"name = '{model_name}'")
     ]
     return sorted(models, key=lambda model: (model.name, -int(model.version)))
 
 
 def find_version(tracking: Tracking, name: str, version: str) -> RegisteredModel:
-    """Return one version; raises InputError that names the versions when there is no such."""
+    """Return one version of a model.
+
+    Raises:
+        InputError: there is no such version; names those that exist.
+    """
     for model in (models := list_models(tracking, name)):
         if model.version == version:
             return model
-    known = ", ".join(model.version for model in models) or "none"
-    msg = f"{name!r} has no version {version!r}, only {known}"
+    existing = ", ".join(model.version for model in models) or "none"
+    msg = f"{name!r} has no version {version!r}, only {existing}"
     raise InputError(msg)
 
 
 def check_name(name: str) -> str:
-    """Return the name, or raise InputError when MLflow would not take it."""
+    """Return the name.
+
+    Raises:
+        InputError: MLflow does not allow it.
+    """
     if not _NAME.fullmatch(name):
         msg = f"expected a model name without / : % quotes and leading dots, got {name!r}"
         raise InputError(msg)
@@ -70,32 +78,36 @@ def check_name(name: str) -> str:
 
 
 def aliases_of(tracking: Tracking, name: str) -> dict[str, str]:
-    """Return alias to version. Raises InputError that names the models when there is no such."""
-    found = connect(tracking).search_registered_models(f"name = '{check_name(name)}'")
-    if found:
-        return _texts(found[0].aliases)
+    """Return the version of each alias of a model.
+
+    Raises:
+        InputError: there is no such model; names those that exist.
+    """
+    models = connect(tracking).search_registered_models(f"name = '{check_name(name)}'")
+    if models:
+        return _as_texts(models[0].aliases)
     names = ", ".join(sorted(_all_aliases(tracking)))
     msg = f"no model {name!r} in the registry, which has {names or 'none yet'}"
     raise InputError(f"{msg}; `coft adapt --register {name}` makes one")
 
 
 def version_numbers(tracking: Tracking, name: str) -> str:
-    """Name the versions of a model for a message."""
+    """Return the numbers of a model's versions as a text for messages."""
     return ", ".join(model.version for model in list_models(tracking, name)) or "none"
 
 
 def _all_aliases(tracking: Tracking) -> dict[str, dict[str, str]]:
-    """Return the aliases of every model by its name."""
+    """Return the aliases of every model by name."""
     client = connect(tracking)
     page = client.search_registered_models()
     models = list(page)
     while page.token:
         page = client.search_registered_models(page_token=page.token)
         models.extend(page)
-    return {model.name: _texts(model.aliases) for model in models}
+    return {model.name: _as_texts(model.aliases) for model in models}
 
 
-def _texts(aliases: Mapping[str, object]) -> dict[str, str]:
+def _as_texts(aliases: Mapping[str, object]) -> dict[str, str]:
     return {alias: str(version) for alias, version in aliases.items()}  # some stores have numbers
 
 

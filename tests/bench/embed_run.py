@@ -33,12 +33,12 @@ class WatchedActor:
 
         self.actor = EmbedActor(job, device)
 
-    def sweep_part(self, images_uri: str, name: str) -> int:
+    def write_part(self, images_uri: str, name: str) -> int:
         """Embed one part of the pool."""
         import torch
 
         begun = time.time()
-        images = self.actor.sweep_part(images_uri, name)
+        images = self.actor.write_part(images_uri, name)
         cuda_mb = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
         mark(self.folder, "sweep", begun, images=images, cuda_mb=cuda_mb)
         return images

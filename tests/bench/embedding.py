@@ -13,8 +13,9 @@ from torch import Tensor
 
 from clipcore import precision
 from tasks.embed import EmbedActor
-from tasks.images.pixels import batches, distinct_images
+from tasks.images.pixels import batches
 from tasks.images.quarantine import Quarantined
+from tasks.pool.readers import read_images
 from tests.bench.measure import interleaved, seconds
 from tests.bench.pipeline import ROOT, Bench, EmbedRun, actor_here, sweep_all
 from tests.bench.rows import Row
@@ -69,7 +70,7 @@ class Contest:
 
 def decoded(actor: EmbedActor, part: str) -> Sequence[Tensor]:
     """Return the batches of pixels of one part of the pool."""
-    table: pa.Table = distinct_images(part, ["image_id", "uri", "bytes"])
+    table: pa.Table = read_images(part, ["image_id", "uri", "bytes"])
     return [
         pixels
         for _, pixels in batches(

@@ -16,7 +16,7 @@ from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import Backbone, VisualTower
 from clipcore.backbone_names import UnsupportedBackbone
-from tests.clipcore.parts import draws, random_pixels, same, snapshot
+from tests.worlds.tensors import draws, random_pixels, same, snapshot
 
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]
 every_pair = pytest.mark.parametrize(("kind", "name"), PAIRS)

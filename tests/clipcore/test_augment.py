@@ -9,7 +9,7 @@ from clipcore import augment
 from clipcore.augment import random_view, view_size
 from clipcore.backbone import Backbone, build_visual
 from clipcore.images import Preprocess
-from tests.clipcore.parts import draws
+from tests.worlds.tensors import draws
 
 
 def coordinates(batch: int, size: int) -> torch.Tensor:

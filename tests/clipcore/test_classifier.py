@@ -1,6 +1,5 @@
 """The served classifier: written, read back bit for bit, and no code in its files."""
 
-import io
 import json
 import pickle
 import struct
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clipcore import adapters
@@ -21,7 +19,8 @@ from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_
 from clipcore.images import BadImage, decode, resize_and_crop
 from clipcore.network import Network, new_network
 from clipcore.zero_shot import class_embeddings
-from tests.clipcore.parts import draws, random_pixels
+from tests.worlds.images import encoded_image
+from tests.worlds.tensors import draws, random_pixels
 
 CLASSES = ["cat", "dog", "sea lion"]
 Fresh = Callable[[str], Backbone]
@@ -138,16 +137,9 @@ def test_one_member_is_enough(fresh: Fresh, tmp_path: Path) -> None:
 # --- image files ----------------------------------------------------------------------------------
 
 
-def encoded(width: int, height: int, seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def test_image_files_are_decoded_fitted_and_classified(folder: Path) -> None:
     classifier = load_classifier(folder)
-    files = [encoded(40, 50, 0), encoded(64, 32, 1), encoded(32, 32, 2)]
+    files = [encoded_image(0, (40, 50)), encoded_image(1, (64, 32)), encoded_image(2, (32, 32))]
     pixels = [
         resize_and_crop(decode(data, max_pixels=10**6), classifier.preprocess) for data in files
     ]
@@ -160,9 +152,9 @@ def test_image_files_are_decoded_fitted_and_classified(folder: Path) -> None:
 def test_a_bad_image_is_named(folder: Path) -> None:
     classifier = load_classifier(folder)
     with pytest.raises(BadImage, match="not-an-image"):
-        classifier.predict_bytes([encoded(40, 40, 0), b"not an image"])
+        classifier.predict_bytes([encoded_image(0, (40, 40)), b"not an image"])
     with pytest.raises(BadImage, match="too-many-pixels"):
-        classifier.predict_bytes([encoded(40, 40, 0)], max_pixels=1599)
+        classifier.predict_bytes([encoded_image(0, (40, 40))], max_pixels=1599)
 
 
 # --- the files ------------------------------------------------------------------------------------

@@ -7,20 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipcore.cleaning import (
-    clean_probability,
-    cross_filter,
-    label_gap,
-    rescue_small_classes,
-    resolve_per_class,
-    top_k_per_class,
-)
-from tests.clipcore.parts import draws, random_features
+from clipcore.cleaning import cross_filter, label_gap, resolve_per_class, top_k_per_class
+from tests.worlds.tensors import draws, random_features
 
 CLASSES = 4
 
-LOGITS = st.floats(-50, 50, width=32)
-COSINES = st.integers(-1000, 1000).map(lambda n: n / 1000)
 POOLS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, 5)), max_size=40)
 """(label, confidence) of each image; few confidences, so that there are ties."""
 
@@ -35,25 +26,7 @@ def top_k(confidence: Tensor, labels: Tensor, k: int) -> list[int]:
     return chosen.tolist()
 
 
-# --- p_clean and the gap --------------------------------------------------------------------------
-
-
-@given(LOGITS, LOGITS)
-def test_clean_probability_is_sigmoid_and_two_way_softmax(positive: float, negative: float) -> None:
-    logits = torch.tensor([positive, negative])
-    p = clean_probability(logits[:1], logits[1:])
-    torch.testing.assert_close(p, logits.double().softmax(0)[:1].float(), atol=1e-6, rtol=0)
-    torch.testing.assert_close(p, torch.sigmoid(logits[:1] - logits[1:]), atol=1e-6, rtol=0)
-
-
-@given(COSINES, COSINES, st.floats(1, 200))
-def test_clean_decision_does_not_depend_on_the_logit_scale(
-    positive: float, negative: float, scale: float
-) -> None:
-    cosines = torch.tensor([positive, negative]).double()
-    scaled = clean_probability(scale * cosines[:1], scale * cosines[1:]) > 0.5
-    assert scaled.item() == (positive > negative)
-    assert torch.equal(cross_filter(cosines[:1] - cosines[1:]), scaled)
+# --- the gap --------------------------------------------------------------------------------------
 
 
 def test_label_gap_is_the_difference_of_cosines_at_the_label() -> None:
@@ -66,13 +39,6 @@ def test_label_gap_is_the_difference_of_cosines_at_the_label() -> None:
     ]
     gap = label_gap(images, positive, negative, labels)
     torch.testing.assert_close(gap, torch.stack(expected))
-
-
-def test_the_gap_ranks_what_the_probability_cannot_tell_apart() -> None:
-    gaps = torch.tensor([0.2, 0.4])
-    p = clean_probability(100 * gaps, torch.zeros(2))
-    assert p[0] == p[1] == 1
-    assert gaps.argmax() == 1
 
 
 # --- top-K per class ------------------------------------------------------------------------------
@@ -165,23 +131,3 @@ def test_a_peer_that_judges_itself_keeps_positive_gaps_at_its_own_prediction() -
             expected.add((i, y))
     assert 0 < len(expected) < 50
     assert clean_sets(one, one) == (expected, expected)
-
-
-# --- classes that would be lost -------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans())), st.integers(0, 5))
-def test_rescue_adds_the_highest_gaps_of_classes_that_kept_too_few(
-    pool: list[tuple[int, int, bool]], least: int
-) -> None:
-    gap, labels = as_tensors([(label, gap) for label, gap, _ in pool])
-    kept = torch.tensor([keep for *_, keep in pool], dtype=torch.bool)
-    before = kept.clone()
-    expected = {i for i, keep in enumerate(kept.tolist()) if keep}
-    for label in range(CLASSES):
-        own = [i for i, (of, *_) in enumerate(pool) if of == label]
-        if sum(pool[i][2] for i in own) < least:
-            expected |= set(sorted(own, key=lambda i: (-pool[i][1], i))[:least])
-    rescued = rescue_small_classes(labels, gap, kept, num_classes=CLASSES, min_kept=least)
-    assert set(torch.nonzero(rescued).flatten().tolist()) == expected
-    assert torch.equal(kept, before)

@@ -24,7 +24,7 @@ from clipcore.fit import (
     fit,
     resolve_epochs,
 )
-from tests.clipcore.parts import draws, same, training_set
+from tests.worlds.tensors import draws, same, training_set
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 3
 SCHEDULE = Schedule(epochs=EPOCHS, batch_size=BATCH, seed=0, stream="test")

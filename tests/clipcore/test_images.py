@@ -3,7 +3,6 @@
 import contextlib
 import io
 import struct
-import tracemalloc
 import zlib
 from typing import Any
 
@@ -22,6 +21,7 @@ from clipcore.images import (
     resize_and_crop,
     resize_and_crop_all,
 )
+from tests.worlds.memory import traced_memory
 
 MAX_PIXELS = 10_000_000
 
@@ -271,13 +271,12 @@ def test_formats_that_nobody_keeps_photos_in_are_refused() -> None:
 def test_a_huge_header_is_refused_without_decoding(side: int) -> None:
     """400 and 40,000 megapixels; Pillow itself refuses the second."""
     data = png(side, side)
-    tracemalloc.start()
-    for refuse in (check_header, decode):
-        with pytest.raises(BadImage) as caught:
-            refuse(data, max_pixels=MAX_PIXELS)
-        assert caught.value.reason == "too-many-pixels"
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()
+    with traced_memory() as bytes_held:
+        for refuse in (check_header, decode):
+            with pytest.raises(BadImage) as caught:
+                refuse(data, max_pixels=MAX_PIXELS)
+            assert caught.value.reason == "too-many-pixels"
+        assert bytes_held()[1] < 2**20
 
 
 def test_the_limit_is_inclusive() -> None:
@@ -297,11 +296,10 @@ def test_text_that_unpacks_to_gigabytes_is_refused() -> None:
     small, large = (zlib.compress(b"a" * size, 9) for size in (2**20 - 100, 100 * 2**20))
     many = b"".join(png_chunk(b"zTXt", b"k%d\0\0" % n + small) for n in range(80))
     for extra in (many, png_chunk(b"zTXt", b"k\0\0" + large)):
-        tracemalloc.start()
-        with pytest.raises(BadImage):
-            check_header(png(8, 8, extra=extra), max_pixels=MAX_PIXELS)
-        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
-        tracemalloc.stop()
+        with traced_memory() as bytes_held:
+            with pytest.raises(BadImage):
+                check_header(png(8, 8, extra=extra), max_pixels=MAX_PIXELS)
+            assert bytes_held()[1] < 150 * 2**20
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -16,7 +16,7 @@ from clipcore.losses import (
     positive_loss,
     scaled_similarity,
 )
-from tests.clipcore.parts import draws, random_features
+from tests.worlds.tensors import draws, random_features
 
 BATCH, CLASSES, DIM = 7, 5, 6
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from clipcore import backbone, precision
 from clipcore.backbone import Backbone
 from clipcore.prompts import BYTES_PER_CHANNEL, INITIAL_STD, ContextTooLong, DualPrompts
-from tests.clipcore.parts import draws, same, snapshot
+from tests.worlds.tensors import draws, same, snapshot
 
 CLASSES = ["cat", "golden_retriever", "a rather long name of a class", "7"]
 POSITIVE, NEGATIVE = "a photo of the", "this is not a"  # four tokens each

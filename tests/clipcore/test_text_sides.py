@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from clipcore import adapters
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import UnsupportedBackbone
-from clipcore.dual import CachedFeatures, Learner, TowerWithAdapter, train_learner
-from clipcore.fit import Schedule, shuffled
+from clipcore.dual import DualLearner
+from clipcore.dual import train as train_dual
+from clipcore.fit import Schedule
+from clipcore.image_sides import CachedFeatures, TowerWithAdapter
 from clipcore.prompts import DualPrompts
 from clipcore.text_sides import CoupledPrompts, GivenText, TextSide, couple
-from tests.clipcore.parts import draws, random_features, random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import draws, random_features, random_pixels, same, snapshot, training_set
 
 CLASSES = ("cat", "a very small dog", "bird")
 
@@ -20,26 +22,18 @@ def dual(backbone: Backbone, num_context_tokens: int = 4) -> DualPrompts:
     return DualPrompts(backbone, CLASSES, generator=draws(), num_context_tokens=num_context_tokens)
 
 
-def maple(backbone: Backbone, depth: int = 9) -> Learner:
+def maple(backbone: Backbone, depth: int = 9) -> DualLearner:
     prompts, visual = couple(backbone, dual(backbone), generator=draws(1), depth=depth)
     images = TowerWithAdapter(backbone.visual, visual, flip=True)
-    return Learner(prompts, images, logit_scale=10.0)
+    return DualLearner(prompts, images, logit_scale=10.0)
 
 
-def train(learner: Learner, backbone: Backbone) -> None:
+def train(learner: DualLearner, backbone: Backbone) -> None:
     size = backbone.visual.preprocess.size
     data = training_set(random_pixels(12, size), torch.arange(12) % len(CLASSES))
     optimizer = torch.optim.SGD(learner.learned(), lr=0.1)
     schedule = Schedule(epochs=1, batch_size=4, seed=0, stream="maple")
-    rows = train_learner(
-        learner,
-        optimizer,
-        data,
-        schedule,
-        batches=shuffled(12, 4),
-        epochs=range(1),
-        gradient_mode="deft",
-    )
+    rows = train_dual(learner, optimizer, data, schedule, epochs=range(1), gradient_mode="deft")
     assert len(list(rows)) == 1
 
 
@@ -110,13 +104,13 @@ def test_given_embeddings_stay_while_visual_prompts_and_negatives_learn(vit: Bac
     positive = random_features(len(CLASSES), vit.embed_dim)
     adapter = adapters.attach(vit.visual, "vpt", generator=draws(1), num_visual_prompts=2)
     images = TowerWithAdapter(vit.visual, adapter, flip=True)
-    learner = Learner(GivenText(positive, dual(vit)), images, logit_scale=10.0)
+    learner = DualLearner(GivenText(positive, dual(vit)), images, logit_scale=10.0)
     before = snapshot(learner.tensors())
     train(learner, vit)
     after = learner.tensors()
-    assert torch.equal(learner.class_embeddings()[0], positive)
+    assert torch.equal(learner.head().positive.embeddings, positive)
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert moved == {"prompts.dual.negative_context", "images.tokens"}
+    assert moved == {"prompts.dual.negative_context", "adapter.tokens"}
 
 
 def test_coupled_prompts_teach_both_towers(vit: Backbone) -> None:
@@ -127,10 +121,10 @@ def test_coupled_prompts_teach_both_towers(vit: Backbone) -> None:
     after = learner.tensors()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     learned = {"prompts.contexts", "prompts.maps", "prompts.shifts"}
-    assert moved == {*learned, "prompts.dual.negative_context", "images.tokens"}
+    assert moved == {*learned, "prompts.dual.negative_context", "adapter.tokens"}
     assert same(frozen, vit.state_dict()), "the towers' own weights, and unused prompts, stay"
     assert isinstance(learner.prompts, CoupledPrompts)
-    assert torch.equal(after["images.tokens"], learner.prompts.visual_tokens().detach())
+    assert torch.equal(after["adapter.tokens"], learner.prompts.visual_tokens().detach())
 
 
 def test_a_coupled_learner_is_served_as_plain_visual_prompts(
@@ -158,7 +152,7 @@ def test_a_coupled_learner_needs_tokens(timm: Backbone) -> None:
 
 def test_without_an_image_side_that_learns_prompts_alone_do(vit: Backbone) -> None:
     images = CachedFeatures(vit.embed_dim, generator=draws(), learns=False)
-    learner = Learner(dual(vit), images, logit_scale=10.0)
+    learner = DualLearner(dual(vit), images, logit_scale=10.0)
     assert {id(p) for p in learner.learned()} == {
         id(learner.prompts.positive_context),
         id(learner.prompts.negative_context),

@@ -17,6 +17,7 @@ from flows.coft import coft
 from tasks.pool.open import open_pool
 from tasks.refs import Reason, RunSummary
 from tasks.specs import (
+    AdapterSpec,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
@@ -24,17 +25,16 @@ from tasks.specs import (
     Phase2Spec,
     PoolSpec,
     RuntimeSpec,
+    TopSpec,
 )
 from tasks.storage.manifest import iter_tables
-from tests.flows.drawn import COLOURS, PER_CLASS, write_images
+from tests.worlds.images import COLOURS, PER_CLASS, write_images
 
 SPLITS = ("pool", "test")
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_session", "ray_session"),
     pytest.mark.timeout(1200),
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
-    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
 
 
@@ -42,8 +42,10 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
     values: dict[str, object] = {
         "pool": PoolSpec(images=str(images), labels="column", rows_per_shard=16),
         "backbone": BackboneSpec(name=f"local-dir:{clip}"),
-        "label": LabelSpec(per_class=4, min_confident=0),
-        "phase1": Phase1Spec(epochs=30, min_steps=0, batch_size=8, num_visual_prompts=2),
+        "label": LabelSpec(top=TopSpec(per_class=4, min_total=0)),
+        "phase1": Phase1Spec(
+            epochs=30, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
+        ),
         "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
         "runtime": RuntimeSpec(workspace=str(workspace)),
         "register_as": "colours",
@@ -98,7 +100,6 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
     assert not [path for path in changed if path.suffix in {".parquet", ".safetensors"}]
 
 
-@pytest.mark.usefixtures("prefect_session", "ray_session")
 def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
     summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot", answers=None))
     assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not
@@ -131,9 +132,9 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
     words += ["--backbone", f"local-dir:{clip}", "--rows-per-shard", "16"]
     words += ["--answers", images.with_name("answers.csv")]
-    words += ["--label.per-class", "4", "--label.min-confident", "0"]
+    words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
     words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
-    words += ["--phase1.num-visual-prompts", "2", "--register", "colours"]
+    words += ["--phase1.adapter.num-visual-prompts", "2", "--register", "colours"]
     words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]
     code = "from flows.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])

@@ -75,6 +75,7 @@ def test_switches_are_set_but_a_persons_own_value_stays(monkeypatch: pytest.Monk
     assert switched == offline.quiet_environment() | {"RAY_USAGE_STATS_ENABLED": "1"}
 
 
+@pytest.mark.slow
 def test_libraries_read_the_switches_as_meant() -> None:
     """Ask each library, in a process that applied the switches first, whether it would report."""
     program = """
@@ -119,7 +120,6 @@ def test_local_ray_takes_a_token_of_its_own_unless_a_person_chose(
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_ray_stays_on_loopback_and_its_dashboard_has_another_home() -> None:
     """Ask the kernel: what Ray's processes listen on, and where the dashboard's home is."""

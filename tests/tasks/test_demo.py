@@ -62,6 +62,17 @@ def test_writing_again_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
     assert again.read_bytes() == file.read_bytes()
 
 
+def test_what_stands_is_left_as_it_is(file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "digits.parquet"
+    write_digits(str(target))
+    before = target.stat()
+    write_digits(str(target))
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    target.write_bytes(b"cut off")
+    write_digits(str(target))
+    assert target.read_bytes() == file.read_bytes()
+
+
 def test_a_bucket_is_as_good_as_a_folder(file: Path) -> None:
     import fsspec
 

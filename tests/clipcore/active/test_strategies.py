@@ -15,7 +15,7 @@ from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.strategies import STRATEGIES, UnknownStrategy, find_strategy
 from clipcore.active.uncertainty import entropy_of, margin_of
-from tests.clipcore.parts import draws, random_features
+from tests.worlds.tensors import draws, random_features
 
 ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper"]
 CLASSES, DIM = 4, 6
@@ -36,8 +36,8 @@ def known(
     features: Tensor, probabilities: Tensor, gap: Tensor, labeled_features: Tensor, labels: Tensor
 ) -> Candidates:
     """Return candidates that look as their features are."""
-    looks = {"looks": features, "labeled_looks": labeled_features}
-    return Candidates(features, probabilities, gap, labeled_features, labels, **looks)
+    start_features = {"start_features": features, "labeled_start_features": labeled_features}
+    return Candidates(features, probabilities, gap, labeled_features, labels, **start_features)
 
 
 def copied(candidates: Candidates) -> dict[str, Tensor]:
@@ -51,7 +51,7 @@ def copied(candidates: Candidates) -> dict[str, Tensor]:
     budget=st.integers(0, 35),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_contract(name: str, samples: int, labeled: int, budget: int, seed: int) -> None:
     strategy = find_strategy(name)
     candidates = pool(samples, labeled, seed)
@@ -245,12 +245,12 @@ def test_twins_of_answered_images_come_last_but_still_come(name: str) -> None:
 
 
 def test_quotas_hold_when_twins_are_set_aside() -> None:
-    looks = random_features(60, 32)
-    looks[1:7] = looks[0]  # the seven most doubtful of class 0 are one image
+    start_features = random_features(60, 32)
+    start_features[1:7] = start_features[0]  # the seven most doubtful of class 0 are one image
     predicted = torch.arange(3).repeat_interleave(20)
     doubt = -torch.arange(60.0)
     probabilities = torch.nn.functional.one_hot(predicted, 3).float()
-    candidates = known(looks, probabilities, -doubt, looks[:0], predicted[:0])
+    candidates = known(start_features, probabilities, -doubt, start_features[:0], predicted[:0])
     chosen = query(find_strategy("paper"), candidates, 18, draws(), max_similarity=0.97)
     assert torch.bincount(predicted[chosen]).tolist() == [6, 6, 6]
     assert int((chosen < 7).sum()) == 1

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from clipcore import adapters, checkpoint
-from clipcore.adapters import AdapterName
-from clipcore.backbone import Backbone
-from clipcore.coft.phase1 import Peer, class_embeddings, train_peer
+from clipcore import checkpoint, dual
+from clipcore.adapters import Adapter, AdapterName
+from clipcore.backbone import Backbone, VisualTower
+from clipcore.coft import phase1
+from clipcore.dual import DualLearner
 from clipcore.fit import Schedule, TrainingSet
+from clipcore.image_sides import TowerWithAdapter
 from clipcore.losses import (
     GradientMode,
     dual_logits,
@@ -20,9 +22,8 @@ from clipcore.losses import (
     positive_loss,
     scaled_similarity,
 )
-from clipcore.prompts import DualPrompts
 from clipcore.seeding import generator
-from tests.clipcore.parts import random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import random_pixels, same, snapshot, training_set
 
 CLASSES = ["cat", "dog", "sea lion"]
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]
@@ -30,17 +31,28 @@ every_pair = pytest.mark.parametrize(("kind", "name"), PAIRS)
 Fresh = Callable[[str], Backbone]
 
 
-def new_peer(clip: Backbone, adapter: AdapterName = "auto", *, seed: int = 0) -> Peer:
-    draws = generator(seed, "peer")
-    prompts = DualPrompts(clip, CLASSES, generator=draws, num_context_tokens=3)
-    light = adapters.attach(
-        clip.visual, adapter, generator=draws, num_visual_prompts=2, lora_rank=2
+def new_peer(clip: Backbone, adapter: AdapterName = "auto", *, seed: int = 0) -> DualLearner:
+    return phase1.new_peer(
+        clip,
+        CLASSES,
+        generator=generator(seed, "peer"),
+        prompts={"num_context_tokens": 3},
+        adapter={"name": adapter, "num_visual_prompts": 2, "lora_rank": 2},
     )
-    return Peer(clip, prompts, light)
 
 
-def confident_set(clip: Backbone) -> TrainingSet:
-    pixels = random_pixels(9, clip.visual.preprocess.size)
+def tower_of(peer: DualLearner) -> VisualTower:
+    assert isinstance(peer.images, TowerWithAdapter)
+    return peer.images.tower
+
+
+def adapter_of(peer: DualLearner) -> Adapter:
+    assert isinstance(peer.images, TowerWithAdapter)
+    return peer.images.adapter
+
+
+def confident_set(tower: VisualTower) -> TrainingSet:
+    pixels = random_pixels(9, tower.preprocess.size)
     labels = torch.arange(9) % len(CLASSES)
     pixels[labels == 0] //= 4  # something to learn: one class is dark, one is bright
     pixels[labels == 1] |= 192
@@ -48,7 +60,7 @@ def confident_set(clip: Backbone) -> TrainingSet:
 
 
 def train(
-    peer: Peer,
+    peer: DualLearner,
     *,
     epochs: range = range(2),
     rate: float = 0.05,
@@ -59,10 +71,10 @@ def train(
     schedule = Schedule(epochs=max(2, epochs.stop), batch_size=4, seed=0, stream="phase1")
     optimizer = optimizer or SGD(peer.learned(), lr=rate, momentum=0.9)
     return list(
-        train_peer(
+        dual.train(
             peer,
             optimizer,
-            confident_set(peer.backbone),
+            confident_set(tower_of(peer)),
             schedule,
             dual_weight=weight,
             gradient_mode=mode,
@@ -71,13 +83,18 @@ def train(
     )
 
 
-def everything(peer: Peer) -> dict[str, Tensor]:
+def everything(peer: DualLearner) -> dict[str, Tensor]:
     """Return what a peer says of images and classes, and what it learned."""
-    pixels = random_pixels(3, peer.backbone.visual.preprocess.size, seed=7)
+    pixels = random_pixels(3, tower_of(peer).preprocess.size, seed=7)
     with torch.no_grad():
-        features = peer.image_features(pixels)
-    positive, negative = class_embeddings(peer)
-    return {"images": features, "positive": positive, "negative": negative, **peer.tensors()}
+        features = peer.images.encode(pixels)
+    head = peer.head()
+    return {
+        "images": features,
+        "positive": head.positive.embeddings,
+        "negative": head.negative,
+        **peer.tensors(),
+    }
 
 
 # --- what learns ----------------------------------------------------------------------------------
@@ -101,7 +118,7 @@ def test_the_backbone_is_bit_for_bit_the_same_after_phase_one(
         if key.removeprefix("visual.network.") not in borrowed:
             moved = key if key in now else key.replace("in_proj_weight", PARAMETRIZED)
             assert torch.equal(now[moved], value), key
-    peer.adapter.detach()
+    adapter_of(peer).detach()
     assert same(clip.state_dict(), original)
 
 
@@ -117,22 +134,23 @@ def test_nothing_but_the_learned_asks_for_gradients(
     peer = new_peer(clip, name)
     learned = [id(parameter) for parameter in peer.learned()]
     assert len(set(learned)) == len(learned)
-    assert set(learned) == {id(p) for p in peer.parameters() if p.requires_grad}
+    parameters = [*clip.parameters(), *peer.prompts.parameters()]
+    assert set(learned) == {id(p) for p in parameters if p.requires_grad}
     train(peer)
-    assert all(p.grad is None for p in peer.parameters() if id(p) not in learned)
+    assert all(p.grad is None for p in parameters if id(p) not in learned)
     assert not any(module.training for module in pretrained)
 
 
 @pytest.mark.parametrize("kind", ["vit", "timm"])
 def test_training_lowers_the_loss_on_the_images_as_they_are(kind: str, fresh: Fresh) -> None:
     peer = new_peer(fresh(kind))
-    data = confident_set(peer.backbone)
+    data = confident_set(tower_of(peer))
     pixels = next(iter(data.load_pixels([torch.arange(9)])))
 
     def l1() -> float:
         with torch.no_grad():
             logits = scaled_similarity(
-                peer.image_features(pixels), class_embeddings(peer)[0], peer.backbone.logit_scale
+                peer.images.encode(pixels), peer.head().positive.embeddings, peer.logit_scale
             )
         return positive_loss(logits, data.labels).item()
 
@@ -152,7 +170,7 @@ def test_the_loss_is_the_weighted_sum(vit: Backbone, weight: float) -> None:
 # --- who learns from L2 ---------------------------------------------------------------------------
 
 
-def parts(peer: Peer) -> dict[str, Tensor]:
+def parts(peer: DualLearner) -> dict[str, Tensor]:
     tensors = peer.tensors()
     return {
         "positive": tensors["prompts.positive_context"],
@@ -171,7 +189,7 @@ LEARNERS: dict[GradientMode, set[str]] = {
 @pytest.mark.parametrize("mode", LEARNERS)
 def test_gradients_of_l2_reach_only_what_the_mode_names(mode: GradientMode, vit: Backbone) -> None:
     peer = new_peer(vit)
-    features = peer.image_features(random_pixels(4, 32))
+    features = peer.images.encode(random_pixels(4, 32))
     positive, negative = peer.prompts()
     logits = dual_logits(features, positive, negative, vit.logit_scale, mode=mode)
     labels = torch.tensor([0, 1, 2, 0])
@@ -180,7 +198,7 @@ def test_gradients_of_l2_reach_only_what_the_mode_names(mode: GradientMode, vit:
     found = {
         "positive": contexts.positive_context.grad,
         "negative": contexts.negative_context.grad,
-        "visual": next(peer.adapter.parameters()).grad,
+        "visual": next(adapter_of(peer).parameters()).grad,
     }
     learners = {name for name, grad in found.items() if grad is not None and grad.any()}
     assert learners == LEARNERS[mode]
@@ -192,11 +210,11 @@ def test_training_with_l2_moves_only_what_the_mode_names(mode: GradientMode, fre
 
     def one_step(weight: float) -> dict[str, Tensor]:
         peer = new_peer(fresh("vit"))
-        data = confident_set(peer.backbone)
+        data = confident_set(tower_of(peer))
         schedule = Schedule(epochs=1, batch_size=9, seed=0, stream="phase1")
         optimizer = SGD(peer.learned(), lr=0.1)
         arguments = {"dual_weight": weight, "gradient_mode": mode}
-        list(train_peer(peer, optimizer, data, schedule, **arguments, epochs=range(1)))
+        list(dual.train(peer, optimizer, data, schedule, **arguments, epochs=range(1)))
         return snapshot(parts(peer))
 
     start = parts(new_peer(fresh("vit")))
@@ -218,14 +236,15 @@ def test_a_new_peer_is_the_backbone_and_its_seed(
     clip = fresh(kind)
     digest = clip.weights_sha256()
     one = everything(new_peer(clip, name, seed=1))
-    again = new_peer(fresh(kind), name, seed=1)
+    another = fresh(kind)
+    again = new_peer(another, name, seed=1)
     other = everything(new_peer(fresh(kind), name, seed=2))
     assert same(one, everything(again))
     assert not torch.equal(one["positive"], other["positive"])
     train(again)
-    again.adapter.detach()
-    assert again.backbone.weights_sha256() == digest
-    assert same(one, everything(new_peer(again.backbone, name, seed=1)))
+    adapter_of(again).detach()
+    assert another.weights_sha256() == digest
+    assert same(one, everything(new_peer(another, name, seed=1)))
 
 
 @every_pair
@@ -266,7 +285,8 @@ def test_a_peer_that_was_stopped_ends_where_it_would_have(
 
 def test_class_embeddings_carry_no_gradient(vit: Backbone) -> None:
     peer = new_peer(vit)
-    positive, negative = class_embeddings(peer)
+    head = peer.head()
+    positive, negative = head.positive.embeddings, head.negative
     assert not positive.requires_grad
     assert not negative.requires_grad
     live = peer.prompts()
@@ -277,7 +297,8 @@ def test_class_embeddings_carry_no_gradient(vit: Backbone) -> None:
 def test_new_prompts_hold_every_label_to_be_half_clean(vit: Backbone) -> None:
     """Both contexts start near zero, so that neither sign is preferred before training."""
     peer = new_peer(vit)
-    positive, negative = class_embeddings(peer)
-    features = peer.image_features(random_pixels(4, 32)).detach()
+    head = peer.head()
+    positive, negative = head.positive.embeddings, head.negative
+    features = peer.images.encode(random_pixels(4, 32)).detach()
     gap = scaled_similarity(features, positive - negative, vit.logit_scale)
     assert gap.sigmoid().sub(0.5).abs().max() < 0.2

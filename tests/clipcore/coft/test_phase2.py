@@ -19,7 +19,7 @@ from clipcore.fit import Schedule, TrainingSet
 from clipcore.losses import scaled_similarity
 from clipcore.network import Network, interpolate, new_network
 from clipcore.zero_shot import class_embeddings
-from tests.clipcore.parts import draws, random_pixels, same, snapshot, training_set
+from tests.worlds.tensors import draws, random_pixels, same, snapshot, training_set
 
 CLASSES = ["cat", "dog", "sea lion"]
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]

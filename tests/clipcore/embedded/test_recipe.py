@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ from clipcore.embedded.recipe.captions import (
     tokenize_captions,
 )
 from clipcore.embedded.recipe.render import degrade, font_paths, render_characters, to_pixels
+
+pytestmark = pytest.mark.slow  # it trains and draws thousands of characters
 
 GLYPH = Path(embedded.__file__).parent / "glyph"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -127,15 +128,7 @@ def test_loss_is_clips_where_captions_are_distinct() -> None:
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_training_repeats_bit_for_bit() -> None:
     first = training.train(1, steps=3, batch_size=16)
     torch.rand(3)  # the global generator has no say
@@ -145,7 +138,7 @@ def test_training_repeats_bit_for_bit() -> None:
     assert not torch.equal(first["visual.proj"], other["visual.proj"])
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_steps_teach_both_towers_to_agree(glyphs: Tensor) -> None:
     """Ten digits of one font, learned by heart: far below what guessing gives."""
     rng = torch.Generator().manual_seed(0)

@@ -1,18 +1,25 @@
-"""A round over stages that are cut into few or many files: the same lesson, scores and question."""
+"""A round on files: the same training set, scores and query however the files are cut, and the
+same queries as the simulation, which holds everything in memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 
+from clipcore.active.oracle import Oracle
+from clipcore.active.simulation import simulate, train_first
 from tasks.active import score, train
-from tasks.active.query import AskJob, _choose
+from tasks.active.query import QueryJob, choose_query
 from tasks.active.rounds import Rounds, RoundState
 from tasks.active.score import ScoresRef
-from tasks.active.start import StartRef
+from tasks.active.simulate import Trial, method_of
+from tasks.active.start import StartRef, read_labelled, read_start_head
 from tasks.active.train import LearnerRef
-from tasks.active.training_set import RoundJob, read_lesson
-from tasks.backbone import find_backbone
+from tasks.active.training_set import RoundJob, read_training_set
+from tasks.backbone import find_backbone, load_backbone
+from tasks.pool.readers import iter_images
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import (
     ActiveSpec,
@@ -22,9 +29,23 @@ from tasks.specs import (
     PoolSpec,
     QuerySpec,
     RoundsSpec,
+    SgdSpec,
+    TopSpec,
 )
+from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
-from tests.tasks.made_stages import CLASSES, COUNT, images, write_stages
+from tests.worlds.stages import CLASSES, COUNT, images, stage, write_stages
+
+PER_ROUND = 9
+ANSWERS_SCHEMA = pa.schema(
+    [("image_id", pa.string()), ("label", pa.string()), ("kind", pa.string())]
+)
+LEARNER = LearnerSpec(
+    epochs=1,
+    min_steps=4,
+    top=TopSpec(per_class=3, min_total=0),
+    sgd=SgdSpec(learning_rate=0.1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,44 +64,56 @@ def stages(folder: Path, rows: int, dim: int) -> tuple[AnswersRef, StartRef, Poo
     return answers_ref, StartRef(features=features, zero_shot=zero_shot), pool
 
 
+def rounds_spec(strategy: str, max_candidates: int = 50_000) -> RoundsSpec:
+    query = QuerySpec(strategy=strategy, per_round=PER_ROUND, max_similarity=0.999)
+    run = CoftSpec(pool=PoolSpec(images="memory://"))
+    return RoundsSpec(
+        name="shards",
+        budget=50,
+        active=ActiveSpec(run=run, learner=LEARNER, query=query, start="zero-shot"),
+        max_candidates=max_candidates,
+    )
+
+
+def play_round(
+    folder: Path,
+    spec: RoundsSpec,
+    number: int,
+    stages: tuple[AnswersRef, StartRef, PoolRef],
+    backbone: BackboneRef,
+) -> tuple[RoundJob, list[str]]:
+    """Train, score and ask in this process, on the files of a round; return what was asked."""
+    answers, start, pool = stages
+    states = [RoundState(number=n, num_labels=0, num_asked=0, query_size=7) for n in range(number)]
+    rounds = Rounds(spec=spec, folder=str(folder), states=tuple(states))
+    job = train._job(rounds, answers, start, pool, backbone)
+    train._train_on_features(job)
+    scores = folder / f"round-{number:02d}" / "scores"
+    tables = []
+    for part in sorted(Path(start.features.uri).glob("part-*")):
+        score._score_part(job.folder, str(part), str(scores / part.name), CLASSES)
+        tables.append(read_table(str(scores / part.name)))
+    stage(scores, tables, digest="scores")
+    learner = LearnerRef(uri=job.folder, digest="learner", num_labels=6, num_pseudo=9)
+    ref = ScoresRef(uri=str(scores), digest="scores")
+    return job, choose_query(
+        QueryJob(rounds, answers, learner, start.features, ref, start, pool, PER_ROUND)
+    )
+
+
 def play(
     folder: Path, rows: int, backbone: BackboneRef, strategy: str, max_candidates: int
 ) -> tuple[object, ...]:
-    """Play the second round on files of so many rows; return all that it came to."""
-    answers, start, pool = stages(folder, rows, backbone.embed_dim)
-    learner = LearnerSpec(epochs=1, min_steps=4, per_class=3, min_pseudo=0, learning_rate=0.1)
-    query = QuerySpec(strategy=strategy, per_round=9, max_similarity=0.999)
-    run = CoftSpec(pool=PoolSpec(images="memory://"))
-    spec = RoundsSpec(
-        name="shards",
-        budget=50,
-        active=ActiveSpec(run=run, learner=learner, query=query, start="zero-shot"),
-        max_candidates=max_candidates,
-    )
-    state = RoundState(number=0, num_labels=0, num_asked=0, query_size=7)
-    rounds = Rounds(spec=spec, folder=str(folder / "rounds"), states=(state,))
-    job = RoundJob(
-        folder=str(folder / "learner"),
-        answers=answers,
-        start=start,
-        pool=pool,
-        backbone=backbone,
-        rounds=rounds,
-        last_scores=None,
-    )
-    lesson = read_lesson(job)
-    train._train(job)
-    for part in Path(start.features.uri).glob("part-*"):
-        target = str(folder / "scores" / part.name)
-        score._score_part(job.folder, str(part), target, CLASSES)
-    ref = LearnerRef(uri=job.folder, digest="learner", num_labels=6, num_pseudo=9)
-    scores = ScoresRef(uri=str(folder / "scores"), digest="scores")
-    asked = _choose(AskJob(rounds, answers, ref, start.features, scores, start, pool, 9))
-    parts = sorted((folder / "scores").iterdir())
-    table = pa.concat_tables(read_table(str(part)) for part in parts)
-    return lesson.ids, lesson.answers.tolist(), lesson.pseudo_labels.tolist(), table, asked
+    """Play one round on files of so many rows; return all that it came to."""
+    made = stages(folder, rows, backbone.embed_dim)
+    spec = rounds_spec(strategy, max_candidates)
+    job, asked = play_round(folder / "rounds", spec, 0, made, backbone)
+    trained = read_training_set(job)
+    table = pa.concat_tables(iter_tables(str(folder / "rounds" / "round-00" / "scores")))
+    return trained.ids, trained.answers.tolist(), trained.pseudo_labels.tolist(), table, asked
 
 
+@pytest.mark.slow  # four trainings for each strategy
 @pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb"])
 def test_the_number_of_files_changes_nothing(
     tmp_path: Path, backbone: BackboneRef, strategy: str
@@ -109,3 +142,64 @@ def test_of_a_large_pool_a_ranking_sees_what_it_would_rank_first(
     pool = [row["image_id"] for row in images(backbone.embed_dim)[0].to_pylist()]
     assert len(set(sample)) == 9
     assert max(sample) < sorted(pool)[30], "a sample of the lowest hashes"
+
+
+# --- rounds on files ask what the simulation asks -------------------------------------------------
+
+
+class RecordingOracle(Oracle):
+    """An oracle that remembers which positions it was asked about."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__(oracle._labels)
+        self.asked: list[list[int]] = []
+
+    def answer(self, positions: Sequence[int]) -> torch.Tensor:
+        self.asked.append(list(positions))
+        return super().answer(positions)
+
+
+def simulated_queries(
+    start: StartRef, pool: PoolRef, backbone: BackboneRef, strategy: str, rounds: int
+) -> list[list[str]]:
+    spec = rounds_spec(strategy).active
+    images, oracle = read_labelled(start.features, pool)
+    recording = RecordingOracle(oracle)
+    loaded = load_backbone(backbone.name)
+    trial = Trial(learner=spec.learner, query=spec.query, seed=spec.run.seed, flip=True)
+    head = read_start_head(start)
+    method = method_of(trial, pool.classes, head, lambda: loaded)
+    first = train_first(images, head, method)
+    simulate(images, head, recording, method, rounds=rounds, first=first)
+    ids = sorted(row for table in iter_images(pool, ["image_id"], "pool") for row in ids_of(table))
+    return [[ids[position] for position in asked] for asked in recording.asked]
+
+
+def ids_of(table: pa.Table) -> list[str]:
+    ids: list[str] = table["image_id"].to_pylist()
+    return ids
+
+
+@pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb"])
+def test_rounds_on_files_ask_what_the_simulation_asks(
+    tmp_path: Path, backbone: BackboneRef, strategy: str
+) -> None:
+    pool, features, zero_shot, _ = write_stages(tmp_path, 16, backbone.embed_dim)
+    start = StartRef(features=features, zero_shot=zero_shot)
+    truth = {row["image_id"]: row["label"] for row in images(backbone.embed_dim)[0].to_pylist()}
+    asked: list[list[str]] = []
+    for number in range(3):
+        answers = [
+            {"image_id": image, "label": truth[image], "kind": "label"}
+            for query in asked
+            for image in query
+        ]
+        uri = str(tmp_path / f"answers-{number}.parquet")
+        write_table(uri, pa.Table.from_pylist(answers, ANSWERS_SCHEMA))
+        answered = AnswersRef(uri=uri, digest=f"{number}", num_labels=len(answers))
+        made = (answered, start, pool)
+        asked.append(
+            play_round(tmp_path / "rounds", rounds_spec(strategy), number, made, backbone)[1]
+        )
+    assert asked == simulated_queries(start, pool, backbone, strategy, rounds=3)
+    assert len({image for query in asked for image in query}) == 3 * PER_ROUND

@@ -16,10 +16,6 @@ from tasks.answers.schema import QUERY
 CLASSES = ("cat", "dog", 'a <b> & "c"', "Ünicorn")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "label_studio: starts an installed Label Studio")
-
-
 def encoded(color: int, size: tuple[int, int] = (40, 30)) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, (color % 256, color * 7 % 256, color * 31 % 256)).save(buffer, "PNG")

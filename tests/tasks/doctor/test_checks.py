@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,9 @@ from packaging.specifiers import SpecifierSet
 
 from infra import offline
 from tasks.doctor import checks, machine, models, packages, servers
-from tasks.doctor.checks import Check, diagnose, to_text
+from tasks.doctor.checks import diagnose, to_text
+from tasks.doctor.findings import Check
+from tests.worlds.clip import write_tiny_clip
 
 
 @pytest.fixture
@@ -71,7 +73,9 @@ def test_this_place_is_fit_and_nothing_is_made(quiet: pytest.MonkeyPatch, tmp_pa
 def test_no_check_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "SECONDS", 0.1)
     started = time.monotonic()
-    found = checks._within("slow", lambda: time.sleep(3) or Check("slow", ok=True, detail=""))
+    found = checks._run_with_limit(
+        "slow", lambda: time.sleep(3) or Check("slow", ok=True, detail="")
+    )
     assert time.monotonic() - started < 1
     assert (found.ok, found.detail) == (None, "no answer within 0.1 seconds")
 
@@ -80,7 +84,7 @@ def test_a_check_that_fails_is_a_finding_without_secrets() -> None:
     def fails() -> Check:
         raise RuntimeError("cannot open s3://user:secret@host/x")
 
-    found = checks._within("bad", fails)
+    found = checks._run_with_limit("bad", fails)
     assert found.ok is None
     assert "RuntimeError" in found.detail
     assert "secret" not in found.detail
@@ -227,7 +231,7 @@ def test_backbones_fit_or_are_told_why_not(*, name: str, ok: bool | None, word: 
 
 
 def test_weights_are_here_or_would_be_downloaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_clip_dir: Callable[..., Path]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -242,7 +246,7 @@ def test_weights_are_here_or_would_be_downloaded(
     (snapshot / "open_clip_model.safetensors").write_bytes(b"x")
     assert models.check_weights(name).ok
     assert models.check_weights("embedded").ok
-    local = tiny_clip_dir(tmp_path / "models--org--tiny" / "snapshots" / "1")
+    local = write_tiny_clip(tmp_path / "models--org--tiny" / "snapshots" / "1")
     assert models.check_weights(f"local-dir:{local}").ok
     assert models.check_weights("hf-hub:org/tiny").ok
     assert models.check_backbone("hf-hub:org/tiny").detail.endswith("fits: ViT, 32 dimensions")

@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from clipcore.images import Preprocess, decode, resize_and_crop
 from tasks.images.disk_cache import Spool
+from tests.worlds.images import encoded_image
 
 PREPROCESS = Preprocess(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 @pytest.fixture
 def uris(tmp_path: Path) -> list[str]:
-    rng = np.random.default_rng(0)
     paths = [tmp_path / f"{number}.png" for number in range(7)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)).save(path)
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded_image(number, (10, 12)))
     return [str(path) for path in paths]
 
 
@@ -45,6 +44,7 @@ def test_an_image_that_is_gone_is_an_error(uris: list[str]) -> None:
         Spool(PREPROCESS, max_pixels=10_000).fill(uris)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_on_disk(uris: list[str], tmp_path: Path) -> None:
     code = (
         "import os, sys, signal\n"

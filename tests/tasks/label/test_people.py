@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from clipcore import checkpoint
-from tasks.answers.matching import askable
 from tasks.answers.record import import_answers
 from tasks.evaluate import evaluate, read_metrics
-from tasks.label import cross_filter, held_out, known_answers, most_confident
+from tasks.label.confident import most_confident
+from tasks.label.cross_filter import cross_filter, held_out
+from tasks.label.people import known_answers
+from tasks.pool.readers import iter_images
 from tasks.refs import (
     AnswersRef,
     BackboneRef,
@@ -26,13 +28,13 @@ from tasks.refs import (
     Reason,
     Stages,
 )
-from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec, TopSpec
 from tasks.storage.files import write_bytes
+from tasks.storage.layout import WEIGHTS
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
-from tasks.weights import WEIGHTS
-from tests.tasks.made_stages import CLASSES, COUNT, SCALE, images, stage, write_stages
+from tests.worlds.stages import CLASSES, COUNT, SCALE, images, stage, write_stages
 
 DIM = 8
 ROWS = 16
@@ -64,7 +66,7 @@ def made(tmp_path: Path) -> tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tenso
 def spec(place: Path, **changes: object) -> CoftSpec:
     values = {
         "pool": PoolSpec(images="memory://"),
-        "label": LabelSpec(per_class=2, min_confident=0),
+        "label": LabelSpec(top=TopSpec(per_class=2, min_total=0)),
         "phase2": Phase2Spec(holdout=0.3, min_kept=0),
         "runtime": RuntimeSpec(workspace=str(place / "workspace")),
         **changes,
@@ -134,7 +136,7 @@ def test_a_file_and_rounds_with_the_same_answers_are_one(
     parts = dict(list(reversed(said.items()))[:2]), dict(list(said.items())[:2])
     for number, part in enumerate(parts):
         path = write_answers(tmp_path / f"{number}.csv", part)
-        askable_images = askable(pool, ["image_id", "uri"])
+        askable_images = iter_images(pool, ["image_id", "uri"], "pool")
         import_answers(rounds, path, classes=CLASSES, pool=askable_images, queried=set())
     of_rounds = known_answers.fn(pool, spec(tmp_path, answers=rounds))
     assert of_file == of_rounds
@@ -189,7 +191,7 @@ def test_answers_that_teach_nothing_are_refused(
     file = write_answers(tmp_path / "a.csv", rows)
     with pytest.raises(InputError, match=sentence):
         known_answers.fn(made[0], spec(tmp_path, answers=file))
-    with pytest.raises(InputError, match=r"absent.csv.*check the path"):
+    with pytest.raises(InputError, match=r"absent.csv.*Check the path"):
         known_answers.fn(made[0], spec(tmp_path, answers=str(tmp_path / "absent.csv")))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import struct
 import zlib
 from functools import cache
@@ -13,13 +14,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.images.sources import LISTING, Source
+from tasks.pool import scan
 from tasks.pool.open import open_pool
 from tasks.refs import PoolRef
 from tasks.specs import PoolSpec, RuntimeSpec
-from tasks.storage.manifest import iter_tables
+from tasks.storage.files import names_in, remove
+from tasks.storage.manifest import read_manifest
 from tasks.storage.uris import join
+from tests.worlds.images import encoded_image
+from tests.worlds.pools import pool_of, rows_of, tree
 
 EXIF_ORIENTATION = 0x0112
 NUM_GOOD = 200
@@ -40,6 +49,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@cache
 def png(width: int, height: int, *extra: bytes) -> bytes:
     """Return a valid grey PNG of any size, written by hand, so that no pixel is ever in memory."""
     compress = zlib.compressobj(9)
@@ -131,11 +141,6 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return open_pool.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
 
 
-def rows_of(pool: PoolRef, kind: str) -> list[dict[str, Any]]:
-    tables = iter_tables(join(pool.uri, kind))
-    return [row for table in tables for row in table.to_pylist()]
-
-
 def place_of(name: str, pool_uri: str) -> str:
     """Return the last part of the URI that a file has in the pool."""
     if "#" not in pool_uri:
@@ -190,3 +195,100 @@ def test_an_unreadable_folder_is_not_lost_in_silence(tmp_path: Path) -> None:
     ref = open_pool.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
     (row,) = rows_of(ref, "quarantine")
     assert row["reason"] == "unreadable"
+
+
+def test_only_missing_parts_are_scanned(tmp_path: Path, memory: RuntimeSpec) -> None:
+    root = tree(tmp_path, {f"{i}.png": encoded_image(i) for i in range(7)})
+    first = pool_of(root, memory, rows_per_shard=2)
+    expected = rows_of(first)
+    (name,) = names_in(join(memory.workspace, "scan"))
+    folder = join(memory.workspace, "scan", name)
+    parts = sorted(n for n in names_in(folder) if n.startswith("part-"))
+    remove(first.uri)
+    remove(join(folder, parts[1]))
+    store = MemoryFileSystem.store
+    before = {key: value.modified for key, value in store.items() if name in key}
+    second = pool_of(root, memory, rows_per_shard=2)
+    after = {key: value.modified for key, value in store.items() if name in key}
+    assert [key for key in after if after[key] != before.get(key)] == [
+        f"{folder.removeprefix('memory:/')}/{parts[1]}"
+    ]
+    assert rows_of(second) == expected
+    assert not second.resumed
+
+
+def test_another_class_list_reads_no_image_again(tmp_path: Path, memory: RuntimeSpec) -> None:
+    root = tree(tmp_path, {"1.png": encoded_image(1)})
+    first = pool_of(root, memory, classes="a,b")
+    status = (root / "1.png").stat()
+    (root / "1.png").write_bytes(b"x" * status.st_size)  # whoever reads it again will see
+    os.utime(root / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = pool_of(root, memory, classes="b,a")
+    assert second.digest != first.digest
+    assert rows_of(second) == rows_of(first)
+
+
+def source(rows: list[int], kind: str) -> Source:
+    count = len(rows)
+    columns = [[f"f{i}" for i in range(count)], rows, [1] * count, ["v"] * count]
+    listing = pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, LISTING, strict=True)], LISTING
+    )
+    return Source("u", "/", "images" if kind == "images" else "tables", listing)
+
+
+@given(
+    files=st.lists(st.integers(1, 40), max_size=30),
+    tests=st.lists(st.integers(1, 40), max_size=5),
+    images=st.booleans(),
+    rows_per_shard=st.integers(1, 50),
+)
+def test_shards_hold_every_row_once_in_order(
+    files: list[int],
+    tests: list[int],
+    *,
+    images: bool,
+    rows_per_shard: int,
+) -> None:
+    files = [1] * len(files) if images else files
+    given_sources = [source(files, "images" if images else "tables"), source(tests, "tables")]
+    pieces = scan.cut(given_sources, rows_per_shard)
+    spans = scan.spans(pieces, rows_per_shard)
+    covered = [place for span in spans for place in range(span.first, span.first + span.rows)]
+    assert covered == list(range(pieces.num_rows))
+    rows = pieces.to_pylist()
+    for span in spans:
+        inside = sum(row["rows"] for row in rows[span.first : span.first + span.rows])
+        assert 0 < inside == span.num_images <= rows_per_shard
+    seen = [
+        (row["split"], row["uri"], (row["first"] or 0) + i)
+        for row in rows
+        for i in range(row["rows"])
+    ]
+    expected = [
+        (split, f"f{file}", i)
+        for split, counts in (("pool", files), ("test", tests))
+        for file, count in enumerate(counts)
+        for i in range(count)
+    ]
+    assert seen == expected
+
+
+@pytest.mark.parametrize("rows_per_shard", [1, 2, 3, 5, 64])
+def test_the_pool_does_not_depend_on_the_shard_size(
+    tmp_path: Path, memory: RuntimeSpec, rows_per_shard: int
+) -> None:
+    images = [encoded_image(seed % 9) if seed % 4 else b"bad" for seed in range(14)]
+    pq.write_table(pa.table({"image": images[:8]}), tmp_path / "a.parquet", row_group_size=3)
+    pq.write_table(pa.table({"image": images[8:]}), tmp_path / "b.parquet", row_group_size=4)
+    ref = pool_of(tmp_path, memory, rows_per_shard=rows_per_shard)
+    uris = [f"{tmp_path}/a.parquet#{i}" for i in range(8)]
+    uris += [f"{tmp_path}/b.parquet#{i}" for i in range(6)]
+    good = [
+        (u, hashlib.sha256(i).hexdigest()) for u, i in zip(uris, images, strict=True) if i != b"bad"
+    ]
+    assert [(row["uri"], row["image_id"]) for row in rows_of(ref)] == good
+    assert [row["uri"] for row in rows_of(ref, "quarantine")] == uris[::4]
+    sizes = [part.rows for part in read_manifest(ref.uri).parts]  # type: ignore[union-attr]
+    assert max(sizes) <= rows_per_shard
+    assert sum(sizes) == len(good) == ref.rows

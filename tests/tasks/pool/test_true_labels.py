@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,10 @@ from tasks.pool.true_labels import (
     read_classes,
     read_labels,
 )
-from tasks.specs import InputError, PoolSpec
+from tasks.specs import InputError, PoolSpec, RuntimeSpec
+from tasks.storage.tables import read_table
+from tests.worlds.images import encoded_image
+from tests.worlds.pools import pool_of, rows_of, tree
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0043")
 
@@ -27,7 +31,7 @@ def spec(images: Path | str = "/none", **others: Any) -> PoolSpec:
     return PoolSpec(images=str(images), **others)
 
 
-def tree(root: Path, *names: str) -> Path:
+def touch(root: Path, *names: str) -> Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
@@ -124,7 +128,7 @@ def test_metadata_that_is_no_list_of_names(tmp_path: Path, metadata: str) -> Non
 def test_names_from_labels_are_sorted(tmp_path: Path) -> None:
     path = table(tmp_path / "t.parquet", label=["b", "a", None, "b"])
     assert read_classes(spec(path, labels="column")) == ("a", "b")
-    tree(tmp_path / "d", "x/zebra/1.png", "ant/2.png", "ant/3.png", "stray.png")
+    touch(tmp_path / "d", "x/zebra/1.png", "ant/2.png", "ant/3.png", "stray.png")
     assert read_classes(spec(tmp_path / "d", labels="folders")) == ("ant", "zebra")
     (tmp_path / "l.csv").write_text("label,uri\n007,a.png\n1,b.png\n")
     assert read_classes(spec(tmp_path / "d", labels=str(tmp_path / "l.csv"))) == ("007", "1")
@@ -132,11 +136,11 @@ def test_names_from_labels_are_sorted(tmp_path: Path) -> None:
 
 def test_no_names_at_all(tmp_path: Path) -> None:
     with pytest.raises(NoClassNames, match="--classes"):
-        read_classes(spec(tree(tmp_path, "a.png")))
+        read_classes(spec(touch(tmp_path, "a.png")))
 
 
 def test_labels_of_one_class_are_too_few(tmp_path: Path) -> None:
-    tree(tmp_path, "ant/1.png", "ant/2.png")
+    touch(tmp_path, "ant/1.png", "ant/2.png")
     with pytest.raises(BadClassNames, match="only 'ant'"):
         read_classes(spec(tmp_path, labels="folders"))
 
@@ -152,7 +156,7 @@ def test_labels_that_fit(tmp_path: Path) -> None:
     path = table(tmp_path / "t.parquet", label=["a", "b"])
     check(spec(path))
     check(spec(path, labels="column"))
-    check(spec(tree(tmp_path / "d", "a/1.png", "b/2.png"), labels="folders"))
+    check(spec(touch(tmp_path / "d", "a/1.png", "b/2.png"), labels="folders"))
 
 
 def test_the_column_is_not_there(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_the_column_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadLabels, match=r"expected a column label .* got image, name"):
         check(spec(path, labels="column"))
     with pytest.raises(BadLabels, match="image files"):
-        check(spec(tree(tmp_path / "d", "a/1.png"), labels="column"))
+        check(spec(touch(tmp_path / "d", "a/1.png"), labels="column"))
 
 
 def test_folders_of_a_parquet(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_folders_of_a_parquet(tmp_path: Path) -> None:
 
 def test_no_image_lies_in_a_folder(tmp_path: Path) -> None:
     with pytest.raises(BadLabels, match="got none"):
-        check(spec(tree(tmp_path, "1.png", "2.png"), labels="folders"))
+        check(spec(touch(tmp_path, "1.png", "2.png"), labels="folders"))
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:
@@ -183,8 +187,8 @@ def test_unknown_names_are_told(tmp_path: Path) -> None:
 
 
 def test_with_test_images_only_their_folders_are_labels(tmp_path: Path) -> None:
-    pool = tree(tmp_path / "pool", "batch1/1.png")
-    test = tree(tmp_path / "test", "a/1.png", "b/1.png")
+    pool = touch(tmp_path / "pool", "batch1/1.png")
+    test = touch(tmp_path / "test", "a/1.png", "b/1.png")
     check(spec(pool, test=str(test), labels="folders"))
 
 
@@ -218,8 +222,54 @@ def test_files_that_are_no_labels(tmp_path: Path, name: str, content: bytes) -> 
 
 def test_a_label_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadLabels, match="no such file"):
-        check(spec(tree(tmp_path, "a/1.png"), labels="colum"))
+        check(spec(touch(tmp_path, "a/1.png"), labels="colum"))
 
 
 def test_every_error_is_an_input_error() -> None:
     assert all(issubclass(kind, InputError) for kind in (BadClassNames, NoClassNames, BadLabels))
+
+
+def test_labels_are_not_carried_unless_asked(tmp_path: Path, memory: RuntimeSpec) -> None:
+    pq.write_table(pa.table({"image": [encoded_image(1)], "label": ["a"]}), tmp_path / "t.parquet")
+    ref = pool_of(tmp_path / "t.parquet", memory)
+    assert [row["label"] for row in rows_of(ref)] == [None]
+    for name in fsspec.filesystem("memory").find(memory.workspace):
+        if name.endswith(".parquet"):
+            table = read_table(f"memory://{name}")
+            assert "label" not in table.column_names or set(table["label"].to_pylist()) == {None}
+
+
+def test_labels_of_folders(tmp_path: Path, memory: RuntimeSpec) -> None:
+    root = tree(
+        tmp_path,
+        {"x/a/1.png": encoded_image(1), "b/2.png": encoded_image(2), "3.png": encoded_image(3)},
+    )
+    ref = pool_of(root, memory, labels="folders", classes=None)
+    labels = {Path(row["uri"]).name: row["label"] for row in rows_of(ref)}
+    assert labels == {"1.png": "a", "2.png": "b", "3.png": None}
+    assert ref.classes == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_labels_of_a_file(tmp_path: Path, memory: RuntimeSpec, kind: str) -> None:
+    names = ["x/o'1.png", "2.png", "3.png"]
+    root = tree(tmp_path / "d", {name: encoded_image(i) for i, name in enumerate(names)})
+    given = {"uri": ["x/o'1.png", str(root / "2.png"), "other.png"], "label": ["a", "b", "a"]}
+    path = tmp_path / f"labels.{kind}"
+    if kind == "csv":
+        lines = [f'"{u}",{label}' for u, label in zip(*given.values(), strict=True)]
+        path.write_text("\n".join(["uri,label", *lines]))
+    else:
+        pq.write_table(pa.table(given), path)
+    labels = {row["uri"]: row["label"] for row in rows_of(pool_of(root, memory, labels=str(path)))}
+    assert labels == {f"{root}/{n}": v for n, v in zip(names, ["a", "b", None], strict=True)}
+
+
+def test_a_label_file_about_other_images(tmp_path: Path, memory: RuntimeSpec) -> None:
+    root = tree(tmp_path / "d", {"1.png": encoded_image(1)})
+    (tmp_path / "l.csv").write_text("uri,label\nother.png,a\n")
+    with pytest.raises(BadLabels, match="none of the 1 images"):
+        pool_of(root, memory, labels=str(tmp_path / "l.csv"))
+    (tmp_path / "l.csv").write_text("uri,label\n1.png,a\n1.png,b\n")
+    with pytest.raises(BadLabels, match=r"'1.png' is given two different labels"):
+        pool_of(root, memory, labels=str(tmp_path / "l.csv"))

@@ -27,16 +27,12 @@ from clipcore.classifier import load_classifier
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import start_run
 from tasks.tracking.store import Tracking, connect, tracking_for
-from tests.tasks.tiny_bundle import CLASSES, encoded_image, save_tiny_classifier
+from tests.worlds.classifier import CLASSES, save_tiny_classifier
+from tests.worlds.images import encoded_image
 
-pytestmark = [
-    # MLflow 3.17 warns of its own type hints when mlflow.pyfunc is imported.
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),
-    # MLflow 3.17 compares a pandas index with a range; pandas 4 will treat that differently.
-    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
-]
+pytestmark = pytest.mark.slow  # MLflow writes and loads a whole model
 
-IMAGES = [encoded_image(seed, format="JPEG" if seed % 2 else "PNG") for seed in range(5)]
+IMAGES = [encoded_image(seed, form="JPEG" if seed % 2 else "PNG") for seed in range(5)]
 # Denied: the project's other rooms, and every look-up of a host that is not this machine.
 CLEAN_START = """
 import socket, sys

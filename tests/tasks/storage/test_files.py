@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -94,11 +96,21 @@ def test_fingerprint_is_equal_in_other_processes() -> None:
 )
 def test_fingerprint_changes_with_every_field(spec: PoolSpec | Phase1Spec) -> None:
     seen = {fingerprint(spec)}
-    for name, value in spec.model_dump().items():
-        other = value + 0.125 if isinstance(value, float) else f"{value}x"
-        changed = spec.model_copy(update={name: value + 1 if type(value) is int else other})
-        seen.add(fingerprint(changed))
-    assert len(seen) == 1 + len(type(spec).model_fields)
+    changed = list(changed_everywhere(spec.model_dump()))
+    seen.update(fingerprint(values) for values in changed)
+    assert len(seen) == 1 + len(changed)
+    assert len(changed) >= len(type(spec).model_fields)
+
+
+def changed_everywhere(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the values with each single one changed, in nested specs too."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from ({**values, name: inner} for inner in changed_everywhere(value))
+        elif type(value) is int:
+            yield {**values, name: value + 1}
+        else:
+            yield {**values, name: value + 0.125 if isinstance(value, float) else f"{value}x"}
 
 
 def test_fingerprint_keeps_parts_apart() -> None:

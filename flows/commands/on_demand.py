@@ -1,0 +1,24 @@
+"""Modules that take seconds to import, imported when one of their names is first used.
+
+A typo is told at once, and so is `--help`: a module of commands imports what its options and its
+first checks need. PyTorch, Prefect and Ray come with the first flow or task that it calls:
+
+    if TYPE_CHECKING:
+        from flows import coft
+    else:
+        coft = OnDemand("flows.coft")
+"""
+
+from importlib import import_module
+from typing import Any
+
+
+class OnDemand:
+    """Stands for a module; not in `sys.modules`, so nothing but a use of a name imports it."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the module calls by that name."""
+        return getattr(import_module(self._module), name)

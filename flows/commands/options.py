@@ -1,0 +1,160 @@
+"""What the commands have in common: options, how they become specs, and what is told at the end."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from flows.commands.on_demand import OnDemand
+from infra.settings import Settings
+from tasks.pool.true_labels import check_input
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    GateSpec,
+    LabelSpec,
+    Phase1Spec,
+    PoolSpec,
+    RuntimeSpec,
+    Spec,
+)
+from tasks.storage.layout import check_workspace
+
+if TYPE_CHECKING:
+    from tasks import backbone
+else:
+    backbone = OnDemand("tasks.backbone")
+
+Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
+Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
+Test = Annotated[str | None, Parameter(help="Images that are never trained on.")]
+Labels = Annotated[
+    str | None, Parameter(help="For evaluation only: 'folders', 'column', or a file.")
+]
+Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]
+Backbone = Annotated[
+    str, Parameter(help="'embedded', NAME/TAG of open_clip, local-dir:PATH or hf-hub:ORG/NAME.")
+]
+Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
+RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
+Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]
+Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
+Flip = Annotated[bool, Parameter(help="A mirrored image shows the same class.")]
+
+
+def default_of(spec: type[Spec], field: str) -> Any:
+    """Return the default of a spec's field, so that it stands there alone."""
+    return spec.model_fields[field].default
+
+
+def given(**values: object) -> dict[str, Any]:
+    """Return what the person gave; of the rest the spec knows the defaults."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def workspace_of(workspace: str | None) -> str:
+    """Return the workspace that the person named, or the environment, or the default."""
+    return workspace or Settings().workspace
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Where:
+    """Where results and their summary are kept, and how wide a command runs."""
+
+    workspace: Workspace = None
+    summary: Summary = None
+    ray_address: Annotated[str | None, Parameter(help="Ray cluster to join.")] = None
+    num_actors: Annotated[int | None, Parameter(help="Workers that hold a model.")] = None
+    num_gpus: Annotated[float | None, Parameter(help="GPUs of each worker.")] = None
+
+    @property
+    def runtime(self) -> RuntimeSpec:
+        """Return where to run: what the person said, or the environment, or this machine.
+
+        Raises:
+            InputError: the workspace was written by another version of coft.
+        """
+        here = Settings()
+        check_workspace(self.workspace or here.workspace)
+        return RuntimeSpec(
+            workspace=self.workspace or here.workspace,
+            ray_address=self.ray_address or here.ray_address,
+            num_actors=self.num_actors or here.num_actors,
+            num_gpus=here.num_gpus if self.num_gpus is None else self.num_gpus,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a run is about: images, classes, backbone, and how CoFT begins with them."""
+
+    images: Images
+    classes: Classes = None
+    test: Test = None
+    labels: Labels = None
+    backbone: Backbone = default_of(BackboneSpec, "name")
+    seed: Seed = default_of(CoftSpec, "seed")
+    flip: Flip = default_of(CoftSpec, "flip")
+    rows_per_shard: RowsPerShard = None
+    max_quarantined: Annotated[
+        float | None, Parameter(help="Stop when more than this share of the images is bad.")
+    ] = None
+    label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec()
+    phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec()
+    gate: Annotated[GateSpec, Parameter(group="Gate", negative="")] = GateSpec()
+
+    def spec(self, where: Where, **more: Any) -> CoftSpec:
+        """Return the run, having checked the images, the class names and the backbone.
+
+        Raises:
+            InputError: the images, the classes or the backbone are not there, or not usable.
+        """
+        pool = PoolSpec(
+            images=self.images,
+            classes=self.classes,
+            test=self.test,
+            labels=self.labels,
+            **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
+        )
+        runtime = where.runtime
+        check_input(pool)  # first: it takes no time
+        backbone.check_backbone(self.backbone)
+        return CoftSpec(
+            pool=pool,
+            backbone=BackboneSpec(name=self.backbone),
+            seed=self.seed,
+            flip=self.flip,
+            label=self.label,
+            phase1=self.phase1,
+            gate=self.gate,
+            runtime=runtime,
+            command=command_line(),
+            **more,
+        )
+
+
+def tell(text: str) -> None:
+    """Print a line for the person, as it is."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def conclude(summary: Path | None, facts: Mapping[str, object], lines: Iterable[str]) -> None:
+    """Tell a person what a command made, in lines, and a program in JSON where it was asked for."""
+    for line in lines:
+        tell(line)
+    if summary is not None:
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        summary.write_text(json.dumps(facts, indent=1))
+
+
+def command_line() -> str:
+    """Return the command line as it can be typed again."""
+    return shlex.join(["coft", *sys.argv[1:]])

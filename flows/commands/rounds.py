@@ -1,0 +1,189 @@
+"""The commands of `coft active`: rounds of questions to a person, or to a labelled data set."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from flows.commands.on_demand import OnDemand
+from flows.commands.options import (
+    About,
+    Register,
+    Summary,
+    Where,
+    Workspace,
+    conclude,
+    default_of,
+)
+from tasks.specs import (
+    ActiveSpec,
+    BudgetSpec,
+    CoftSpec,
+    LearnerSpec,
+    QuerySpec,
+    RoundsSpec,
+    SimulationSpec,
+    TrialsSpec,
+)
+
+if TYPE_CHECKING:
+    from flows import active_rounds as rounds_flows
+    from flows import simulate as simulate_flow
+    from tasks import backbone
+    from tasks.active import learners, rounds, rounds_text
+    from tasks.active import simulate as simulation
+else:
+    backbone = OnDemand("tasks.backbone")
+    rounds_flows, simulate_flow = OnDemand("flows.active_rounds"), OnDemand("flows.simulate")
+    learners, simulation = OnDemand("tasks.active.learners"), OnDemand("tasks.active.simulate")
+    rounds, rounds_text = OnDemand("tasks.active.rounds"), OnDemand("tasks.active.rounds_text")
+
+active = App(name="active", help="Ask about the images that are worth a label, round by round.")
+
+Name = Annotated[str | None, Parameter(help="Of the rounds; needed if there are several.")]
+Flat = Parameter(name="*", negative="")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Learning:
+    """What rounds begin with, and what each of them trains."""
+
+    start: Annotated[
+        str,
+        Parameter(help="phase1 (CoFT's first peer), zero-shot (CLIP as it is), or models:/NAME/3."),
+    ] = default_of(ActiveSpec, "start")
+    learner: Annotated[LearnerSpec, Parameter(group="Learner")] = LearnerSpec()
+
+    def spec(self, run: CoftSpec, query: QuerySpec) -> ActiveSpec:
+        """Return rounds about the images of a run.
+
+        Raises:
+            InputError: the backbone cannot carry the learner.
+        """
+        learners.check_learner(self.learner, backbone.check_backbone(run.backbone.name))
+        return ActiveSpec(run=run, learner=self.learner, query=query, start=self.start)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Names:
+    """What rounds are called, and the models that they register."""
+
+    name: Annotated[str | None, Parameter(help="Of the rounds; by default that of images.")] = None
+    register: Register = None
+
+
+@active.command(name="start")
+def start_rounds(
+    about: About,
+    *,
+    budget: Annotated[BudgetSpec, Flat],
+    query: Annotated[QuerySpec, Flat] = QuerySpec(),
+    learning: Learning = Learning(),
+    names: Names = Names(),
+    where: Where = Where(),
+) -> None:
+    """Write down what the rounds are about; `coft active next` then asks the first question."""
+    run = about.spec(where, register_as=names.register)
+    name = names.name or _legal_name(about.images)
+    spec = RoundsSpec(name=name, active=learning.spec(run, query), **budget.model_dump())
+    started = rounds.start_rounds(spec)
+    _conclude(where, name, [f"Rounds {name}: {started.folder}"])
+
+
+@active.command(name="next")
+def next_round(*, name: Name = None, where: Where = Where()) -> None:
+    """Train on all answers so far, and write the next query.
+
+    Some answers are enough. What was asked and is not answered is given up; it may be asked again.
+    """
+    name = _which(where, name)
+    rounds_flows.active_round(where.runtime, name)
+    _conclude(where, name)
+
+
+@active.command
+def answer(
+    file: Annotated[str, Parameter(help="Label Studio JSON or JSON-MIN, CSV or Parquet.")],
+    *,
+    name: Name = None,
+    workspace: Workspace = None,
+    summary: Summary = None,
+) -> None:
+    """Take a file of answers: some or all, in any order, also twice."""
+    where = Where(workspace=workspace, summary=summary)
+    name = _which(where, name)
+    taken = rounds_flows.answer_rounds(where.runtime, name, file)
+    _conclude(where, name, taken.lines(), answers=taken.model_dump(mode="json"))
+
+
+@active.command
+def status(*, name: Name = None, workspace: Workspace = None) -> None:
+    """Show every round, and what to do next."""
+    where = Where(workspace=workspace)
+    _conclude(where, _which(where, name))
+
+
+@active.command(name="run")
+def run_rounds(
+    *,
+    oracle: Annotated[
+        str, Parameter(help="Who answers: 'column' for the pool's own labels, or a file of them.")
+    ],
+    name: Name = None,
+    where: Where = Where(),
+) -> None:
+    """Go through all rounds with an oracle that answers every query."""
+    name = _which(where, name)
+    rounds_flows.active_rounds(where.runtime, name, oracle=oracle)
+    _conclude(where, name)
+
+
+@active.command
+def simulate(
+    about: About,
+    *,
+    trials: Annotated[TrialsSpec, Flat] = TrialsSpec(),
+    max_similarity: Annotated[
+        float, Parameter(help=QuerySpec.model_fields["max_similarity"].description)
+    ] = default_of(QuerySpec, "max_similarity"),
+    learning: Learning = Learning(),
+    where: Where = Where(),
+) -> None:
+    """Let a labelled data set answer: accuracy against labels, for every strategy and seed."""
+    query = QuerySpec(max_similarity=max_similarity)
+    active = learning.spec(about.spec(where), query)
+    spec = SimulationSpec(active=active, **trials.model_dump())
+    simulation.check_simulation(spec)
+    numbers, lines = simulation.read_findings(simulate_flow.simulate(spec))
+    conclude(where.summary, numbers, lines)
+
+
+def _which(where: Where, name: str | None) -> str:
+    """Return which rounds are meant."""
+    return name or rounds.only_name(where.runtime.workspace)
+
+
+def _conclude(where: Where, name: str, before: Iterable[str] = (), **more: Any) -> None:
+    """Say how far the rounds are and what to do next, after what the command did itself."""
+    opened = rounds.open_rounds(where.runtime, name)
+    options = f"--name {name}" + (f" --workspace {where.workspace}" if where.workspace else "")
+    facts = {
+        "name": name,
+        "folder": opened.folder,
+        "finished": opened.finished,
+        "num_unanswered": rounds.unanswered(opened),
+        "rounds": [state.model_dump(mode="json") for state in opened.states],
+        **more,
+    }
+    conclude(where.summary, facts, [*before, *rounds_text.describe_rounds(opened, options)])
+
+
+def _legal_name(images: str) -> str:
+    """Return a name for rounds from where the images are."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(images.rstrip("/")).stem).strip("-._")
+    return name or "rounds"

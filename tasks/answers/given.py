@@ -1,0 +1,24 @@
+"""Whether answers that a run is to learn from are there: known before anything is read."""
+
+from tasks.specs import InputError, Method
+from tasks.storage.files import exists
+from tasks.storage.uris import redact
+
+
+def check_answers(answers: str | None, method: Method) -> None:
+    """Refuse answers that are not there, or that nothing would learn from.
+
+    Raises:
+        InputError: in both cases.
+    """
+    if answers is None:
+        return
+    if method == "zero-shot":
+        raise InputError(
+            "--answers: nothing learns with --method zero-shot; leave one of them out."
+        )
+    if not exists(answers):
+        raise InputError(
+            f"--answers {redact(answers)}: expected a file of answers or the folder of "
+            "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."
+        )

@@ -1,0 +1,79 @@
+"""The tree of a workspace: which folder and which file holds what."""
+
+from enum import StrEnum
+
+from tasks.specs import InputError
+from tasks.storage.digests import SCHEMA_VERSION
+from tasks.storage.files import exists, names_in, read_json, write_json
+from tasks.storage.uris import absolute, join, redact
+
+MARK = "workspace.json"  # which version of the files a workspace holds
+
+WEIGHTS = "weights.safetensors"  # of a peer, a network or a round's learner
+HISTORY = "history.json"  # what every epoch of a training measured
+RESUME = "resume.safetensors"  # state of a training that is not finished
+QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixels
+FEATURES = "features"  # folder beside predictions: what the first network saw
+HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
+EPOCH_WEIGHTS = "epoch-{}.safetensors"  # weights after an epoch of Phase II
+METRICS = "metrics.json"  # of an evaluation
+
+
+class Folder(StrEnum):
+    """The folders of a workspace. Each holds one folder for each digest, or for each name."""
+
+    SCAN = "scan"
+    POOL = "pool"
+    ANSWERS = "answers"
+    EMBEDDINGS = "embeddings"
+    LABELS = "labels"
+    PEERS = "peers"
+    MODELS = "models"
+    PREDICTIONS = "predictions"
+    EVALUATIONS = "evaluations"
+    REPORTS = "reports"
+    ROUNDS = "rounds"
+    SIMULATIONS = "simulations"
+    DEMO = "demo"
+
+
+def in_workspace(workspace: str, folder: Folder, *names: str) -> str:
+    """Return the URI of something in a workspace: `in_workspace(w, Folder.LABELS, digest)`."""
+    return join(absolute(workspace), folder.value, *names)
+
+
+def check_workspace(workspace: str) -> None:
+    """Refuse a workspace whose files mean something else to this version; nothing is touched.
+
+    Raises:
+        InputError: it was written by another version of coft.
+    """
+    version = _version_of(absolute(workspace))
+    if version not in (None, SCHEMA_VERSION):
+        raise InputError(
+            f"{redact(workspace)} was written by another version of coft (its files have version "
+            f"{version}, this one reads {SCHEMA_VERSION}) and is left as it is. Name another "
+            "--workspace."
+        )
+
+
+def claim_workspace(workspace: str) -> None:
+    """Check a workspace, and mark a new one with the version of the files that it will hold.
+
+    Raises:
+        InputError: as `check_workspace`.
+    """
+    check_workspace(workspace)
+    mark = join(absolute(workspace), MARK)
+    if not exists(mark):
+        write_json(mark, {"schema_version": SCHEMA_VERSION})
+
+
+def _version_of(workspace: str) -> int | None:
+    """Return the version of a workspace's files; None for a place without results."""
+    names = names_in(workspace)
+    if MARK in names:
+        version: int = read_json(join(workspace, MARK))["schema_version"]
+        return version
+    # Before workspaces carried a mark, version 1 was the only one.
+    return 1 if names & (set(Folder) - {Folder.DEMO}) else None

@@ -1,0 +1,274 @@
+"""A small finished run: images are drawn, labels are chosen; files come from their producers."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image, ImageDraw
+
+from clipcore.images import BadImage
+from tasks.evaluate import evaluate
+from tasks.gate import assess
+from tasks.images.quarantine import Quarantined
+from tasks.label.table import labels_table
+from tasks.pool.catalog import IMAGES
+from tasks.predict import FEATURES, _with_predictions, features_of
+from tasks.publish import _stage_times
+from tasks.refs import (
+    BackboneRef,
+    EmbeddingsRef,
+    LabelsRef,
+    ModelRef,
+    PeerRef,
+    PoolRef,
+    PredictionsRef,
+    Reason,
+    Stages,
+)
+from tasks.report.document import write_report
+from tasks.report.inputs import Registered, ReportInputs
+from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
+from tasks.storage.columns import fixed_size_list
+from tasks.storage.digests import fingerprint
+from tasks.storage.manifest import Part, make_manifest, part_name, write_manifest
+from tasks.storage.tables import write_table
+from tests.tasks.read_page import Page
+
+CLASSES = ("circle", "square", "triangle", "cross")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+KEPT = (Reason.KEPT, Reason.ANSWERED, Reason.RESCUED)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images: where they are and what they show."""
+
+    uris: list[str] = field(default_factory=list)
+    truths: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+
+
+def draw_pictures(folder: Path, num_classes: int, per_class: int) -> Pictures:
+    """Draw shapes, one file each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = Pictures()
+    rng = np.random.default_rng(0)
+    for index in range(num_classes * per_class):
+        truth = index % num_classes
+        image = Image.new("RGB", (40, 32), "#f4f1ea")
+        x, y, r = rng.integers(12, 28), rng.integers(12, 20), rng.integers(6, 11)
+        draw = ImageDraw.Draw(image)
+        shape = draw.rectangle if truth % 2 else draw.ellipse
+        shape((x - r, y - r, x + r, y + r), fill=COLOURS[truth % len(COLOURS)])
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+        path = folder / f"{index:04d}.jpg"
+        path.write_bytes(buffer.getvalue())
+        pictures.uris.append(str(path))
+        pictures.truths.append(truth)
+        pictures.ids.append(hashlib.sha256(f"{index}".encode()).hexdigest())
+    return pictures
+
+
+def finish(folder: Path, table: pa.Table, middle: int, *, under: str = "") -> dict[str, object]:
+    """Write a stage in two parts, cut after `middle` rows; return what its reference says of it."""
+    digest = fingerprint(folder.name, table["image_id"].to_pylist(), table.schema.names)
+    if "label" in table.schema.names:
+        digest = fingerprint(digest, table["label"].to_pylist())
+    parts = []
+    for number, part in enumerate((table.slice(0, middle), table.slice(middle))):
+        name = under + part_name(number, digest)
+        write_table(str(folder / name), part)
+        parts.append(Part(name=name, rows=part.num_rows))
+    write_manifest(str(folder), make_manifest("test", digest, parts))
+    return {"uri": str(folder), "digest": digest, "rows": table.num_rows}
+
+
+@dataclass
+class Run:
+    """A run to report on; change its fields before `inputs`."""
+
+    folder: Path
+    backbone: BackboneRef
+    pictures: Pictures
+    peers: tuple[PeerRef, ...] = ()
+    classes: tuple[str, ...] = CLASSES
+    labeled: bool = True
+    adapted: bool = True
+    fate: Callable[[int], Reason] = lambda index: Reason.KEPT if index % 3 else Reason.REJECTED
+    predict: Callable[[int, int], int] = lambda _, truth: truth
+    num_bad: int = 2
+    registered: Registered | None = None
+
+    @property
+    def spec(self) -> CoftSpec:
+        return CoftSpec(
+            pool=PoolSpec(images="shapes", labels="folders" if self.labeled else None),
+            method="coft" if self.adapted else "zero-shot",
+            seed=7,
+            runtime=RuntimeSpec(workspace=str(self.folder / "workspace")),
+            command="coft adapt --images shapes --classes 'circle,square,triangle,cross'",
+        )
+
+    def inputs(self) -> ReportInputs:
+        stages, predictions = self.stages(), self.predictions()
+        evaluation = evaluate.fn(stages, predictions, self.spec)
+        model = ModelRef(uri=str(self.folder / "model"), digest="1" * 16, seconds=1.0)
+        model = assess.fn(model, stages, predictions, evaluation, self.spec)
+        return ReportInputs(
+            spec=self.spec,
+            backbone=self.backbone,
+            pool=stages.pool,
+            before=stages.images,
+            after=features_of(predictions, dim=self.backbone.embed_dim),
+            zero_shot=stages.zero_shot,
+            confident=stages.confident,
+            clean=stages.clean,
+            peers=(*stages.peers, *stages.networks),
+            model=model,
+            predictions=predictions,
+            evaluation=evaluation,
+            stages=_stage_times(stages, predictions, evaluation, model),
+            run_id="4f1c",
+            registered=self.registered,
+        )
+
+    def stages(self) -> Stages:
+        seen = self._embed("before", 0.9)
+        start = Stages(
+            pool=self.pool(),
+            backbone=self.backbone,
+            images=seen.model_copy(update={"seconds": 12.5}),
+            zero_shot=self.zero_shot(),
+        )
+        if not self.adapted:
+            return start
+        update = {
+            "confident": self.confident(),
+            "peers": tuple(peer for peer in self.peers if peer.phase == 1),
+            "features": (seen, seen),
+            "clean": self.clean(),
+            "networks": tuple(peer for peer in self.peers if peer.phase == 2),
+        }
+        return start.model_copy(update=update)
+
+    def pool(self) -> PoolRef:
+        pictures = self.pictures
+        rows = [
+            {
+                "image_id": image_id,
+                "uri": uri,
+                "split": "pool",
+                "label": self.classes[truth] if self.labeled else None,
+            }
+            for image_id, uri, truth in zip(
+                pictures.ids, pictures.uris, pictures.truths, strict=True
+            )
+        ]
+        copies = [{**row, "uri": "copy.jpg", "duplicate_of": row["uri"]} for row in rows[:1]]
+        folder = self.folder / "pool"
+        made = self._finish("pool", pa.Table.from_pylist(rows + copies, IMAGES), under="images/")
+        bad = Quarantined("pool")
+        for number in range(self.num_bad):
+            error = BadImage("truncated", "the end <b> is missing")
+            bad.add(f"bad/{number}.jpg", error, num_bytes=1234 + number)
+        if self.num_bad:
+            name = part_name(0, str(made["digest"]))
+            write_table(str(folder / "quarantine" / name), bad.table())
+        return PoolRef(
+            **{**made, "seconds": 2.0, "resumed": True},
+            classes=self.classes,
+            labeled=self.labeled,
+            num_pool=len(rows),
+            num_test=0,
+            num_duplicates=len(copies),
+            num_quarantined=self.num_bad,
+        )
+
+    def zero_shot(self) -> LabelsRef:
+        """Label every third image at random, and the others as they are."""
+        rng = np.random.default_rng(1)
+        labels = [
+            truth if index % 3 else int(rng.integers(len(self.classes)))
+            for index, truth in enumerate(self.pictures.truths)
+        ]
+        return self.label("zero-shot", labels, lambda _: Reason.KEPT, gaps=False)
+
+    def confident(self) -> LabelsRef:
+        def fate(index: int) -> Reason:
+            return Reason.NOT_CONFIDENT if index % 5 == 0 else Reason.KEPT
+
+        return self.label("confident", self.predicted(), fate, gaps=False)
+
+    def clean(self) -> tuple[LabelsRef, ...]:
+        return tuple(
+            self.label(f"peer-{number}", self.predicted(), self.fate, gaps=True)
+            for number in (1, 2)
+        )
+
+    def label(
+        self, source: str, labels: Sequence[int], fate: Callable[[int], Reason], *, gaps: bool
+    ) -> LabelsRef:
+        reasons = [fate(index) for index in range(len(labels))]
+        kept = np.array([reason in KEPT for reason in reasons], bool)
+        table = labels_table(
+            pa.array(self.pictures.ids, pa.string()),
+            source,
+            torch.tensor(labels, dtype=torch.long),
+            torch.linspace(0.5, 0.6, len(labels)),
+            classes=self.classes,
+            kept=kept,
+            gap=torch.from_numpy(np.where(kept, 0.2, -0.1)) if gaps else None,
+            reasons=[str(reason) for reason in reasons],
+        )
+        made = self._finish(source, table)
+        return LabelsRef(**made, source=source, num_kept=int(kept.sum()))
+
+    def predicted(self) -> list[int]:
+        return [self.predict(index, truth) for index, truth in enumerate(self.pictures.truths)]
+
+    def predictions(self) -> PredictionsRef:
+        labels = self.predicted()
+        softmaxes = np.full((2, len(labels), len(self.classes)), 0.3 / len(self.classes))
+        softmaxes[:, np.arange(len(labels)), labels] += 0.7
+        images = pa.table(
+            {
+                "image_id": pa.array(self.pictures.ids, pa.string()),
+                "uri": pa.array(self.pictures.uris, pa.string()),
+                "split": pa.array(["pool"] * len(labels), pa.string()),
+            }
+        )
+        table = _with_predictions(images, softmaxes, self.classes)
+        made = self._finish("predictions", table)
+        self._embed(f"predictions/{FEATURES}", 0.3)
+        return PredictionsRef(**made, seconds=3.0)
+
+    def _finish(self, name: str, table: pa.Table, *, under: str = "") -> dict[str, object]:
+        middle = len(self.pictures.ids) // 2
+        return finish(self.folder / name, table, middle, under=under)
+
+    def _embed(self, name: str, noise: float) -> EmbeddingsRef:
+        rng = np.random.default_rng(3)
+        dim = self.backbone.embed_dim
+        centres = rng.normal(size=(len(self.classes), dim))
+        truths = np.asarray(self.pictures.truths, int)
+        vectors = centres[truths] + noise * 3 * rng.normal(size=(len(truths), dim))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        ids = pa.array(self.pictures.ids, pa.string())
+        table = pa.table({"image_id": ids, "embedding": fixed_size_list(vectors)})
+        return EmbeddingsRef(**self._finish(name, table), dim=dim, model=name)
+
+
+def page_of(inputs: ReportInputs) -> Page:
+    """Return the report as it was written."""
+    ref = write_report(inputs, inputs.spec.runtime)
+    return Page(Path(ref.uri, "report.html").read_text(encoding="utf-8"))
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NARROW NO-BREAK SPACE}%"

@@ -1,0 +1,94 @@
+"""The times of the stages, as the report and the summary give them."""
+
+from typing import Any
+
+from tasks.publish import _stage_times
+from tasks.refs import (
+    BackboneRef,
+    EmbeddingsRef,
+    EvaluationRef,
+    LabelsRef,
+    ModelRef,
+    PeerRef,
+    PoolRef,
+    PredictionsRef,
+    Stages,
+)
+
+
+def ref(seconds: float, rows: int = 0, **others: Any) -> dict[str, Any]:
+    return {"uri": "here", "digest": "d", "seconds": seconds, "rows": rows, **others}
+
+
+def pool() -> PoolRef:
+    counts = dict.fromkeys(("num_pool", "num_test", "num_duplicates", "num_quarantined"), 0)
+    return PoolRef(**ref(1, 60), classes=("a", "b"), labeled=False, **counts)
+
+
+def backbone() -> BackboneRef:
+    return BackboneRef(
+        name="tiny",
+        kind="vit",
+        embed_dim=8,
+        image_size=32,
+        quick_gelu=False,
+        weights_sha256="0",
+        preprocess_hash="0",
+    )
+
+
+def features(seconds: float, **others: Any) -> EmbeddingsRef:
+    return EmbeddingsRef(**ref(seconds, 60, **others), dim=8, model="tiny")
+
+
+def peers(*seconds: float, phase: Any) -> tuple[PeerRef, ...]:
+    return tuple(PeerRef(**ref(s), peer=n, phase=phase) for n, s in enumerate(seconds, 1))
+
+
+def zero_shot() -> Stages:
+    labels = LabelsRef(**ref(3, 60), source="zero-shot")
+    return Stages(pool=pool(), backbone=backbone(), images=features(2), zero_shot=labels)
+
+
+def times(stages: Stages) -> dict[str, tuple[float, int, bool]]:
+    found = _stage_times(
+        stages,
+        PredictionsRef(**ref(0.5, 60)),
+        EvaluationRef(**ref(0.25)),
+        ModelRef(**ref(0.125)),
+    )
+    return {stage.name: (stage.seconds, stage.num_images, stage.resumed) for stage in found}
+
+
+def test_stages_that_did_not_run_are_not_named() -> None:
+    assert times(zero_shot()) == {
+        "pool": (1, 60, False),
+        "embed": (2, 60, False),
+        "label": (3, 60, False),
+        "guard": (0.125, 0, False),
+        "predict": (0.5, 60, False),
+        "evaluate": (0.25, 0, False),
+    }
+
+
+def test_peers_train_side_by_side_and_all_else_adds_up() -> None:
+    stages = zero_shot().model_copy(
+        update={
+            "confident": LabelsRef(**ref(4, 12), source="confident"),
+            "peers": peers(10, 12, phase=1),
+            "features": (features(5, resumed=True), features(6)),
+            "networks": peers(30, 20, phase=2),
+        }
+    )
+    found = times(stages)
+    assert found["label"] == (7, 72, False)
+    assert found["phase 1"] == (12, 0, False)
+    assert found["embed with peers"] == (11, 120, False), "one of two is not all"
+    assert found["phase 2"] == (30, 0, False)
+
+
+def test_a_stage_is_resumed_when_all_of_it_was_there() -> None:
+    stages = zero_shot().model_copy(
+        update={"features": (features(5, resumed=True), features(6, resumed=True))}
+    )
+    assert times(stages)["embed with peers"][2] is True

@@ -1,0 +1,266 @@
+"""Every command, once, through the command line, in one workspace; `test_readme` counts on it."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from flows import cli
+from tasks.active.rounds import open_rounds, read_query
+from tasks.specs import RuntimeSpec
+from tasks.storage.manifest import iter_tables
+from tasks.tracking.store import tracking_for
+from tasks.tracking.versions import list_models
+from tests.worlds.images import COLOURS, PER_CLASS, write_images
+
+NUM_IMAGES = PER_CLASS * len(COLOURS)
+PER_ROUND = 6
+MODEL = "colours"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("prefect_session", "ray_session"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
+]
+
+
+def coft(*words: object) -> str:
+    """Run a command, which must end well, and return what it printed."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        assert cli.run([str(word) for word in words]) == cli.DONE
+    return printed.getvalue()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with drawn images, a workspace, and a tiny CLIP."""
+
+    folder: Path
+    clip: Path
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.parquet"
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def pools(self) -> list[Path]:
+        return list((self.workspace / "pool").iterdir())
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / "made" / "summary.json"
+
+    @property
+    def kept(self) -> list[object]:
+        """Where results go, and their summary."""
+        return ["--workspace", self.workspace, "--summary", self.summary]
+
+    @property
+    def about(self) -> list[object]:
+        """What is adapted to, in as few steps as there can be."""
+        words = ["--images", self.images, "--labels", "column", "--rows-per-shard", 16]
+        words += ["--backbone", f"local-dir:{self.clip}", *self.kept]
+        words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
+        return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
+
+    def made(self) -> Any:
+        """Return the summary of the last command."""
+        summary = json.loads(self.summary.read_text())
+        self.summary.unlink()
+        return summary
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Place:
+    folder = tmp_path_factory.mktemp("commands")
+    write_images(folder)
+    return Place(folder, tiny_clip)
+
+
+@pytest.fixture(scope="module")
+def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, Any]:
+    """Register two models of the drawn images; return the summary of the first."""
+    phase2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
+    printed = coft("adapt", *place.about, *phase2, "--register", MODEL)
+    summary: dict[str, Any] = place.made()
+    assert summary["model_uri"] in printed
+    assert f"{summary['accuracy']:.3f}" in printed
+    coft("adapt", *place.about, "--method", "zero-shot", "--register", MODEL)
+    assert place.made()["model_uri"] == f"models:/{MODEL}/2"
+    return summary
+
+
+@pytest.fixture(scope="module")
+def asked(adapted: dict[str, Any], place: Place) -> list[object]:
+    """Return which images a question is about: those that were adapted to."""
+    pools = {path.name: _rows(str(path), "label")["label"] for path in place.pools}
+    (digest,) = [name for name, labels in pools.items() if not labels.null_count]
+    return ["--workspace", place.workspace, "--pool", digest]
+
+
+def _rows(folder: str, *columns: str) -> pa.Table:
+    return pa.concat_tables(iter_tables(folder, list(columns)))
+
+
+def _aliases(place: Place) -> dict[str, str]:
+    found = list_models(tracking_for(str(place.workspace)), MODEL)
+    return {alias: model.version for model in found for alias in model.aliases}
+
+
+# --- adapt, and what is done with a model ---------------------------------------------------------
+
+
+def test_adapt(adapted: dict[str, Any], place: Place) -> None:
+    assert adapted["num_images"] == NUM_IMAGES
+    assert set(adapted["per_class"]) == set(COLOURS)
+    assert adapted["model_uri"] == f"models:/{MODEL}/1"
+    assert Path(adapted["report"]).is_relative_to(place.workspace)
+    assert Path(adapted["report"]).stat().st_size > 10_000
+
+
+def test_embed(place: Place) -> None:
+    backbone = f"local-dir:{place.clip}"
+    printed = coft("embed", "--images", place.images, "--backbone", backbone, *place.kept)
+    made = place.made()
+    assert printed == f"{NUM_IMAGES} embeddings of 32 dimensions in {made['uri']}\n"
+    assert (made["rows"], made["dim"]) == (NUM_IMAGES, 32)
+    features = _rows(made["uri"], "embedding")["embedding"]
+    assert [len(feature) for feature in features] == [32] * NUM_IMAGES
+
+
+def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
+    few = tmp_path / "few.parquet"
+    pq.write_table(pq.read_table(place.images).slice(0, 7).select(["image"]), few)
+    model = adapted["model_uri"]
+    printed = coft("predict", "--model", model, "--images", few, *place.kept)
+    made = place.made()
+    assert printed == f"7 predictions in {made['uri']}\n"
+    assert set(_rows(made["uri"], "label")["label"].to_pylist()) <= set(COLOURS)
+
+
+def test_models(adapted: dict[str, Any], place: Place) -> None:
+    printed = coft("models", "list", MODEL, "--workspace", place.workspace)
+    assert [line.split()[0] for line in printed.splitlines()] == [
+        f"models:/{MODEL}/2",
+        f"models:/{MODEL}/1",
+    ]
+    for version in ("1", "2"):
+        coft("models", "promote", MODEL, version, "--force", *place.kept)
+        made = place.made()
+        assert (made["uri"], made["version"]) == (f"models:/{MODEL}/{version}", version)
+        assert _aliases(place)["champion"] == version
+    printed = coft("models", "rollback", MODEL, *place.kept)
+    assert printed == f"champion is {place.made()['uri']}\n"
+    assert _aliases(place)["champion"] == "1"
+
+
+def test_demo(tmp_path: Path) -> None:
+    workspace, summary = tmp_path / "demo", tmp_path / "demo.json"
+    printed = coft("demo", "--workspace", workspace, "--summary", summary, "--seed", 0)
+    made = json.loads(summary.read_text())
+    assert f"report     {made['report']}" in printed
+    assert Path(made["report"]).is_relative_to(workspace)
+    assert made["num_images"] == 1797
+    assert made["accuracy"] > made["zero_shot_accuracy"] > 0.6
+    assert made["model_uri"] == "models:/coft-demo/1"
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+def test_query(asked: list[object]) -> None:
+    printed = coft("query", "select label, count(*) from labels group by 1", *asked)
+    assert any(colour in printed for colour in COLOURS)
+
+
+def test_questions_about_images(asked: list[object], place: Place, tmp_path: Path) -> None:
+    answer = tmp_path / "answer.csv"
+    asked = [*asked, "--output", answer]
+    image = _rows(str(place.workspace / "pool" / str(asked[3])), "image_id")["image_id"][0].as_py()
+    coft("similar", image, "--k", 5, *asked)
+    assert pacsv.read_csv(answer).num_rows == 5
+    coft("duplicates", "--threshold", 0.01, *asked)
+    assert pacsv.read_csv(answer).num_rows > 0
+    coft("outliers", "--k", 4, *asked)
+    assert pacsv.read_csv(answer).num_rows == 4
+    coft("disagreements", *asked)
+    assert "image_id" in pacsv.read_csv(answer).column_names
+
+
+def test_doctor(tmp_path: Path) -> None:
+    printed = coft("doctor", "--backbone", "embedded", "--workspace", tmp_path)
+    assert "embedded" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- rounds ---------------------------------------------------------------------------------------
+
+
+def _learner() -> list[object]:
+    words = ["--start", "zero-shot", "--learner.epochs", 1, "--learner.min-steps", 2]
+    return [*words, "--learner.top.per-class", 4, "--learner.top.min-total", 0]
+
+
+def test_rounds_with_a_person(place: Place, tmp_path: Path) -> None:
+    words = ["--budget", 2 * PER_ROUND, "--per-round", PER_ROUND, "--max-similarity", 1]
+    words += ["--name", "asked", "--strategy", "entropy", "--smallest-gain", 0.02]
+    coft("active", "start", *place.about, *_learner(), *words, "--register", "asked")
+    made = place.made()
+    assert (made["name"], made["rounds"], made["finished"]) == ("asked", [], False)
+
+    named = ["--name", "asked", *place.kept]
+    coft("active", "next", *named)
+    made = place.made()
+    assert (len(made["rounds"]), made["num_unanswered"]) == (1, PER_ROUND)
+    rounds = open_rounds(RuntimeSpec(workspace=str(place.workspace)), "asked")
+    assert rounds.spec.active.query.strategy == "entropy"
+    assert rounds.spec.smallest_gain == 0.02
+    query = read_query(rounds, 0)["image_id"].to_pylist()
+    assert len(query) == PER_ROUND
+
+    answers = tmp_path / "answers.csv"
+    lines = [f"{image},{colour}" for image, colour in zip(query[:3], COLOURS, strict=True)]
+    answers.write_text("\n".join(["image_id,label", *lines]))
+    printed = coft("active", "answer", answers, *named)
+    assert "3 answers, 3 new" in printed
+    made = place.made()
+    assert (made["answers"]["num_new"], made["num_unanswered"]) == (3, PER_ROUND - 3)
+
+    coft("active", "next", *named)
+    assert place.made()["rounds"][1]["num_labels"] == 3
+    printed = coft("active", "status", "--name", "asked", "--workspace", place.workspace)
+    assert "round 1, 3 answers" in printed
+    assert list_models(tracking_for(str(place.workspace)), "asked")
+
+
+def test_rounds_with_an_oracle(place: Place) -> None:
+    words = ["--budget", PER_ROUND, "--per-round", PER_ROUND, "--name", "known"]
+    coft("active", "start", *place.about, *_learner(), *words)
+    printed = coft("active", "run", "--oracle", "column", "--name", "known", *place.kept)
+    made = place.made()
+    assert made["finished"]
+    assert [state["num_labels"] for state in made["rounds"]] == [0, PER_ROUND]
+    assert f"coft adapt --images {place.images}" in printed
+
+
+def test_simulated_rounds(place: Place) -> None:
+    words = ["--strategies", "entropy,random", "--seeds", 1, "--rounds", 1]
+    words += ["--per-round", PER_ROUND, "--with-coft"]
+    coft("active", "simulate", *place.about, *_learner(), *words)
+    made = place.made()
+    assert Path(made["report"]).stat().st_size > 10_000
+    assert {"entropy", "random"} <= set(made["lines"])
