@@ -14,9 +14,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from clipcore import adapters, precision
+from clipcore import precision
 from clipcore.backbone import Backbone, TextTower
-from clipcore.coft.phase1 import Peer, train_peer
+from clipcore.coft.phase1 import new_peer
+from clipcore.dual import DualLearner, train
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.prompts import DualPrompts
 from clipcore.seeding import generator
@@ -64,7 +65,7 @@ class TwoFullPasses(nn.Module):
 class Trainee:
     """One side of the comparison, in training."""
 
-    peer: Peer
+    learner: DualLearner
     optimizer: torch.optim.Optimizer
     data: TrainingSet
     steps: int
@@ -75,18 +76,23 @@ class Trainee:
     ) -> "Trainee":
         """Return a trainee; equal arguments but for `full_passes` start from equal weights."""
         backbone = copy.deepcopy(clip)
-        draws = generator(0, "bench")
-        prompts = DualPrompts(backbone, classes, generator=draws, memory_mb=SPEC.text_memory_mb)
-        adapter = adapters.attach(backbone.visual, SPEC.adapter, generator=draws)
-        text_side = TwoFullPasses(prompts, backbone.text) if full_passes else prompts
-        peer = Peer(backbone, cast("DualPrompts", text_side), adapter)
-        optimizer = torch.optim.SGD(peer.learned(), lr=SPEC.learning_rate, momentum=SPEC.momentum)
-        return cls(peer, optimizer, _pictures(len(classes), steps), steps)
+        learner = new_peer(
+            backbone,
+            classes,
+            generator=generator(0, "bench"),
+            prompts=SPEC.prompts.model_dump(),
+            adapter=SPEC.adapter.model_dump(),
+        )
+        if full_passes:
+            learner.prompts = TwoFullPasses(cast("DualPrompts", learner.prompts), backbone.text)
+        sgd = SPEC.sgd
+        optimizer = torch.optim.SGD(learner.learned(), lr=sgd.learning_rate, momentum=sgd.momentum)
+        return cls(learner, optimizer, _pictures(len(classes), steps), steps)
 
     def losses(self, *, epochs: int) -> list[float]:
         """Train, and return the mean loss of each epoch."""
         schedule = Schedule(epochs=epochs, batch_size=SPEC.batch_size, seed=0, stream="bench")
-        trained = train_peer(self.peer, self.optimizer, self.data, schedule, epochs=range(epochs))
+        trained = train(self.learner, self.optimizer, self.data, schedule, epochs=range(epochs))
         return [means["loss"] for means in trained]
 
     def seconds_per_step(self) -> float:
@@ -106,8 +112,9 @@ def measure(bench: Bench) -> list[Row]:
         {"ours": ours.seconds_per_step, "two passes of 77": peer.seconds_per_step},
         rounds=1 if bench.quick else 3,
     )
-    length = 1 + SPEC.num_context_tokens + ours.peer.prompts.names.shape[1]
-    chunked = ours.peer.prompts.prompts_per_chunk < 2 * len(classes)
+    prompts = cast("DualPrompts", ours.learner.prompts)
+    length = 1 + SPEC.prompts.num_context_tokens + prompts.names.shape[1]
+    chunked = prompts.prompts_per_chunk < 2 * len(classes)
     return [
         Row(
             f"Phase I step, {len(classes)} classes : two passes of 77 tokens",

@@ -175,7 +175,7 @@ def sweep_all(actor: EmbedActor, parts: Iterable[str]) -> int:
     count = 0
     for number, part in enumerate(parts):
         name = f"part-{number:05}.parquet"
-        count += actor.sweep_part(part, name)
+        count += actor.write_part(part, name)
         if not exists(f"{actor.job.folder}/{name}"):
             raise RuntimeError(f"{part}: embedding wrote nothing")
     return count
