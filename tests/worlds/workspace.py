@@ -14,7 +14,7 @@ from tasks.query.sandbox import run_sql
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.layout import claim_workspace
 from tasks.storage.manifest import MANIFEST
-from tasks.storage.schemas import LABELS
+from tasks.storage.schemas import LABELS, PREDICTIONS
 from tasks.storage.uris import join, local_path
 from tests.worlds.stages import cut, stage
 
@@ -130,22 +130,11 @@ def write_labels(  # noqa: PLR0913
 def write_predictions(
     uri: str, digest: str, ids: list[str], rows: list[dict[str, Any]], *, parts_of: int = 16
 ) -> None:
-    schema = pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("uri", pa.string()),
-            ("split", pa.string()),
-            ("label", pa.string()),
-            ("score", pa.float32()),
-            ("probabilities", pa.list_(pa.float32())),
-            ("member_labels", pa.list_(pa.string())),
-        ]
-    )
     full = [
         {"image_id": name, "uri": "u", "split": "pool", **row}
         for name, row in zip(ids, rows, strict=True)
     ]
-    table = pa.Table.from_pylist(full, schema)
+    table = pa.Table.from_pylist(full, PREDICTIONS)
     tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
     stage(join(uri, "predictions", digest), tables, kind="predictions", digest=digest)
 
