@@ -66,7 +66,24 @@ def publish(  # noqa: PLR0913  # everything that a run made
     registered: Registered | None,
 ) -> RunSummary:
     """Write the report, link it from the MLflow run and from Prefect, and sum the run up."""
-    inputs = ReportInputs(
+    inputs = report_inputs(
+        spec, stages, predictions, evaluation, model, run_id=run.run_id, registered=registered
+    )
+    return _summarize(inputs, publish_report(run, inputs))
+
+
+def report_inputs(  # noqa: PLR0913  # everything that a run made
+    spec: CoftSpec,
+    stages: Stages,
+    predictions: PredictionsRef,
+    evaluation: EvaluationRef,
+    model: ModelRef,
+    *,
+    run_id: str,
+    registered: Registered | None,
+) -> ReportInputs:
+    """Return what the report of a finished run is written from."""
+    return ReportInputs(
         spec=spec,
         backbone=stages.backbone,
         pool=stages.pool,
@@ -81,10 +98,9 @@ def publish(  # noqa: PLR0913  # everything that a run made
         predictions=predictions,
         evaluation=evaluation,
         stages=_stage_times(stages, predictions, evaluation, model),
-        run_id=run.run_id,
+        run_id=run_id,
         registered=registered,
     )
-    return _summarize(inputs, publish_report(run, inputs))
 
 
 @step("report")

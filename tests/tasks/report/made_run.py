@@ -17,8 +17,8 @@ from tasks.gate import assess
 from tasks.images.quarantine import Quarantined
 from tasks.label.table import labels_table
 from tasks.pool.catalog import IMAGES
-from tasks.predict import FEATURES, _with_predictions, features_of
-from tasks.publish import _stage_times
+from tasks.predict import FEATURES, _with_predictions
+from tasks.publish import report_inputs
 from tasks.refs import (
     BackboneRef,
     EmbeddingsRef,
@@ -120,20 +120,12 @@ class Run:
         evaluation = evaluate.fn(stages, predictions, self.spec)
         model = ModelRef(uri=str(self.folder / "model"), digest="1" * 16, seconds=1.0)
         model = assess.fn(model, stages, predictions, evaluation, self.spec)
-        return ReportInputs(
-            spec=self.spec,
-            backbone=self.backbone,
-            pool=stages.pool,
-            before=stages.images,
-            after=features_of(predictions, dim=self.backbone.embed_dim),
-            zero_shot=stages.zero_shot,
-            confident=stages.confident,
-            clean=stages.clean,
-            peers=(*stages.peers, *stages.networks),
-            model=model,
-            predictions=predictions,
-            evaluation=evaluation,
-            stages=_stage_times(stages, predictions, evaluation, model),
+        return report_inputs(
+            self.spec,
+            stages,
+            predictions,
+            evaluation,
+            model,
             run_id="4f1c",
             registered=self.registered,
         )
