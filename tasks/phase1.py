@@ -23,7 +23,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
-from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_ref
+from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_refs
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,7 @@ def adapt_peers(
         label="Phase I",
         on_epoch=lambda row: log_history(run, [row]),
     )
-    return tuple(
-        peer_ref(job, manifest, resumed=resumed)
-        for job, (manifest, resumed) in zip(jobs, trained, strict=True)
-    )
+    return peer_refs(jobs, trained)
 
 
 def _job(

@@ -21,7 +21,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
-from tasks.weights import attach_learned, peer_ref, read_dual_head
+from tasks.weights import attach_learned, peer_refs, read_dual_head
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,7 @@ def finetune_each(
         label="Phase II",
         on_epoch=lambda row: log_history(run, [row]),
     )
-    return tuple(
-        peer_ref(job, manifest, resumed=resumed)
-        for job, (manifest, resumed) in zip(jobs, trained, strict=True)
-    )
+    return peer_refs(jobs, trained)
 
 
 def _job(

@@ -92,13 +92,16 @@ def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:
     return [] if arguments["name"] == "lora" else [arguments]
 
 
-def peer_ref(job: Job, manifest: Manifest, *, resumed: bool) -> PeerRef:
-    """Refer to the finished training of one peer or network."""
-    return PeerRef(
-        uri=job.folder,
-        digest=job.digest,
-        seconds=manifest.seconds,
-        resumed=resumed,
-        peer=job.labels["peer"],
-        phase=job.labels["phase"],
+def peer_refs(jobs: Sequence[Job], trained: Sequence[tuple[Manifest, bool]]) -> tuple[PeerRef, ...]:
+    """Refer to the peers or networks that `epochs.train_jobs` trained, in the order of the jobs."""
+    return tuple(
+        PeerRef(
+            uri=job.folder,
+            digest=job.digest,
+            seconds=manifest.seconds,
+            resumed=resumed,
+            peer=job.labels["peer"],
+            phase=job.labels["phase"],
+        )
+        for job, (manifest, resumed) in zip(jobs, trained, strict=True)
     )
