@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from infra import offline
-from tasks.specs import InputError
+from tasks.specs import GaveUp, InputError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -46,11 +46,11 @@ def run(words: list[str], *, debug: bool = False) -> int:
         if not words or words[0] in app.help_flags:
             app.resolved_commands()  # cyclopts shows the help of those alone that are loaded
         app(words, exit_on_error=False, print_error=False)
-    except (InputError, CycloptsError, ValidationError) as error:
+    except (InputError, GaveUp, CycloptsError, ValidationError) as error:
         if debug:
             raise
         errors.print(f"coft: {_one_sentence(error)}", markup=False)
-        return BAD_INPUT
+        return FAILED if isinstance(error, GaveUp) else BAD_INPUT
     except KeyboardInterrupt:
         errors.print("coft: stopped. The same command goes on from here.", markup=False)
         return INTERRUPTED

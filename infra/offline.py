@@ -67,6 +67,18 @@ def local_ray() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Keep Ray from printing the last lines of its logs when a node or a process of it dies.
+
+    That is told in a sentence by who notices, and goes on elsewhere. For the time of `ray.init`.
+    """
+    from ray._private import worker  # noqa: PLC0415  # as above
+
+    with patch.object(worker, "listen_error_messages", lambda *_: None):
+        yield
+
+
 def _on_loopback(start: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap Ray's process starter: all stay on loopback, and the dashboard has `ray_home` as `~`."""
 

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
@@ -20,8 +21,12 @@ from rich.progress import (
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_ARTIFACTS = 5.0
 
-Advance = Callable[[int], None]
-"""Called with the number of units that were finished since the last call."""
+
+class Advance(Protocol):
+    """Called with how many units were finished, and how many more there turned out to be."""
+
+    def __call__(self, count: int, *, more: int = 0) -> None:
+        """Go on by `count` units, of a total that is larger by `more`."""
 
 
 @contextmanager
@@ -30,9 +35,9 @@ def progress(label: str, total: int, *, unit: str = "images") -> Iterator[Advanc
     show = _bar if sys.stderr.isatty() else _lines
     with _artifact(label, total) as to_prefect, show(label, total, unit) as to_person:
 
-        def advance(count: int) -> None:
-            to_person(count)
-            to_prefect(count)
+        def advance(count: int, *, more: int = 0) -> None:
+            to_person(count, more=more)
+            to_prefect(count, more=more)
 
         yield advance
 
@@ -54,7 +59,13 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)
+
+        def advance(count: int, *, more: int = 0) -> None:
+            nonlocal total
+            total += more
+            bar.update(task, total=total, advance=count)
+
+        yield advance
 
 
 @contextmanager
@@ -62,34 +73,40 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0
 
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done += count
+    def advance(count: int, *, more: int = 0) -> None:
+        nonlocal done, last, total
+        done, total = done + count, total + more
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES and done < total:
+        if now - last >= SECONDS_BETWEEN_LINES and 0 < done < total:
             last = now
-            say(f"{label}: {done:,} of {total:,} {unit}, {done / (now - started):,.1f} a second")
+            say(f"{label}: {done:,} of {total:,} {unit}, {_rate(done, now - started)}")
 
     yield advance
     seconds = time.monotonic() - started
     say(f"{label}: {done:,} {unit} in {seconds:,.1f} s")
 
 
+def _rate(done: int, seconds: float) -> str:
+    if done >= seconds:
+        return f"{done / seconds:,.1f} a second"
+    return f"{seconds / done:,.1f} seconds each"
+
+
 @contextmanager
 def _artifact(label: str, total: int) -> Iterator[Advance]:
     """Mirror the progress in Prefect's UI, seldom enough to cost nothing."""
-    if TaskRunContext.get() is None or total == 0:
-        yield lambda _: None
+    if TaskRunContext.get() is None:
+        yield lambda count, *, more=0: None  # noqa: ARG005  # the names of the protocol
         return
     artifact = create_progress_artifact(0.0, description=label)
     done, last = 0, time.monotonic()
 
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done += count
+    def advance(count: int, *, more: int = 0) -> None:
+        nonlocal done, last, total
+        done, total = done + count, total + more
         if time.monotonic() - last >= SECONDS_BETWEEN_ARTIFACTS:
             last = time.monotonic()
-            update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]
+            update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]
 
     yield advance
-    update_progress_artifact(artifact, progress=100.0 * done / total)  # type: ignore[arg-type]
+    update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]

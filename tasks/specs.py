@@ -16,6 +16,10 @@ class InputError(ValueError):
     """Bad input of a person. The message says what to do about it; commands exit with 2."""
 
 
+class GaveUp(RuntimeError):
+    """What a run needs did not come in time. The message says what; commands exit with 1."""
+
+
 class Spec(BaseModel):
     """Frozen parameters; an unknown field is an error, so that a typo never passes silently."""
 
@@ -159,8 +163,9 @@ class RuntimeSpec(Spec):
 
     workspace: str = "coft-workspace"
     ray_address: str | None = None
-    num_actors: int | None = Field(None, gt=0, description="Embedding actors; default by device.")
-    num_gpus: float = Field(0, ge=0, description="GPUs of each actor.")
+    num_actors: int | None = Field(None, gt=0, description="Workers; by default as nodes allow.")
+    num_gpus: float = Field(0, ge=0, description="GPUs of each worker.")
+    wait_minutes: float = Field(10, ge=0, description="How long to wait for room on a cluster.")
     batch_size: int = Field(128, gt=0, description="Images of one forward pass without gradients.")
 
     @field_validator("workspace")

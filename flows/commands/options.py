@@ -73,6 +73,9 @@ class Where:
     ray_address: Annotated[str | None, Parameter(help="Ray cluster to join.")] = None
     num_actors: Annotated[int | None, Parameter(help="Workers that hold a model.")] = None
     num_gpus: Annotated[float | None, Parameter(help="GPUs of each worker.")] = None
+    wait_minutes: Annotated[
+        float | None, Parameter(help="How long to wait for room on a cluster; 10.")
+    ] = None
 
     @property
     def runtime(self) -> RuntimeSpec:
@@ -88,6 +91,7 @@ class Where:
             ray_address=self.ray_address or here.ray_address,
             num_actors=self.num_actors or here.num_actors,
             num_gpus=here.num_gpus if self.num_gpus is None else self.num_gpus,
+            **given(wait_minutes=self.wait_minutes),
         )
 
 

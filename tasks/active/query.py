@@ -18,7 +18,7 @@ from tasks.active.train import LearnerRef
 from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import write_tasks
 from tasks.answers.schema import QUERY
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.label.people import answers_about
 from tasks.pool.readers import of_pool_split, uris_of
 from tasks.progress import say

@@ -21,7 +21,7 @@ from clipcore.head import Head
 from tasks.active import simulation_report
 from tasks.active.learners import RoundTraining, new_learner
 from tasks.active.start import StartRef, load_start, read_labelled, read_start_head
-from tasks.compute.cluster import gpus_of_cluster
+from tasks.compute.calls import device_of
 from tasks.compute.map_parts import write_missing
 from tasks.evaluate import labels_of, tally
 from tasks.images.disk_cache import map_pixels
@@ -137,7 +137,6 @@ def simulate_rounds(
     def compute() -> Outcome:
         jobs = _jobs(start, pool, backbone, spec, _device(spec))
         probe = in_workspace(runtime.workspace, KIND, TRIALS, f"probe-{start.digest}.json")
-        gpus = 1.0 if jobs[0][1].device == "cuda" else 0.0
         stages: list[tuple[str, Callable[..., int], dict[str, tuple[Any, ...]]]] = [
             ("Probe", _probe, {probe: (start, pool, active.run.seed, probe)}),
             ("Simulate round 0", _first, {job.first_uri: (job,) for _, job in jobs}),
@@ -151,7 +150,7 @@ def simulate_rounds(
                 label=label,
                 total=len(work),
                 unit="trials",
-                num_gpus=0.0 if function is _probe else gpus,
+                single_threaded=jobs[0][1].device == "cpu",
             )
         results = _gather(jobs, start, pool, probe, coft_accuracy)
         write_json(join(folder, RESULTS), results)
@@ -208,7 +207,7 @@ def _device(spec: SimulationSpec) -> str:
     active = spec.active
     if active.learner.on_features:
         return "cpu"
-    return "cuda" if gpus_of_cluster(active.run.runtime) >= 1 else "cpu"
+    return device_of(active.run.runtime)
 
 
 def _jobs(

@@ -14,7 +14,7 @@ from tasks.active.rounds import SCORES, Rounds
 from tasks.active.start import StartRef, load_start, read_start_head
 from tasks.active.training_set import RoundJob, read_start_features, read_training_set
 from tasks.backbone import load_backbone
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.compute.epochs import Result, train_here, train_jobs
 from tasks.images.disk_cache import Spool
 from tasks.pool.readers import uris_of

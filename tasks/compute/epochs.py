@@ -1,20 +1,19 @@
-"""Training on Ray: an actor for each training, epoch by epoch, resumed from the last whole one.
+"""Training on Ray: a worker for each training, epoch by epoch, resumed from the last whole one.
 
 A training is a `Job` (its inputs, and where its files go) and a `Trainer` that is made from it.
-Everything else is here: checkpoints, the history, actors side by side, and what follows a crash.
+Everything else is here: checkpoints, the history, trainings side by side, what follows a crash.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import ray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tasks.compute.cluster import POLL_SECONDS, actors, ensure_ray, result
-from tasks.compute.placement import shares
-from tasks.progress import progress, say
+from tasks.compute.calls import Chain, run_chains
+from tasks.compute.worker import Call, Held
+from tasks.progress import Advance, progress, say
 from tasks.specs import RuntimeSpec
 from tasks.storage.checkpoints import Checkpoints, Row, write_trained
 from tasks.storage.manifest import Manifest
@@ -78,11 +77,11 @@ TrainerClass = Callable[[Any, str], Trainer]
 OnEpoch = Callable[[Row], None]
 
 
-class EpochActor:
+class Training:
     """One training on one device. It starts from its checkpoint, if there is one.
 
-    All three methods are idempotent: an actor that died is restarted from its checkpoint and asked
-    again, so that at most one epoch is computed twice.
+    All three methods are idempotent: when its process dies, another one makes it again from the
+    checkpoint and is asked again, so that at most one epoch is computed twice.
     """
 
     def __init__(self, trainer_class: TrainerClass, job: Job, device: str) -> None:
@@ -124,10 +123,10 @@ class EpochActor:
 
 def train_here(trainer_class: TrainerClass, job: Job) -> None:
     """Run a whole training in this process, on the CPU, with the same checkpoints."""
-    actor = EpochActor(trainer_class, job, "cpu")
-    for epoch in range(actor.num_epochs()):
-        actor.run_epoch(epoch)
-    actor.finish()
+    training = Training(trainer_class, job, "cpu")
+    for epoch in range(training.num_epochs()):
+        training.run_epoch(epoch)
+    training.finish()
 
 
 def train_jobs(
@@ -138,11 +137,11 @@ def train_jobs(
     label: str,
     on_epoch: OnEpoch,
 ) -> list[tuple[Manifest, bool]]:
-    """Train what is not finished, each job in an actor of its own.
+    """Train what is not finished, each job in a worker of its own as far as there are some.
 
     Args:
         trainer_class: Made from (job, device) in the worker.
-        jobs: What to train, side by side as far as there are devices.
+        jobs: What to train.
         runtime: Where to run.
         label: What the person reads.
         on_epoch: Called in the driver with the row of each epoch.
@@ -152,36 +151,20 @@ def train_jobs(
     """
     missing = [job for job in jobs if find_finished(job.folder, job.digest) is None]
     if missing:
-        ensure_ray(runtime)
-        share = shares(runtime, most=len(missing), split=len(missing))
-        for start in range(0, len(missing), share.num_actors):
-            together = missing[start : start + share.num_actors]
-            arguments = [(trainer_class, job, share.device) for job in together]
-            with actors(EpochActor, arguments, share) as started:
-                _drive(started, label, on_epoch)
+        with progress(label, 0, unit="epochs") as advance:
+            held = [Held(Training, (trainer_class, job)) for job in missing]
+            chains = [_train(training, on_epoch, advance) for training in held]
+            list(run_chains(chains, runtime))
     else:
         say(f"{label}: finished before")
     return [(finished(job.folder), job not in missing) for job in jobs]
 
 
-def _drive(started: list[Any], label: str, on_epoch: OnEpoch) -> None:
-    """Let every actor run its epochs, each at its own pace, and report them as they end."""
-    counts = ray.get([actor.num_epochs.remote() for actor in started])
-    running = {
-        (actor.run_epoch.remote(0) if counts[number] else actor.finish.remote()): (number, 0)
-        for number, actor in enumerate(started)
-    }
-    with progress(label, sum(counts), unit="epochs") as advance:
-        while running:
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_SECONDS)
-            for reference in ready:
-                number, epoch = running.pop(reference)
-                row = result(reference)
-                if row is None:  # that was `finish`
-                    continue
-                on_epoch(row)
-                advance(1)
-                actor, after = started[number], epoch + 1
-                more = after < counts[number]
-                then = actor.run_epoch.remote(after) if more else actor.finish.remote()
-                running[then] = (number, after)
+def _train(held: Held, on_epoch: OnEpoch, advance: Advance) -> Chain:
+    """Run the epochs of one training, and report them as they end."""
+    count = yield Call("num_epochs", held=held)
+    advance(0, more=count)
+    for epoch in range(count):
+        on_epoch((yield Call("run_epoch", (epoch,), held)))
+        advance(1)
+    yield Call("finish", held=held)

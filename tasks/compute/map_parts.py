@@ -1,10 +1,10 @@
-"""Write the parts of a stage that are absent: by tasks, or by actors that hold a model."""
+"""Write the parts of a stage that are absent: by functions, or by models that workers hold."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.compute.cluster import actors, ensure_ray, run_on_actors, run_tasks
-from tasks.compute.placement import shares
+from tasks.compute.calls import run_on_held, run_tasks
+from tasks.compute.worker import Held
 from tasks.progress import progress, say
 from tasks.refs import PoolRef
 from tasks.specs import RuntimeSpec
@@ -24,9 +24,9 @@ def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
     label: str,
     total: int,
     unit: str = "images",
-    num_gpus: float = 0,
+    single_threaded: bool = False,
 ) -> None:
-    """Call a function in a task for each file that is absent.
+    """Call a function in a worker for each file that is absent.
 
     Args:
         function: `function(*arguments)` writes the file and returns how many units it went through.
@@ -35,13 +35,15 @@ def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
         label: What the person reads.
         total: Units of all files.
         unit: What the person reads that they are.
-        num_gpus: GPUs of each task.
+        single_threaded: Whether a call uses one core, so that each core has a worker.
     """
     missing = [arguments for uri, arguments in work.items() if not exists(uri)]
     _say_finished(label, len(missing), len(work))
     if missing:
         with progress(label, total * len(missing) // len(work), unit=unit) as advance:
-            for _, units in run_tasks(function, missing, runtime=runtime, num_gpus=num_gpus):
+            for _, units in run_tasks(
+                function, missing, runtime=runtime, single_threaded=single_threaded
+            ):
                 advance(units)
 
 
@@ -67,14 +69,10 @@ def map_parts(
     ]
     _say_finished(label, len(missing), len(names))
     if missing:
-        ensure_ray(runtime)
-        share = shares(runtime, most=len(missing))
         items = [(join(pool.uri, part.name), name) for part, name in missing]
-        with (
-            actors(actor_class, [(job, share.device)] * share.num_actors, share) as started,
-            progress(label, sum(part.rows for part, _ in missing)) as advance,
-        ):
-            for _, images in run_on_actors(started, "write_part", items):
+        held = Held(actor_class, (job,))
+        with progress(label, sum(part.rows for part, _ in missing)) as advance:
+            for _, images in run_on_held(held, "write_part", items, runtime=runtime):
                 advance(images)
     bad = [_count(join(job.folder, QUARANTINE, name)) for name in names]
     return Outcome(

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipcore import cleaning
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.label.people import OpenImages, answers_about
 from tasks.label.table import (
     Target,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clipcore import cleaning
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.label.people import Answers, answers_about
 from tasks.label.table import (
     Target,

@@ -6,7 +6,7 @@ import torch
 from clipcore import zero_shot
 from clipcore.head import Head
 from tasks.backbone import load_backbone
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.label.table import Target, label_parts, labels_once, labels_table, write_part
 from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, PoolRef
 from tasks.specs import CoftSpec
@@ -33,7 +33,7 @@ def label_zero_shot(
 
     def compute() -> Outcome:
         encode = (folder, backbone.name, pool.classes, templates)
-        list(run_tasks(_write_class_embeddings, [encode], runtime=runtime, num_cpus=1))
+        list(run_tasks(_write_class_embeddings, [encode], runtime=runtime))
         items = [
             (Target(folder, digest, number), pool.classes, uri)
             for number, uri in enumerate(part_uris(images.uri))

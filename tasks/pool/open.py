@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.compute.cluster import run_tasks
+from tasks.compute.calls import run_tasks
 from tasks.images import quarantine
 from tasks.images.listing import NoImages
 from tasks.images.sources import Source

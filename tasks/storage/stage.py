@@ -12,7 +12,7 @@ from prefect.tasks import Task
 from pydantic import JsonValue
 
 from tasks.progress import say
-from tasks.specs import InputError
+from tasks.specs import GaveUp, InputError
 from tasks.storage.digests import ShardMismatch
 from tasks.storage.manifest import Manifest, Part, make_manifest, read_manifest, write_manifest
 from tasks.storage.uris import join, redact
@@ -25,7 +25,7 @@ def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R
     """Make a function the Prefect task of a stage.
 
     Prefect's result cache is off, so that files are the only record of finished work. A retry
-    therefore continues where the failure was. An `InputError` is not retried.
+    therefore continues where the failure was. `InputError` and `GaveUp` are not retried.
 
     Args:
         name: Name of the task in Prefect.
@@ -41,7 +41,7 @@ def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R
 
 
 def _is_retried(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), InputError)
+    return not isinstance(state.result(raise_on_failure=False), InputError | GaveUp)
 
 
 @dataclass(frozen=True)

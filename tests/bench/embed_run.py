@@ -51,10 +51,10 @@ def main() -> None:
     offline.apply()  # before what follows loads Prefect and Ray
     from flows import cli
     from tasks import embed
-    from tasks.compute import cluster, map_parts, placement
+    from tasks.compute import calls, cluster, map_parts, workers
     from tasks.pool import scan
 
-    ensure_ray, shares = cluster.ensure_ray, placement.shares
+    ensure_ray, run_on_held = cluster.ensure_ray, calls.run_on_held
 
     def watched_scan(job: Any) -> dict[str, int]:
         from tasks.pool.scan import scan_shard
@@ -69,16 +69,16 @@ def main() -> None:
         ensure_ray(runtime)
         mark(folder, "ray", ray_begun)
 
-    def watched_shares(*given: Any, **named: Any) -> Any:
+    def watched_run(*given: Any, **named: Any) -> Any:
         mark(folder, "actors asked for", time.time())
-        return shares(*given, **named)
+        return run_on_held(*given, **named)
 
     WatchedActor.folder = folder
     with (
         patch.object(embed, "EmbedActor", WatchedActor),
         patch.object(scan, "scan_shard", watched_scan),
-        patch.object(cluster, "ensure_ray", watched_ray),
-        patch.object(map_parts, "shares", watched_shares),
+        patch.object(workers, "ensure_ray", watched_ray),
+        patch.object(map_parts, "run_on_held", watched_run),
         patch.object(sys, "argv", ["coft", *words]),
     ):
         try:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.compute.epochs import EpochActor, Result, train_here, train_jobs
+from tasks.compute.epochs import Result, Training, train_here, train_jobs
 from tasks.specs import RuntimeSpec
 from tasks.storage.checkpoints import Row, read_history, read_tensors
 from tasks.storage.digests import ShardMismatch
@@ -117,13 +117,13 @@ def test_a_training_leaves_weights_history_and_a_manifest(tmp_path: Path) -> Non
     assert job.log() == [f"{what}-{n}" for n in range(EPOCHS) for what in ("train", "hook")]
 
 
-def test_an_actor_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     expected = whole(tmp_path / "other")
     job = Job(str(tmp_path / "job"))
-    first = EpochActor(make_trainer(), job, "cpu")
+    first = Training(make_trainer(), job, "cpu")
     row = first.run_epoch(1)
     assert row["epoch"] == 1
-    second = EpochActor(make_trainer(), job, "cpu")
+    second = Training(make_trainer(), job, "cpu")
     assert second.run_epoch(1) == row, "a finished epoch is not computed again"
     assert second.run_epoch(0)["epoch"] == 0
     second.run_epoch(EPOCHS - 1)
@@ -134,7 +134,7 @@ def test_an_actor_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["train", "hook", "checkpoint"])
-def test_a_killed_actor_computes_at_most_one_epoch_twice(
+def test_a_killed_worker_computes_at_most_one_epoch_twice(
     where: str, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed while it trains, in its hook, or between the checkpoint and the answer."""
@@ -160,7 +160,7 @@ def dying_after_checkpoint(trainer: type) -> type:
         def train(self, epochs: range) -> Iterator[Row]:
             for row in super().train(epochs):
                 yield row
-                # Resumed when the actor has written the checkpoint and asks for the next epoch.
+                # Resumed when the worker has written the checkpoint and asks for the next epoch.
                 self.job.die_once("checkpoint", len(self.job.log()) // 2 - 1)
 
     return Dying

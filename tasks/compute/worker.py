@@ -1,0 +1,89 @@
+"""The process that does the work of a run: it lives as long as the run, and holds one model."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+import ray
+import torch
+
+LIBRARIES = ("clipcore.backbone",)  # PyTorch and open_clip: seconds, so before work is there
+
+
+@dataclass(frozen=True)
+class Held:
+    """A model with its data, that a worker makes once and keeps until it gets another one.
+
+    Attributes:
+        make: Called as `make(*arguments, device)` in the worker.
+        arguments: What it is made from; pickled.
+        key: Tells it from others.
+    """
+
+    make: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    key: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function to call in a worker, or a method of what the worker holds; idempotent.
+
+    Attributes:
+        target: The function, or the name of the method.
+        arguments: Its arguments; pickled.
+        held: Whose method it is; None for a function.
+    """
+
+    target: Callable[..., Any] | str
+    arguments: tuple[Any, ...] = ()
+    held: Held | None = None
+
+
+class Worker:
+    """Loads the libraries once, and then does what it is asked, one call after the other.
+
+    Args:
+        device: Where models go, `cpu` or `cuda`.
+        num_threads: Of PyTorch; as many as the worker holds cores.
+    """
+
+    def __init__(self, device: str, num_threads: int) -> None:
+        self._device = device
+        self._num_threads = num_threads
+        self._key = ""
+        self._held: Any = None
+
+    def node(self) -> str:
+        """Return the id of the node that the worker is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def load(self) -> None:
+        """Load the libraries."""
+        for name in LIBRARIES:
+            import_module(name)
+
+    def do(self, call: Call) -> Any:
+        """Return what a call returns; the number of threads that a call sets ends with it."""
+        torch.set_num_threads(self._num_threads)
+        if call.held is None:
+            function: Any = call.target
+        else:
+            function = getattr(self._get(call.held), str(call.target))
+        return function(*call.arguments)
+
+    def _get(self, held: Held) -> Any:
+        if held.key != self._key:
+            self._release()
+            self._held = held.make(*held.arguments, self._device)
+            self._key = held.key
+        return self._held
+
+    def _release(self) -> None:
+        self._key, self._held = "", None
+        gc.collect()
+        if self._device == "cuda":
+            torch.cuda.empty_cache()  # another worker may share the GPU
