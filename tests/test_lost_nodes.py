@@ -1,0 +1,122 @@
+"""The main job on a cluster that loses a node in every stage, with a workspace in a bucket.
+
+The bucket is a real server of S3's protocol, the nodes are real raylets, and each is killed as if
+its plug were pulled. The run has its defaults and nobody starts anything for it again; another
+node joins after each loss, as it does where a cluster is scaled.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.coft import coft
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    LabelSpec,
+    Phase1Spec,
+    PoolSpec,
+    RuntimeSpec,
+    TopSpec,
+)
+from tasks.storage.uris import open_filesystem
+from tests.worlds.cluster import Nodes, program, ray_cluster
+from tests.worlds.images import write_images
+
+BUCKET = "s3://photos"
+WORKSPACE = f"{BUCKET}/coft"
+ROWS = 2  # of a shard: many shards, so that a node can be lost in the middle
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_session"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start a server of S3's protocol with one bucket; its address is in the environment."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "something",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    filesystem, path = open_filesystem(BUCKET)
+    filesystem.mkdir(path)
+    yield
+    server.stop()
+
+
+def names(pattern: str) -> list[str]:
+    """Return the files of the workspace that match a pattern."""
+    filesystem, path = open_filesystem(f"{WORKSPACE}/{pattern}")
+    return list(filesystem.glob(path))
+
+
+def wait_until(condition: Callable[[], bool], what: str, process: Any, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"{what} was never seen:\n{log.read_text()[-3000:]}")
+        time.sleep(0.1)
+
+
+def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
+    tmp_path: Path, tiny_clip: Path, bucket: None, ray_session: None
+) -> None:
+    images = write_images(tmp_path)
+    log, summary = tmp_path / "log", tmp_path / "summary.json"
+    spec = CoftSpec(
+        pool=PoolSpec(images=str(images), labels="column", rows_per_shard=ROWS),
+        backbone=BackboneSpec(name=f"local-dir:{tiny_clip}"),
+        label=LabelSpec(top=TopSpec(per_class=4, min_total=0)),
+        phase1=Phase1Spec(epochs=20, min_steps=0, batch_size=8),
+        # One worker with both cores sums in the order of those on nodes of two cores.
+        runtime=RuntimeSpec(workspace=str(tmp_path / "whole"), num_actors=1),
+        register_as="colours",
+    )
+    words = ["-c", "from flows.cli import main; main()", "adapt"]
+    words += ["--images", str(images), "--labels", "column", "--rows-per-shard", str(ROWS)]
+    words += ["--backbone", spec.backbone.name, "--register", "colours"]
+    words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
+    words += ["--phase1.epochs", "20", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
+    words += ["--workspace", WORKSPACE, "--summary", str(summary)]
+    variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    with ray_cluster(num_cpus=2) as nodes:
+        nodes.add("one", num_cpus=2)
+        with program([*words, "--ray-address", nodes.address], log, variables) as process:
+            lose_a_node_in_every_stage(nodes, process, log)
+            assert process.wait(200) == 0, log.read_text()[-3000:]
+    said = log.read_text()
+    assert said.count("goes on") >= 3
+    assert "Traceback" not in said
+    whole = coft(spec)
+    lost = json.loads(summary.read_text())
+    assert lost["accuracy"] == whole.accuracy
+    assert lost["per_class"] == whole.per_class
+
+
+def lose_a_node_in_every_stage(nodes: Nodes, process: Any, log: Path) -> None:
+    wait_until(lambda: len(names("embeddings/*/part-*")) >= 4, "embedding", process, log)
+    nodes.kill("one")
+    nodes.add("two", num_cpus=2)
+    wait_until(lambda: len(names("peers/*/resume*")) == 2, "both peers of Phase I", process, log)
+    nodes.kill("two")
+    nodes.add("three", num_cpus=2)
+    wait_until(lambda: len(names("peers/*/epoch-0*")) == 2, "both networks", process, log)
+    nodes.kill("three")
