@@ -30,12 +30,12 @@ from tests.worlds.images import write_images
 
 BUCKET = "s3://photos"
 WORKSPACE = f"{BUCKET}/coft"
-ROWS = 2  # of a shard: many shards, so that a node can be lost in the middle
+ROWS = 4  # of a shard: many shards, so that a node can be lost in the middle
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("prefect_session"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 
@@ -69,7 +69,7 @@ def names(pattern: str) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool], what: str, process: Any, log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"{what} was never seen:\n{log.read_text()[-3000:]}")
@@ -85,7 +85,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
         pool=PoolSpec(images=str(images), labels="column", rows_per_shard=ROWS),
         backbone=BackboneSpec(name=f"local-dir:{tiny_clip}"),
         label=LabelSpec(top=TopSpec(per_class=4, min_total=0)),
-        phase1=Phase1Spec(epochs=20, min_steps=0, batch_size=8),
+        phase1=Phase1Spec(epochs=12, min_steps=0, batch_size=8),
         # One worker with both cores sums in the order of those on nodes of two cores.
         runtime=RuntimeSpec(workspace=str(tmp_path / "whole"), num_actors=1),
         register_as="colours",
@@ -94,7 +94,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
     words += ["--images", str(images), "--labels", "column", "--rows-per-shard", str(ROWS)]
     words += ["--backbone", spec.backbone.name, "--register", "colours"]
     words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
-    words += ["--phase1.epochs", "20", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
+    words += ["--phase1.epochs", "12", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
     words += ["--workspace", WORKSPACE, "--summary", str(summary)]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     with ray_cluster(num_cpus=2) as nodes:
@@ -112,7 +112,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
 
 
 def lose_a_node_in_every_stage(nodes: Nodes, process: Any, log: Path) -> None:
-    wait_until(lambda: len(names("embeddings/*/part-*")) >= 4, "embedding", process, log)
+    wait_until(lambda: len(names("embeddings/*/part-*")) >= 3, "embedding", process, log)
     nodes.kill("one")
     nodes.add("two", num_cpus=2)
     wait_until(lambda: len(names("peers/*/resume*")) == 2, "both peers of Phase I", process, log)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private.state import available_resources_per_node
+from ray._private import state
 
 from infra import offline
 from tasks.compute.placement import Node
@@ -63,7 +63,7 @@ def start_ray(**options: Any) -> None:
 
 def living_nodes() -> dict[str, Machine]:
     """Return the living nodes of the cluster by their ids."""
-    free = available_resources_per_node()
+    free = state.available_resources_per_node()
     return {
         node["NodeID"]: Machine(
             node["NodeName"],
@@ -73,6 +73,11 @@ def living_nodes() -> dict[str, Machine]:
         for node in ray.nodes()
         if node["Alive"]
     }
+
+
+def has_place(actor: Any) -> bool:
+    """Return whether an actor has a process on a node, that may still be on its way."""
+    return bool(state.actors(actor._actor_id.hex()).get("Pid"))  # noqa: SLF001  # no public way
 
 
 def describe(machines: Iterable[Machine], *, most: int = 4) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
-from tasks.compute.cluster import Machine, describe, ensure_ray, living_nodes
+from tasks.compute.cluster import Machine, describe, ensure_ray, has_place, living_nodes
 from tasks.compute.placement import (
     CORES_OF_A_WORKER,
     SIDE_BY_SIDE,
@@ -249,7 +249,9 @@ class Workers:
                 "--wait-minutes."
             )
         since = min(member.asked for member in waiting)
-        if now - since >= SAY_AFTER and now - self._said >= SAY_EVERY:
+        if now - since < SAY_AFTER or now - self._said < SAY_EVERY:
+            return
+        if waiting := [member for member in waiting if not has_place(member.handle)]:
             self._said = now
             going_on = "" if not anyone else f" Going on with {len(self._members) - len(waiting)}."
             say(f"Waiting for {self._wish(waiting)}.{going_on}")
