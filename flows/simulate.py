@@ -4,9 +4,8 @@ from prefect import flow
 
 from flows.coft import coft
 from flows.rounds_start import find_start
-from tasks.active.learners import check_learner
-from tasks.active.simulate import SimulationRef, check_measurable, check_simulation, simulate_rounds
-from tasks.active.start import settle_start
+from tasks.active.checks import check_learner, check_simulation, settle_start
+from tasks.active.simulate import SimulationRef, check_measurable, simulate_rounds
 from tasks.backbone import find_backbone
 from tasks.pool.open import open_pool
 from tasks.run import tracked

@@ -1,12 +1,20 @@
 """The backbone of a run: by name, checked before anything is computed, and identified."""
 
-from clipcore import backbone, backbone_names
-from clipcore.backbone import Backbone
-from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone
+from typing import TYPE_CHECKING, Any
+
+from clipcore import backbone_names
+from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone, resolve_adapter
+from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import BackboneSpec, InputError
+from tasks.specs import AdapterSpec, BackboneSpec, InputError
 from tasks.storage.stage import step
+
+if TYPE_CHECKING:
+    from clipcore import backbone
+    from clipcore.backbone import Backbone
+else:
+    backbone = OnDemand("clipcore.backbone")
 
 
 def check_backbone(name: str) -> Kind:
@@ -21,7 +29,16 @@ def check_backbone(name: str) -> Kind:
         raise InputError(str(error)) from error
 
 
-def load_backbone(name: str, *, device: str = "cpu") -> Backbone:
+def adapter_arguments(spec: AdapterSpec, kind: Kind) -> dict[str, Any]:
+    """Return the arguments of `adapters.attach` for a kind of tower.
+
+    Raises:
+        UnsupportedBackbone: the adapter needs another kind of tower.
+    """
+    return {**spec.model_dump(), "name": resolve_adapter(kind, spec.name)}
+
+
+def load_backbone(name: str, *, device: str = "cpu") -> "Backbone":
     """Load a backbone; what a person got wrong becomes an InputError."""
     try:
         return backbone.load(name, device=device)

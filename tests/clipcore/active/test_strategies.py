@@ -13,7 +13,8 @@ from clipcore.active.candidates import Candidates
 from clipcore.active.clusters import cluster, nearest_mean_similarity, neighbours_mean
 from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
-from clipcore.active.strategies import STRATEGIES, UnknownStrategy, find_strategy
+from clipcore.active.strategies import STRATEGIES, find_strategy
+from clipcore.active.strategy_names import UnknownStrategy
 from clipcore.active.uncertainty import entropy_of, margin_of
 from tests.worlds.tensors import draws, random_features
 
