@@ -52,7 +52,7 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
 def _round(rounds: Rounds) -> RoundState:
     spec = rounds.spec.active
     answers = fix_answers(rounds)
-    backbone = find_backbone(spec.run.backbone)
+    backbone = find_backbone(spec.run.backbone, spec.run.runtime)
     pool = open_pool(spec.run.pool, spec.run.runtime)
     check_learner(spec.learner, backbone.kind)
     pin(rounds, pool, backbone)

@@ -21,7 +21,7 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     check_simulation(spec)
     run_spec = spec.active.run
     settle_start(spec.active.start, run_spec.runtime)
-    backbone = find_backbone(run_spec.backbone)
+    backbone = find_backbone(run_spec.backbone, run_spec.runtime)
     check_learner(spec.active.learner, backbone.kind)
     pool = open_pool(run_spec.pool, run_spec.runtime)
     check_measurable(pool)

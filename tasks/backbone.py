@@ -7,14 +7,17 @@ from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone, r
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import AdapterSpec, BackboneSpec, InputError
+from tasks.specs import AdapterSpec, BackboneSpec, InputError, RuntimeSpec
 from tasks.storage.stage import step
 
 if TYPE_CHECKING:
     from clipcore import backbone
     from clipcore.backbone import Backbone
+    from tasks.compute import cluster
 else:
-    backbone = OnDemand("clipcore.backbone")
+    backbone, cluster = OnDemand("clipcore.backbone"), OnDemand("tasks.compute.cluster")
+
+ON_DISK = ("embedded", "local-dir:")  # how names of backbones begin that are on this machine
 
 
 def check_backbone(name: str) -> Kind:
@@ -61,9 +64,16 @@ def describe(spec: BackboneSpec) -> BackboneRef:
 
 
 @step("find backbone")
-def find_backbone(spec: BackboneSpec) -> BackboneRef:
-    """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
-    backbone_ref = describe(spec)
+def find_backbone(spec: BackboneSpec, runtime: RuntimeSpec) -> BackboneRef:
+    """Load the backbone once: an unknown, unsupported or missing one stops the run here.
+
+    A worker does it, which has the libraries; what may have to be downloaded is loaded here, where
+    a person sees how far that is.
+    """
+    if spec.name.startswith(ON_DISK):
+        ((_, backbone_ref),) = cluster.run_tasks(describe, [(spec,)], runtime=runtime)
+    else:
+        backbone_ref = describe(spec)
     say(
         f"Backbone {backbone_ref.name}: {backbone_ref.kind} tower, "
         f"{backbone_ref.image_size} pixels, "
