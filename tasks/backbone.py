@@ -13,9 +13,9 @@ from tasks.storage.stage import step
 if TYPE_CHECKING:
     from clipcore import backbone
     from clipcore.backbone import Backbone
-    from tasks.compute import cluster
+    from tasks.compute import calls
 else:
-    backbone, cluster = OnDemand("clipcore.backbone"), OnDemand("tasks.compute.cluster")
+    backbone, calls = OnDemand("clipcore.backbone"), OnDemand("tasks.compute.calls")
 
 ON_DISK = ("embedded", "local-dir:")  # how names of backbones begin that are on this machine
 
@@ -70,8 +70,9 @@ def find_backbone(spec: BackboneSpec, runtime: RuntimeSpec) -> BackboneRef:
     A worker does it, which has the libraries; what may have to be downloaded is loaded here, where
     a person sees how far that is.
     """
+    backbone_ref: BackboneRef
     if spec.name.startswith(ON_DISK):
-        ((_, backbone_ref),) = cluster.run_tasks(describe, [(spec,)], runtime=runtime)
+        ((_, backbone_ref),) = calls.run_tasks(describe, [(spec,)], runtime=runtime)
     else:
         backbone_ref = describe(spec)
     say(

@@ -3,13 +3,20 @@
 import threading
 from collections.abc import Iterator
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from infra import prefect_server
 from infra.settings import Settings
 from tasks.doctor import machine, servers
 from tasks.doctor.findings import Check
+from tasks.on_demand import OnDemand
 from tasks.specs import InputError, RuntimeSpec
 from tasks.tracking import store
+
+if TYPE_CHECKING:
+    from tasks.compute import workers
+else:  # a refusal does not wait for Ray
+    workers = OnDemand("tasks.compute.workers")
 
 
 def check_place(runtime: RuntimeSpec, *, tracked: bool = True) -> None:
@@ -42,6 +49,7 @@ def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
     """
     check_place(runtime, tracked=tracked)
     prefect_server.start()
+    workers.start_early(runtime)
     for flow in flows:
         import_module(flow)
     if tracked:
