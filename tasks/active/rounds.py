@@ -99,8 +99,8 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     """
     _check(spec)
     runtime = spec.active.run.runtime
-    claim_workspace(runtime.workspace)
     spec = _settled(spec)
+    claim_workspace(runtime.workspace)
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
     if exists(uri):
