@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from clipcore.backbone_names import (
@@ -22,6 +20,7 @@ from clipcore.backbone_names import (
     read_preprocess,
 )
 from clipcore.images import Preprocess
+from clipcore.published import open_clip
 
 
 class TextTower(nn.Module):
@@ -153,7 +152,7 @@ class Backbone(nn.Module):
         )
         self.text = TextTower(model)
         self.log_logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
-        self._tokenizer = open_clip.SimpleTokenizer(context_length=self.text.context_length)
+        self._tokenizer = open_clip().SimpleTokenizer(context_length=self.text.context_length)
 
     @property
     def logit_scale(self) -> float:
@@ -210,7 +209,7 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
     vision = dict(config["vision_cfg"])
     if vision.get("timm_model_name"):
         vision["timm_model_pretrained"] = False
-    network = _build_vision_tower(
+    network = open_clip().model._build_vision_tower(  # noqa: SLF001
         config["embed_dim"],
         vision,  # open_clip turns it into its CLIPVisionCfg
         quick_gelu=bool(config.get("quick_gelu", False)),
@@ -221,7 +220,7 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
 def _create(name: str, checked: CheckedBackbone) -> nn.Module:
     """Build the model with its weights; safetensors or `weights_only`, so that no pickle runs."""
     try:
-        model: nn.Module = open_clip.create_model(
+        model: nn.Module = open_clip().create_model(
             checked.source,
             pretrained=checked.tag,
             force_quick_gelu=checked.quick_gelu,

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import open_clip
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
-
-from clipcore import embedded
+from clipcore import embedded, published
 from clipcore.images import RESAMPLING, Preprocess
+from clipcore.published import CONFIG, WEIGHTS
 
 Kind = Literal["vit", "timm"]
+AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
 SUGGESTION = "Use a ViT such as ViT-B-16/openai, or 'embedded'."
 
 
@@ -53,6 +52,7 @@ def check(name: str) -> CheckedBackbone:
     source, tag = resolve(name)
     config = read_config(source)
     check_supported(config, name)
+    _check_weights(source)
     return CheckedBackbone(source, tag, config, quick_gelu_of(source, tag, config))
 
 
@@ -123,13 +123,29 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
     return "timm" if config["vision_cfg"].get("timm_model_name") else "vit"
 
 
+def resolve_adapter(kind: Kind, name: AdapterName) -> AdapterName:
+    """Return the adapter for a kind of tower: `auto` is vpt on a ViT, bottleneck on timm towers.
+
+    Raises:
+        UnsupportedBackbone: visual prompts or LoRA were asked for on a timm tower.
+    """
+    if name == "auto":
+        return "bottleneck" if kind == "timm" else "vpt"
+    if name in ("vpt", "lora") and kind == "timm":
+        raise UnsupportedBackbone(
+            f"Adapter {name!r} needs open_clip's ViT; this image tower comes from timm. "
+            "Use the adapter 'bottleneck' or 'auto'."
+        )
+    return name
+
+
 def read_config(source: str) -> dict[str, Any]:
     """Return open_clip's configuration of a model; raise MissingWeights when there is none."""
     try:
-        config = open_clip.get_model_config(source)
-    except Exception as error:
+        config = _config_of(source)
+    except Exception as error:  # of the hub, the network, or a file that is no JSON
         raise MissingWeights(f"{source}: its configuration cannot be read: {error}") from error
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config or {}):
+    if config is None or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
         raise MissingWeights(
             f"{source}: expected a configuration of open_clip with embed_dim, vision_cfg, text_cfg."
         )
@@ -142,8 +158,20 @@ def quick_gelu_of(source: str, tag: str | None, config: Mapping[str, Any]) -> bo
     With the wrong activation a model loses accuracy without an error. For published weights the
     tag decides, whatever the plain configuration says.
     """
-    published = get_pretrained_cfg(source, tag) if tag else config
-    return bool(published.get("quick_gelu", False))
+    facts = published.weights_of(source, tag) if tag else config
+    return bool(facts.get("quick_gelu", False))
+
+
+def _config_of(source: str) -> dict[str, Any] | None:
+    if source.startswith("local-dir:"):
+        folder = Path(source.removeprefix("local-dir:"))
+        fields = published.read_json(folder / CONFIG)
+        config: dict[str, Any] = fields.get("model_cfg", fields)
+        return config
+    if not source.startswith("hf-hub:"):
+        return published.model_config(source)
+    downloaded: dict[str, Any] | None = published.open_clip().get_model_config(source)
+    return downloaded
 
 
 def _resolve_embedded(name: str) -> str:
@@ -156,26 +184,33 @@ def _resolve_embedded(name: str) -> str:
 
 def _resolve_folder(name: str) -> str:
     folder = Path(name.removeprefix("local-dir:")).expanduser()
-    if not (folder / "open_clip_config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise MissingWeights(
-            f"{name}: expected a folder with open_clip_config.json and weights; "
+            f"{name}: expected a folder with {CONFIG} and weights; "
             f"{'that file is missing' if folder.is_dir() else 'the folder does not exist'}."
         )
     return f"local-dir:{folder}"
 
 
+def _check_weights(source: str) -> None:
+    """Refuse a folder without weights."""
+    folder = Path(source.removeprefix("local-dir:"))
+    if source.startswith("local-dir:") and not any(map(list, map(folder.glob, WEIGHTS))):
+        raise MissingWeights(f"{source}: expected weights beside {CONFIG}, found none; copy them.")
+
+
 def _resolve_published(name: str) -> tuple[str, str]:
     model, _, tag = name.partition("/")
-    if model not in open_clip.list_models():
+    if model not in published.model_names():
         raise UnsupportedBackbone(
             f"Backbone {name!r} is unknown: expected 'embedded', NAME/TAG of open_clip, "
             f"local-dir:PATH or hf-hub:ORG/NAME. {SUGGESTION}"
         )
-    tags = list_pretrained_tags_by_model(model)
+    tags = published.tags_of(model)
     if tag not in tags:
         _check_not_mixed(model, tag)
-        published = f"tags of {model}: {', '.join(tags)}"
-        hint = published if tags else f"{model} has no published tag"
+        known = f"tags of {model}: {', '.join(tags)}"
+        hint = known if tags else f"{model} has no published tag"
         raise MissingWeights(f"Backbone {name!r} names no known weights; {hint}.")
     return model, tag
 
@@ -183,7 +218,7 @@ def _resolve_published(name: str) -> tuple[str, str]:
 def _check_not_mixed(model: str, tag: str) -> None:
     """Refuse QuickGELU with weights that were trained without it."""
     plain = model.removesuffix("-quickgelu")
-    if plain != model and tag in list_pretrained_tags_by_model(plain):
+    if plain != model and tag in published.tags_of(plain):
         raise UnsupportedBackbone(
             f"Backbone '{model}/{tag}' mixes QuickGELU with weights that were trained without it, "
             f"which is silently wrong. Use '{plain}/{tag}'."

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from clipcore.adapters import resolve
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import Backbone
+from clipcore.backbone_names import resolve_adapter
 from clipcore.prompts import INITIAL_STD, DualPrompts
 
 FIRST_WORDS = "a photo of a"
@@ -118,7 +118,7 @@ def couple(
     Raises:
         UnsupportedBackbone: the image tower is no ViT.
     """
-    resolve(backbone.visual.kind, "vpt")
+    resolve_adapter(backbone.visual.kind, "vpt")
     depth = min(depth, len(backbone.text.transformer.resblocks))
     visual = VisualPrompts.attach(
         backbone.visual, generator=generator, num_prompts=num_context_tokens, depth=depth

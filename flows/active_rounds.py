@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 
 from flows.rounds_start import find_start
+from tasks.active.checks import check_learner
 from tasks.active.finish import RoundResult, close_round, round_model
-from tasks.active.learners import check_learner
 from tasks.active.query import ask
 from tasks.active.rounds import (
     Rounds,
@@ -52,7 +52,7 @@ def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
 def _round(rounds: Rounds) -> RoundState:
     spec = rounds.spec.active
     answers = fix_answers(rounds)
-    backbone = find_backbone(spec.run.backbone)
+    backbone = find_backbone(spec.run.backbone, spec.run.runtime)
     pool = open_pool(spec.run.pool, spec.run.runtime)
     check_learner(spec.learner, backbone.kind)
     pin(rounds, pool, backbone)

@@ -1,6 +1,7 @@
 """The `coft` command: its entrance, how errors are told, exit codes. The commands are beside it."""
 
 import atexit
+import logging
 import os
 import sys
 
@@ -29,14 +30,16 @@ app.command("flows.commands.rounds:active")
 
 def main() -> None:
     """Run the command line; a person sees a sentence, never a traceback unless `--debug`."""
-    atexit.register(_leave_quietly)  # registered first, so it runs after everybody's clean-up
+    ended: list[int] = []
+    atexit.register(_leave, ended)  # registered first, so it runs after everybody's clean-up
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     offline.apply()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    sys.exit(run(words, debug=debug))
+    ended.append(run(words, debug=debug))
+    sys.exit(ended[0])
 
 
 def run(words: list[str], *, debug: bool = False) -> int:
@@ -63,10 +66,17 @@ def run(words: list[str], *, debug: bool = False) -> int:
     return DONE
 
 
-def _leave_quietly() -> None:
-    """Close standard error to what libraries print while the interpreter goes (DuckDB's leaks)."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+def _leave(ended: list[int]) -> None:
+    """End the process at once: taking PyTorch and Ray apart, object by object, takes seconds.
+
+    Args:
+        ended: The exit code; empty where a traceback is on its way, which ends as Python ends.
+    """
+    if ended:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended[0])
 
 
 def _one_sentence(error: Exception) -> str:

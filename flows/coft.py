@@ -28,7 +28,7 @@ def coft(spec: CoftSpec) -> RunSummary:
     Each line is a step of the paper. Each value is a reference to finished files, so the flow
     carries no tensors, and a second run goes on where the first one stopped.
     """
-    backbone = find_backbone(spec.backbone)
+    backbone = find_backbone(spec.backbone, spec.runtime)
     pool = open_pool(spec.pool, spec.runtime)
     answers = known_answers(pool, spec)
     with tracked(spec, pool, backbone, answers=answers) as run:

@@ -13,5 +13,5 @@ from tasks.specs import CoftSpec
 def embed(spec: CoftSpec) -> EmbeddingsRef:
     """Write the image features of a folder or bucket; class names and labels are not needed."""
     pool = open_pool(spec.pool, spec.runtime, for_training=False)
-    backbone = find_backbone(spec.backbone)
+    backbone = find_backbone(spec.backbone, spec.runtime)
     return embed_pool(pool, backbone, spec)

@@ -4,9 +4,8 @@ from prefect import flow
 
 from flows.coft import coft
 from flows.rounds_start import find_start
-from tasks.active.learners import check_learner
-from tasks.active.simulate import SimulationRef, check_measurable, check_simulation, simulate_rounds
-from tasks.active.start import settle_start
+from tasks.active.checks import check_learner, check_simulation, settle_start
+from tasks.active.simulate import SimulationRef, check_measurable, simulate_rounds
 from tasks.backbone import find_backbone
 from tasks.pool.open import open_pool
 from tasks.run import tracked
@@ -22,7 +21,7 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     check_simulation(spec)
     run_spec = spec.active.run
     settle_start(spec.active.start, run_spec.runtime)
-    backbone = find_backbone(run_spec.backbone)
+    backbone = find_backbone(run_spec.backbone, run_spec.runtime)
     check_learner(spec.active.learner, backbone.kind)
     pool = open_pool(run_spec.pool, run_spec.runtime)
     check_measurable(pool)

@@ -1,21 +1,24 @@
 """Keep every library quiet: no telemetry, no cloud metadata probes, no port open to the network.
 
-`apply` sets the switches that are environment variables, and never overrides a value that is set.
-Some behaviour of Ray has no switch; `local_ray` prevents it while a local Ray starts. The file
-infra/README.md lists the connections with and without this module.
+`apply` sets the switches that are environment variables, and never overrides a value that is set;
+what is on this machine is reached without a proxy. Some behaviour of Ray has no switch; `local_ray`
+prevents it while a local Ray starts. The file infra/README.md lists the connections with and
+without this module.
 """
 
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
-RAY_HOME = Path(__file__).parent / "ray_home"
 RAY_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name; "0" acts on Linux too
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LONGEST_FOLDER = 103 - 72  # bytes of a socket's path on Linux and macOS, less what Ray appends
+SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108  # Ray makes a folder of its own in it
 RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -36,23 +39,38 @@ def apply() -> None:
     """Set the switches that are not set. Call it before prefect, ray or mlflow are imported."""
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
+    exempt_loopback()
+
+
+def exempt_loopback() -> None:
+    """Let nothing that is on this machine be asked for through a proxy.
+
+    Prefect's server and Ray would wait for minutes for a proxy that cannot reach them.
+    """
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+        return
+    for variable in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in os.environ.get(variable, "").split(",") if host]
+        os.environ[variable] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
 
 
 @contextmanager
 def local_ray() -> Iterator[None]:
     """Keep Ray on this machine while `ray.init(address="local")` runs inside the block.
 
-    Three things differ from a plain `ray.init`:
+    Four things differ from a plain `ray.init`:
 
-    - Ray's dashboard process, which runs even with `include_dashboard=False`, asks the metadata
-      addresses of three clouds for its location, unless `~/ray_bootstrap_config.yaml` names it.
-      That process, and no other, gets `infra/ray_home` as its home folder.
+    - Three processes do not start: the dashboard, which runs even with `include_dashboard=False`,
+      asks the metadata addresses of three clouds for its location, and lets all others wait; the
+      monitor of the autoscaler, and that of the logs.
     - Ray finds its address with a socket towards a public one. Here it uses loopback, as on macOS.
     - The cluster uses a token made for this process, where Ray would write one into the home
       folder. `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` take precedence when set.
+    - Where `TMPDIR` is too long for the path of a socket, its files are in `/tmp` instead.
     """
     # Imported here, because infra is also imported where Ray is not needed, and before `apply`.
     from ray._private import ray_constants, services  # noqa: PLC0415
+    from ray._private.node import Node  # noqa: PLC0415
     from ray._raylet import Config  # type: ignore[attr-defined]  # noqa: PLC0415
 
     apply()
@@ -61,8 +79,12 @@ def local_ray() -> Iterator[None]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         Config.initialize("")  # Ray read its environment when it was imported
     with (
+        patch.dict(os.environ, _short_folder()),
         patch.object(services, "start_ray_process", _on_loopback(services.start_ray_process)),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
+        patch.object(Node, "start_api_server", _without_dashboard),
+        patch.object(Node, "start_monitor", _without),
+        patch.object(Node, "start_log_monitor", _without),
     ):
         yield
 
@@ -80,21 +102,32 @@ def own_words() -> Iterator[None]:
 
 
 def _on_loopback(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap Ray's process starter: all stay on loopback, and the dashboard has `ray_home` as `~`."""
+    """Wrap Ray's process starter: all that it starts stay on loopback."""
 
     def start_ray_process(command: list[str], process_type: str, **options: Any) -> Any:
         variables = {**(options.pop("env_updates", None) or {}), RAY_CLUSTER_SWITCH: "0"}
-        if process_type == "dashboard":
-            variables |= _home_variables()
         return start(command, process_type, env_updates=variables, **options)
 
     return start_ray_process
 
 
-def _home_variables() -> dict[str, str]:
-    """Return `HOME`, and the token file of the real home folder if Ray would use it."""
-    variables = {"HOME": str(RAY_HOME)}
-    token_file = Path.home() / ".ray" / "auth_token"
-    if token_file.exists() and not os.environ.keys() & set(RAY_TOKEN_VARIABLES[1:]):
-        variables["RAY_AUTH_TOKEN_PATH"] = str(token_file)
-    return variables
+def _without(_node: Any) -> None:
+    """Stand for the start of a process that nobody needs."""
+
+
+def _without_dashboard(node: Any, **_options: Any) -> None:
+    node._webui_url = None  # noqa: SLF001  # as Ray leaves it where the dashboard could not start
+
+
+def _short_folder() -> dict[str, str]:
+    """Return `RAY_TMPDIR` where the path of a socket in the usual folder would be too long."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
+    if sys.platform == "win32" or len(os.fsencode(usual)) <= LONGEST_FOLDER:
+        return {}
+    for folder in SHORT_FOLDERS:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return {"RAY_TMPDIR": folder}
+    raise OSError(
+        f"expected a folder for Ray's sockets with a path of at most {LONGEST_FOLDER} bytes, got "
+        f"{usual}; name a shorter one that you may write to in RAY_TMPDIR"
+    )

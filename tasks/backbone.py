@@ -1,12 +1,23 @@
 """The backbone of a run: by name, checked before anything is computed, and identified."""
 
-from clipcore import backbone, backbone_names
-from clipcore.backbone import Backbone
-from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone
+from typing import TYPE_CHECKING, Any
+
+from clipcore import backbone_names
+from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone, resolve_adapter
+from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import BackboneSpec, InputError
+from tasks.specs import AdapterSpec, BackboneSpec, InputError, RuntimeSpec
 from tasks.storage.stage import step
+
+if TYPE_CHECKING:
+    from clipcore import backbone
+    from clipcore.backbone import Backbone
+    from tasks.compute import calls
+else:
+    backbone, calls = OnDemand("clipcore.backbone"), OnDemand("tasks.compute.calls")
+
+ON_DISK = ("embedded", "local-dir:")  # how names of backbones begin that are on this machine
 
 
 def check_backbone(name: str) -> Kind:
@@ -21,7 +32,16 @@ def check_backbone(name: str) -> Kind:
         raise InputError(str(error)) from error
 
 
-def load_backbone(name: str, *, device: str = "cpu") -> Backbone:
+def adapter_arguments(spec: AdapterSpec, kind: Kind) -> dict[str, Any]:
+    """Return the arguments of `adapters.attach` for a kind of tower.
+
+    Raises:
+        UnsupportedBackbone: the adapter needs another kind of tower.
+    """
+    return {**spec.model_dump(), "name": resolve_adapter(kind, spec.name)}
+
+
+def load_backbone(name: str, *, device: str = "cpu") -> "Backbone":
     """Load a backbone; what a person got wrong becomes an InputError."""
     try:
         return backbone.load(name, device=device)
@@ -44,9 +64,17 @@ def describe(spec: BackboneSpec) -> BackboneRef:
 
 
 @step("find backbone")
-def find_backbone(spec: BackboneSpec) -> BackboneRef:
-    """Load the backbone once: an unknown, unsupported or missing one stops the run here."""
-    backbone_ref = describe(spec)
+def find_backbone(spec: BackboneSpec, runtime: RuntimeSpec) -> BackboneRef:
+    """Load the backbone once: an unknown, unsupported or missing one stops the run here.
+
+    A worker does it, which has the libraries; what may have to be downloaded is loaded here, where
+    a person sees how far that is.
+    """
+    backbone_ref: BackboneRef
+    if spec.name.startswith(ON_DISK):
+        ((_, backbone_ref),) = calls.run_tasks(describe, [(spec,)], runtime=runtime)
+    else:
+        backbone_ref = describe(spec)
     say(
         f"Backbone {backbone_ref.name}: {backbone_ref.kind} tower, "
         f"{backbone_ref.image_size} pixels, "

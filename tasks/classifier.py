@@ -12,7 +12,7 @@ from clipcore.classifier import save_classifier
 from clipcore.coft import guard
 from clipcore.coft.guard import Candidate
 from clipcore.network import interpolate, new_network
-from tasks.backbone import load_backbone
+from tasks.backbone import adapter_arguments, load_backbone
 from tasks.label.zero_shot import read_zero_shot
 from tasks.progress import say
 from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
@@ -23,7 +23,7 @@ from tasks.storage.files import write_bytes
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.weights import adapter_arguments, served_adapters
+from tasks.weights import served_adapters
 
 
 @step("combine networks")

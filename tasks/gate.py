@@ -4,30 +4,21 @@
 knows. Bounds are in `GateSpec`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
-from clipcore.health import Health, class_drift
+from tasks.on_demand import OnDemand
 from tasks.progress import say
-from tasks.refs import (
-    EvaluationRef,
-    LabelsRef,
-    ModelRef,
-    PoolRef,
-    PredictionsRef,
-    Reason,
-    Ref,
-    Stages,
-)
+from tasks.refs import EvaluationRef, ModelRef, PredictionsRef, Stages
 from tasks.specs import CoftSpec, GateSpec
-from tasks.storage.columns import class_numbers, tensor_of
-from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import step
+
+if TYPE_CHECKING:
+    from clipcore.health import Health
+    from tasks import health
+else:  # `coft models promote` decides by what the registry knows
+    health = OnDemand("tasks.health")
 
 
 @dataclass(frozen=True)
@@ -53,10 +44,10 @@ class Evidence:
     accuracy_before: float | None = None
 
     @classmethod
-    def of_health(cls, health: Health) -> "Evidence":
+    def of_health(cls, measured: "Health") -> "Evidence":
         """Return the label-free measures of an adaptation as evidence."""
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in vars(health).items() if name in names})
+        return cls(**{name: value for name, value in vars(measured).items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -129,84 +120,16 @@ def assess(
     """
     if not stages.clean:
         return model.model_copy(update={"verdict": "Zero-shot: nothing was trained."})
-    health = measure(stages.pool, stages.zero_shot, predictions, stages.clean, spec.gate)
+    measured = health.measure(stages.pool, stages.zero_shot, predictions, stages.clean, spec.gate)
     evidence = replace(
-        Evidence.of_health(health),
+        Evidence.of_health(measured),
         accuracy=evaluation.accuracy,
         accuracy_before=evaluation.zero_shot_accuracy,
     )
     verdict = decide(evidence, spec.gate)
     say(verdict.text)
-    update = {"health": vars(health), "healthy": verdict.healthy, "verdict": verdict.text}
+    update = {"health": vars(measured), "healthy": verdict.healthy, "verdict": verdict.text}
     return model.model_copy(update=update)
-
-
-def measure(
-    pool: PoolRef,
-    zero_shot: LabelsRef,
-    predictions: PredictionsRef,
-    clean: Sequence[LabelsRef],
-    bounds: GateSpec,
-) -> Health:
-    """Measure a run without labels, streaming over the files of its stages."""
-    drift, lost = drift_of(zero_shot, predictions, pool, bounds)
-    kept, all_labels, separation = _cross_filtered(clean, pool.classes)
-    shares = kept.double() / torch.clamp(all_labels, min=1)
-    labelled = all_labels > 0
-    return Health(
-        agreement=_agreement(predictions.uri),
-        kept_share=float(kept.sum() / max(1, int(all_labels.sum()))),
-        min_class_kept_share=float(shares[labelled].min()) if bool(labelled.any()) else 0.0,
-        drift=drift,
-        lost_classes=lost,
-        gap_separation=separation,
-    )
-
-
-def drift_of(before: Ref, after: Ref, pool: PoolRef, bounds: GateSpec) -> tuple[float, int]:
-    """Return how far the class shares moved between two stages, and how many classes were lost."""
-    counts = (class_counts(ref.uri, pool.classes) for ref in (before, after))
-    return class_drift(*counts, lost_share=bounds.lost_share)
-
-
-def class_counts(folder: str, classes: Sequence[str]) -> Int[Tensor, " classes"]:
-    """Return how many images a stage puts in each class."""
-    counts = torch.zeros(len(classes), dtype=torch.long)
-    for table in iter_tables(folder, ["label"]):
-        counts += torch.bincount(class_numbers(classes, table["label"]), minlength=len(classes))
-    return counts
-
-
-def _agreement(folder: str) -> float:
-    """Return the share of images that all members put in the same class."""
-    same = total = 0
-    for table in iter_tables(folder, ["member_labels"]):
-        if table.num_rows:
-            flat = table["member_labels"].combine_chunks().flatten()
-            members = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
-            same += int((members == members[:, :1]).all(axis=1).sum())
-            total += table.num_rows
-    return same / max(1, total)
-
-
-def _cross_filtered(
-    clean: Sequence[LabelsRef], classes: Sequence[str]
-) -> tuple[Int[Tensor, " classes"], Int[Tensor, " classes"], float]:
-    """Return kept labels and all labels of each class, and the gap separation."""
-    kept = torch.zeros(len(classes), dtype=torch.long)
-    total = torch.zeros(len(classes), dtype=torch.long)
-    sums, counts = torch.zeros(2, dtype=torch.double), torch.zeros(2, dtype=torch.long)
-    for labels in clean:
-        for table in iter_tables(labels.uri, ["label", "gap", "kept", "reason"]):
-            table = table.filter(pc.not_equal(table["reason"], Reason.HELD_OUT))  # noqa: PLW2901
-            numbers = class_numbers(classes, table["label"])
-            mask = torch.from_numpy(table["kept"].to_numpy().copy())
-            total += torch.bincount(numbers, minlength=len(classes))
-            kept += torch.bincount(numbers[mask], minlength=len(classes))
-            sums.index_add_(0, mask.long(), tensor_of(table, "gap").double())
-            counts += torch.bincount(mask.long(), minlength=2)
-    means = sums / counts
-    return kept, total, float(means[1] - means[0]) if bool((counts > 0).all()) else 0.0
 
 
 def _below(value: float | None, bound: float | None) -> bool:

@@ -12,7 +12,7 @@ from clipcore.coft.phase1 import new_peer
 from clipcore.fit import Schedule, TrainingSet, resolve_epochs
 from clipcore.prompts import ContextTooLong
 from clipcore.seeding import generator
-from tasks.backbone import load_backbone
+from tasks.backbone import adapter_arguments, load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.disk_cache import Spool
 from tasks.pool.readers import training_rows
@@ -23,7 +23,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
-from tasks.weights import ATTACH, adapter_arguments, learned_tensors, peer_refs
+from tasks.weights import ATTACH, learned_tensors, peer_refs
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import TaskRunContext
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +15,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from tasks.on_demand import OnDemand
+
+if TYPE_CHECKING:
+    from prefect import artifacts, context
+else:  # a worker shows no progress
+    artifacts, context = OnDemand("prefect.artifacts"), OnDemand("prefect.context")
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_ARTIFACTS = 5.0
@@ -95,10 +100,10 @@ def _rate(done: int, seconds: float) -> str:
 @contextmanager
 def _artifact(label: str, total: int) -> Iterator[Advance]:
     """Mirror the progress in Prefect's UI, seldom enough to cost nothing."""
-    if TaskRunContext.get() is None:
+    if context.TaskRunContext.get() is None:
         yield lambda count, *, more=0: None  # noqa: ARG005  # the names of the protocol
         return
-    artifact = create_progress_artifact(0.0, description=label)
+    artifact = artifacts.create_progress_artifact(0.0, description=label)
     done, last = 0, time.monotonic()
 
     def advance(count: int, *, more: int = 0) -> None:
@@ -106,7 +111,7 @@ def _artifact(label: str, total: int) -> Iterator[Advance]:
         done, total = done + count, total + more
         if time.monotonic() - last >= SECONDS_BETWEEN_ARTIFACTS:
             last = time.monotonic()
-            update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]
+            artifacts.update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]
 
     yield advance
-    update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]
+    artifacts.update_progress_artifact(artifact, progress=100.0 * done / max(1, total))  # type: ignore[arg-type]

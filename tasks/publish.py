@@ -1,11 +1,13 @@
 """What a finished run leaves behind: an MLflow run, a registered model, a report, a summary."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.context import FlowRunContext
 
 from tasks.evaluate import read_metrics
+from tasks.on_demand import OnDemand
 from tasks.predict import features_of
 from tasks.progress import say
 from tasks.refs import (
@@ -18,7 +20,6 @@ from tasks.refs import (
     StageName,
     Stages,
 )
-from tasks.report.document import FILE, summary_markdown, write_report
 from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.specs import CoftSpec
 from tasks.storage.layout import METRICS
@@ -26,6 +27,11 @@ from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import Run, log_file, log_metrics
+
+if TYPE_CHECKING:
+    from tasks.report import document
+else:  # at the end of a run alone: figures, and the map of the images
+    document = OnDemand("tasks.report.document")
 
 
 @step("register model")
@@ -106,11 +112,11 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
 @step("report")
 def publish_report(run: Run, inputs: ReportInputs) -> str:
     """Write the report, link it from the MLflow run and from Prefect, and return where it is."""
-    report = write_report(inputs, inputs.spec.runtime)
-    uri = join(report.uri, FILE)
+    report = document.write_report(inputs, inputs.spec.runtime)
+    uri = join(report.uri, document.FILE)
     log_file(run, uri, folder="report")
     if FlowRunContext.get() is not None:
-        create_markdown_artifact(summary_markdown(inputs), key="coft-result")
+        create_markdown_artifact(document.summary_markdown(inputs), key="coft-result")
         link = absolute(uri)
         link = link if "://" in link else Path(link).as_uri()
         create_link_artifact(link=link, link_text="Report", key="coft-report")

@@ -9,17 +9,16 @@ from torch import Tensor
 from clipcore import adapters, checkpoint
 from clipcore.adapters import Adapter
 from clipcore.backbone import VisualTower
-from clipcore.backbone_names import Kind
-from clipcore.classifier import DESCRIPTION, load_classifier
+from clipcore.classifier import load_classifier
 from clipcore.dual import DualLearner
 from clipcore.head import DualHead, Head
 from clipcore.network import Network
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Job
 from tasks.refs import PeerRef
-from tasks.specs import AdapterSpec
 from tasks.storage.checkpoints import read_tensors
 from tasks.storage.files import exists, local_copy
+from tasks.storage.layout import DESCRIPTION
 from tasks.storage.manifest import Manifest
 from tasks.storage.uris import join
 
@@ -76,15 +75,6 @@ def dual_head_of(tensors: dict[str, Tensor]) -> DualHead:
 def read_dual_head(folder: str) -> DualHead:
     """Return the class embeddings of both signs that a peer or a round's learner learned."""
     return dual_head_of(read_tensors(folder)[0])
-
-
-def adapter_arguments(spec: AdapterSpec, kind: Kind) -> dict[str, Any]:
-    """Return the arguments of `adapters.attach` for a kind of tower.
-
-    Raises:
-        UnsupportedBackbone: the adapter needs another kind of tower.
-    """
-    return {**spec.model_dump(), "name": adapters.resolve(kind, spec.name)}
 
 
 def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:

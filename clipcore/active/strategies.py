@@ -6,9 +6,8 @@ from functools import partial
 from clipcore.active.balance import balanced, lowest_gap
 from clipcore.active.candidates import Strategy
 from clipcore.active.diversity import badge, calibrated_entropy, k_center, typical
+from clipcore.active.strategy_names import PCB, check_strategy
 from clipcore.active.uncertainty import at_random, least_confidence, least_margin, most_entropy
-
-PCB = "pcb"
 
 STRATEGIES: Mapping[str, Strategy] = {
     "paper": lowest_gap,
@@ -23,13 +22,6 @@ STRATEGIES: Mapping[str, Strategy] = {
     "cec": calibrated_entropy,
 }
 
-RANKINGS = ("paper", "paper-global", "entropy", "margin", "confidence")
-"""Strategies that rank images one by one: the best of a pool are the best of its parts' best."""
-
-
-class UnknownStrategy(KeyError):
-    """A name that stands for no strategy."""
-
 
 def find_strategy(name: str) -> Strategy:
     """Return a strategy; `pcb:NAME` balances the classes of another, `pcb` those of badge.
@@ -37,17 +29,6 @@ def find_strategy(name: str) -> Strategy:
     Raises:
         UnknownStrategy: the name is none of them.
     """
+    check_strategy(name)
     first, _, base = name.partition(":")
-    if first == PCB:
-        return balanced(find_strategy(base or "badge"))
-    if name not in STRATEGIES:
-        raise UnknownStrategy(
-            f"strategy {name!r} is unknown: expected one of {', '.join(STRATEGIES)}, "
-            f"or {PCB}:NAME for one of them with its classes balanced"
-        )
-    return STRATEGIES[name]
-
-
-def is_ranking(name: str) -> bool:
-    """Say whether a strategy, or the one that it balances, ranks images one by one."""
-    return name.removeprefix(f"{PCB}:") in RANKINGS
+    return balanced(find_strategy(base or "badge")) if first == PCB else STRATEGIES[name]

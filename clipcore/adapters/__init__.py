@@ -6,7 +6,7 @@ and leaves the tower as it was.
 """
 
 from collections.abc import Iterator
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -14,9 +14,7 @@ from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import VisualTower
-from clipcore.backbone_names import Kind, UnsupportedBackbone
-
-AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
+from clipcore.backbone_names import AdapterName, resolve_adapter
 
 
 @runtime_checkable
@@ -39,22 +37,6 @@ class Adapter(Protocol):
         """Take the adapter off; the tower is as it was before `attach`."""
 
 
-def resolve(kind: Kind, name: AdapterName) -> AdapterName:
-    """Return the adapter for a kind of tower: `auto` is vpt on a ViT, bottleneck on timm towers.
-
-    Raises:
-        UnsupportedBackbone: visual prompts or LoRA were asked for on a timm tower.
-    """
-    if name == "auto":
-        return "bottleneck" if kind == "timm" else "vpt"
-    if name in ("vpt", "lora") and kind == "timm":
-        raise UnsupportedBackbone(
-            f"Adapter {name!r} needs open_clip's ViT; this image tower comes from timm. "
-            "Use the adapter 'bottleneck' or 'auto'."
-        )
-    return name
-
-
 def attach(
     tower: VisualTower,
     name: AdapterName,
@@ -64,8 +46,8 @@ def attach(
     depth: int | None = None,
     lora_rank: int = 8,
 ) -> Adapter:
-    """Attach the adapter that `resolve` names; `depth`: blocks with visual prompts, or all."""
-    resolved = resolve(tower.kind, name)
+    """Attach the adapter that fits; `depth`: blocks with visual prompts, or all."""
+    resolved = resolve_adapter(tower.kind, name)
     if resolved == "bottleneck":
         return Bottleneck.attach(tower, generator=generator)
     if resolved == "lora":

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from clipcore.published import CONFIG
+
 DEFAULT = "lite0-wordnet"  # for a person's own photos
 
 _FOLDER = Path(__file__).parent
-_CONFIG = "open_clip_config.json"
 
 
 class UnknownEmbeddedBackbone(ValueError):
@@ -18,7 +19,7 @@ def path(name: str) -> Path:
     Raises:
         UnknownEmbeddedBackbone: no folder of that name holds a backbone.
     """
-    names = sorted(config.parent.name for config in _FOLDER.glob(f"*/{_CONFIG}"))
+    names = sorted(config.parent.name for config in _FOLDER.glob(f"*/{CONFIG}"))
     if name not in names:
         msg = f"no embedded backbone is called {name!r}; take one of: {', '.join(names) or 'none'}"
         raise UnknownEmbeddedBackbone(msg)

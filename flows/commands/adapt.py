@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.on_demand import OnDemand
 from flows.commands.options import (
     About,
     Backbone,
@@ -20,12 +19,12 @@ from flows.commands.options import (
     conclude,
     default_of,
     given,
+    name_from,
     workspace_of,
 )
-from tasks.answers.given import check_answers
-from tasks.pool.true_labels import list_sources
+from tasks.on_demand import OnDemand
 from tasks.refs import RunSummary
-from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PoolSpec
+from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PoolSpec, RuntimeSpec
 
 if TYPE_CHECKING:
     from flows import coft
@@ -33,8 +32,16 @@ if TYPE_CHECKING:
     from flows import embed as embed_flow
     from flows import predict as predict_flow
     from tasks import backbone as backbones
+    from tasks import startup
+    from tasks.answers import given as answers_given
+    from tasks.pool import true_labels
+    from tasks.tracking import registry_model, versions
 else:
-    backbones = OnDemand("tasks.backbone")
+    backbones, startup = OnDemand("tasks.backbone"), OnDemand("tasks.startup")
+    answers_given = OnDemand("tasks.answers.given")
+    true_labels = OnDemand("tasks.pool.true_labels")
+    registry_model = OnDemand("tasks.tracking.registry_model")
+    versions = OnDemand("tasks.tracking.versions")
     coft, demo_flow = OnDemand("flows.coft"), OnDemand("flows.demo")
     embed_flow, predict_flow = OnDemand("flows.embed"), OnDemand("flows.predict")
 
@@ -55,9 +62,10 @@ def adapt(
 
     The same command goes on where a killed one stopped, and computes nothing twice.
     """
-    name = register or Path(about.images.rstrip("/")).stem or "coft"
-    check_answers(answers, method)
+    name = versions.check_name(register or name_from(about.images, otherwise="coft"))
+    answers_given.check_answers(answers, method)
     spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
+    startup.begin(spec.runtime, "flows.coft")
     _conclude(coft.coft(spec), where.summary)
 
 
@@ -72,6 +80,7 @@ def embed(
     pool = _pool(images, rows_per_shard)
     backbones.check_backbone(backbone)
     spec = CoftSpec(pool=pool, backbone=BackboneSpec(name=backbone), runtime=where.runtime)
+    startup.begin(spec.runtime, "flows.embed", tracked=False)
     embeddings = embed_flow.embed(spec)
     line = f"{embeddings.rows:,} embeddings of {embeddings.dim} dimensions in {embeddings.uri}"
     conclude(where.summary, embeddings.model_dump(mode="json"), [line])
@@ -86,6 +95,8 @@ def predict(
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     spec = CoftSpec(pool=_pool(images, rows_per_shard), runtime=where.runtime)
+    registry_model.check_model(model, spec.runtime)
+    startup.begin(spec.runtime, "flows.predict", tracked=registry_model.is_registered(model))
     predictions = predict_flow.predict(spec, model)
     bad = (
         f", {predictions.num_quarantined:,} could not be read"
@@ -104,13 +115,14 @@ def demo(
 ) -> None:
     """Adapt a CLIP that has seen only printed characters to handwriting: minutes, offline."""
     folder = workspace or str(Path(workspace_of(None)) / "demo")
+    startup.begin(RuntimeSpec(workspace=folder), "flows.coft", "flows.demo")
     _conclude(coft.coft(demo_flow.demo_spec(folder, seed=seed)), summary)
 
 
 def _pool(images: str, rows_per_shard: int | None) -> PoolSpec:
     """Return images that need no class names, having seen that they are there."""
     pool = PoolSpec(images=images, **given(rows_per_shard=rows_per_shard))
-    list_sources(pool)
+    true_labels.list_sources(pool)
     return pool
 
 

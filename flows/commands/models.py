@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from flows.commands.on_demand import OnDemand
 from flows.commands.options import Summary, Workspace, conclude, tell, workspace_of
-from tasks.tracking import versions
-from tasks.tracking.store import Tracking, tracking_for
-from tasks.tracking.versions import RegisteredModel
+from tasks.on_demand import OnDemand
 
 if TYPE_CHECKING:
-    from tasks.tracking import champion
+    from tasks.tracking import champion, store, versions
+    from tasks.tracking.store import Tracking
+    from tasks.tracking.versions import RegisteredModel
 else:
-    champion = OnDemand("tasks.tracking.champion")
+    champion, store = OnDemand("tasks.tracking.champion"), OnDemand("tasks.tracking.store")
+    versions = OnDemand("tasks.tracking.versions")
 
 models = App(name="models", help="The registry: versions, and which of them is in use.")
 
@@ -50,10 +50,10 @@ def rollback(name: str, *, workspace: Workspace = None, summary: Summary = None)
     _conclude(champion.rollback(_tracking(workspace), name), summary)
 
 
-def _tracking(workspace: str | None) -> Tracking:
-    return tracking_for(workspace_of(workspace))
+def _tracking(workspace: str | None) -> "Tracking":
+    return store.tracking_for(workspace_of(workspace))
 
 
-def _conclude(model: RegisteredModel, summary: Summary) -> None:
+def _conclude(model: "RegisteredModel", summary: Summary) -> None:
     facts = {"uri": model.uri, **model.model_dump(mode="json")}
     conclude(summary, facts, [f"champion is {model.uri}"])

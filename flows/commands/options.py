@@ -1,6 +1,7 @@
 """What the commands have in common: options, how they become specs, and what is told at the end."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from flows.commands.on_demand import OnDemand
 from infra.settings import Settings
-from tasks.pool.true_labels import check_input
+from tasks.on_demand import OnDemand
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
@@ -24,12 +24,14 @@ from tasks.specs import (
     RuntimeSpec,
     Spec,
 )
-from tasks.storage.layout import check_workspace
 
 if TYPE_CHECKING:
     from tasks import backbone
+    from tasks.pool import true_labels
+    from tasks.storage import layout
 else:
-    backbone = OnDemand("tasks.backbone")
+    backbone, true_labels = OnDemand("tasks.backbone"), OnDemand("tasks.pool.true_labels")
+    layout = OnDemand("tasks.storage.layout")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
@@ -85,7 +87,7 @@ class Where:
             InputError: the workspace was written by another version of coft.
         """
         here = Settings()
-        check_workspace(self.workspace or here.workspace)
+        layout.check_workspace(self.workspace or here.workspace)
         return RuntimeSpec(
             workspace=self.workspace or here.workspace,
             ray_address=self.ray_address or here.ray_address,
@@ -129,7 +131,7 @@ class About:
             **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
         )
         runtime = where.runtime
-        check_input(pool)  # first: it takes no time
+        true_labels.check_input(pool)
         backbone.check_backbone(self.backbone)
         return CoftSpec(
             pool=pool,
@@ -143,6 +145,18 @@ class About:
             command=command_line(),
             **more,
         )
+
+
+def name_from(images: str, *, otherwise: str, flags: re.RegexFlag = re.UNICODE) -> str:
+    """Return a name from where images are, of characters that have no meaning elsewhere.
+
+    Args:
+        images: A folder, glob, file or URI.
+        otherwise: The name where nothing is left of it.
+        flags: Which letters may stay, all or `re.ASCII`.
+    """
+    name = re.sub(r"[^\w.-]+", "-", Path(images.rstrip("/")).stem, flags=flags).strip("-._")
+    return name or otherwise
 
 
 def tell(text: str) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.commands.on_demand import OnDemand
 from flows.commands.options import Workspace, workspace_of
+from tasks.on_demand import OnDemand
 from tasks.specs import InputError
 
 if TYPE_CHECKING:

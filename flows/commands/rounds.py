@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.commands.on_demand import OnDemand
 from flows.commands.options import (
     About,
     Register,
@@ -17,7 +15,9 @@ from flows.commands.options import (
     Workspace,
     conclude,
     default_of,
+    name_from,
 )
+from tasks.on_demand import OnDemand
 from tasks.specs import (
     ActiveSpec,
     BudgetSpec,
@@ -32,14 +32,16 @@ from tasks.specs import (
 if TYPE_CHECKING:
     from flows import active_rounds as rounds_flows
     from flows import simulate as simulate_flow
-    from tasks import backbone
-    from tasks.active import learners, rounds, rounds_text
+    from tasks import backbone, startup
+    from tasks.active import checks, rounds, rounds_text
     from tasks.active import simulate as simulation
+    from tasks.answers import reading
 else:
-    backbone = OnDemand("tasks.backbone")
+    backbone, startup = OnDemand("tasks.backbone"), OnDemand("tasks.startup")
     rounds_flows, simulate_flow = OnDemand("flows.active_rounds"), OnDemand("flows.simulate")
-    learners, simulation = OnDemand("tasks.active.learners"), OnDemand("tasks.active.simulate")
+    checks, simulation = OnDemand("tasks.active.checks"), OnDemand("tasks.active.simulate")
     rounds, rounds_text = OnDemand("tasks.active.rounds"), OnDemand("tasks.active.rounds_text")
+    reading = OnDemand("tasks.answers.reading")
 
 active = App(name="active", help="Ask about the images that are worth a label, round by round.")
 
@@ -64,7 +66,7 @@ class Learning:
         Raises:
             InputError: the backbone cannot carry the learner.
         """
-        learners.check_learner(self.learner, backbone.check_backbone(run.backbone.name))
+        checks.check_learner(self.learner, backbone.check_backbone(run.backbone.name))
         return ActiveSpec(run=run, learner=self.learner, query=query, start=self.start)
 
 
@@ -89,8 +91,9 @@ def start_rounds(
 ) -> None:
     """Write down what the rounds are about; `coft active next` then asks the first question."""
     run = about.spec(where, register_as=names.register)
-    name = names.name or _legal_name(about.images)
+    name = names.name or name_from(about.images, otherwise="rounds", flags=re.ASCII)
     spec = RoundsSpec(name=name, active=learning.spec(run, query), **budget.model_dump())
+    startup.check_place(run.runtime)
     started = rounds.start_rounds(spec)
     _conclude(where, name, [f"Rounds {name}: {started.folder}"])
 
@@ -102,7 +105,11 @@ def next_round(*, name: Name = None, where: Where = Where()) -> None:
     Some answers are enough. What was asked and is not answered is given up; it may be asked again.
     """
     name = _which(where, name)
-    rounds_flows.active_round(where.runtime, name)
+    opened = rounds.open_rounds(where.runtime, name)
+    rounds.check_next(opened)
+    if not opened.finished or rounds.has_news(opened):
+        startup.begin(where.runtime, "flows.active_rounds")
+        rounds_flows.active_round(where.runtime, name)
     _conclude(where, name)
 
 
@@ -117,6 +124,9 @@ def answer(
     """Take a file of answers: some or all, in any order, also twice."""
     where = Where(workspace=workspace, summary=summary)
     name = _which(where, name)
+    rounds.open_rounds(where.runtime, name)
+    reading.read_answers(file, ())
+    startup.begin(where.runtime, "flows.active_rounds", tracked=False)
     taken = rounds_flows.answer_rounds(where.runtime, name, file)
     _conclude(where, name, taken.lines(), answers=taken.model_dump(mode="json"))
 
@@ -139,6 +149,9 @@ def run_rounds(
 ) -> None:
     """Go through all rounds with an oracle that answers every query."""
     name = _which(where, name)
+    opened = rounds.open_rounds(where.runtime, name)
+    checks.check_oracle(oracle, opened.spec.active.run.pool)
+    startup.begin(where.runtime, "flows.active_rounds")
     rounds_flows.active_rounds(where.runtime, name, oracle=oracle)
     _conclude(where, name)
 
@@ -158,7 +171,9 @@ def simulate(
     query = QuerySpec(max_similarity=max_similarity)
     active = learning.spec(about.spec(where), query)
     spec = SimulationSpec(active=active, **trials.model_dump())
-    simulation.check_simulation(spec)
+    checks.check_simulation(spec)
+    checks.settle_start(active.start, active.run.runtime)
+    startup.begin(active.run.runtime, "flows.simulate")
     numbers, lines = simulation.read_findings(simulate_flow.simulate(spec))
     conclude(where.summary, numbers, lines)
 
@@ -181,9 +196,3 @@ def _conclude(where: Where, name: str, before: Iterable[str] = (), **more: Any) 
         **more,
     }
     conclude(where.summary, facts, [*before, *rounds_text.describe_rounds(opened, options)])
-
-
-def _legal_name(images: str) -> str:
-    """Return a name for rounds from where the images are."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(images.rstrip("/")).stem).strip("-._")
-    return name or "rounds"

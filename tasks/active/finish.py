@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from clipcore import adapters
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.network import new_network
-from tasks.active.learners import learner_adapter
+from tasks.active.checks import learner_adapter
 from tasks.active.rounds import SCORES, STATE, Outlook, Rounds, RoundState, asked_ids, read_query
 from tasks.active.rounds_report import write_rounds_report
 from tasks.active.rounds_text import describe
@@ -20,7 +20,8 @@ from tasks.active.start import StartRef, load_start, start_adapters
 from tasks.active.train import LearnerRef
 from tasks.classifier import save_model
 from tasks.evaluate import labels_of, tally
-from tasks.gate import Evidence, class_counts, decide, drift_of
+from tasks.gate import Evidence, decide
+from tasks.health import class_counts, drift_of
 from tasks.label.people import answered_ids
 from tasks.progress import say
 from tasks.refs import AnswersRef, BackboneRef, ModelRef, PoolRef, Split

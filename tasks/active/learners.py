@@ -1,7 +1,6 @@
 """The learner of a round by its spec: how it is made, and how it is trained."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,42 +9,13 @@ from clipcore import dual
 from clipcore.active import learners
 from clipcore.active.training import RoundSet
 from clipcore.backbone import Backbone
-from clipcore.backbone_names import Kind, UnsupportedBackbone
 from clipcore.dual import DualLearner
 from clipcore.fit import Schedule
 from clipcore.prompts import ContextTooLong
 from clipcore.seeding import generator
-from tasks.specs import AdapterSpec, InputError, LearnerSpec
+from tasks.active.checks import learner_adapter
+from tasks.specs import InputError, LearnerSpec
 from tasks.storage.checkpoints import Row
-from tasks.weights import adapter_arguments
-
-
-def check_learner(spec: LearnerSpec, kind: Kind) -> None:
-    """Refuse a learner that a kind of tower cannot carry.
-
-    Raises:
-        InputError: visual prompts or LoRA are asked for on a tower without tokens.
-    """
-    if spec.on_features:
-        return
-    try:
-        learner_adapter(spec, kind)
-    except UnsupportedBackbone as error:
-        raise InputError(f"--learner.kind {spec.kind}: {error}") from error
-
-
-def learner_adapter(spec: LearnerSpec, kind: Kind) -> dict[str, Any]:
-    """Return the arguments of `adapters.attach` for a learner that works through the tower.
-
-    Raises:
-        UnsupportedBackbone: the learner needs another kind of tower.
-    """
-    if spec.kind == "maple":
-        adapter = AdapterSpec(name="vpt", num_visual_prompts=spec.coupled_tokens)
-        return {**adapter_arguments(adapter, kind), "depth": spec.coupled_depth}
-    if spec.kind == "vpt":
-        return adapter_arguments(spec.adapter.model_copy(update={"name": "vpt"}), kind)
-    return adapter_arguments(spec.adapter, kind)
 
 
 def new_learner(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clipcore.active.candidates import Candidates
 from clipcore.active.rounds import next_query
-from clipcore.active.strategies import find_strategy, is_ranking
+from clipcore.active.strategies import find_strategy
+from clipcore.active.strategy_names import is_ranking
 from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, num_answered
 from tasks.active.score import ScoresRef, read_learner
 from tasks.active.start import StartRef

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from pydantic import Field
 
-from clipcore.active.strategies import UnknownStrategy, find_strategy
-from tasks.active.start import settle_start
+from tasks.active.checks import check_strategies, settle_start
 from tasks.answers.record import merge
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
@@ -100,8 +99,8 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     """
     _check(spec)
     runtime = spec.active.run.runtime
-    claim_workspace(runtime.workspace)
     spec = _settled(spec)
+    claim_workspace(runtime.workspace)
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
     if exists(uri):
@@ -120,10 +119,7 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
 
 def _check(spec: RoundsSpec) -> None:
     """Refuse a strategy or a registry name that a later step would stumble over."""
-    try:
-        find_strategy(spec.active.query.strategy)
-    except UnknownStrategy as error:
-        raise InputError(f"--strategy: {error.args[0]}.") from error
+    check_strategies(spec.active.query.strategy, option="--strategy")
     if spec.active.run.register_as is not None:
         check_name(spec.active.run.register_as)
 
@@ -284,6 +280,25 @@ def _content(pool: PoolRef) -> str:
     return digest.hexdigest()
 
 
+def check_next(rounds: Rounds) -> None:
+    """Refuse a round that would repeat the last one.
+
+    Raises:
+        InputError: nothing of the last query is answered.
+    """
+    last = rounds.states[-1].query_size if rounds.states else 0
+    if last and not exists(_fixed(rounds)) and unanswered(rounds) == last:
+        raise InputError(
+            f"None of the {last} images of round {rounds.number - 1} is answered. Give answers "
+            f"with `coft active answer FILE --name {rounds.spec.name}`; some are enough."
+        )
+
+
+def _fixed(rounds: Rounds) -> str:
+    """Return where the answers are that the next round is trained on."""
+    return join(rounds.round_folder(rounds.number), ANSWERS_FILE)
+
+
 def fix_answers(rounds: Rounds) -> AnswersRef:
     """Return what the next round knows, fixed in its folder at its first attempt.
 
@@ -292,14 +307,9 @@ def fix_answers(rounds: Rounds) -> AnswersRef:
     Raises:
         InputError: nothing of the last query is answered, so the round would repeat the last one.
     """
-    uri = join(rounds.round_folder(rounds.number), ANSWERS_FILE)
+    check_next(rounds)
+    uri = _fixed(rounds)
     if not exists(uri):
-        last = rounds.states[-1].query_size if rounds.states else 0
-        if last and unanswered(rounds) == last:
-            raise InputError(
-                f"None of the {last} images of round {rounds.number - 1} is answered. Give answers "
-                f"with `coft active answer FILE --name {rounds.spec.name}`; some are enough."
-            )
         write_table(uri, merge(rounds.folder))
     kinds = read_table(uri, ["kind"])["kind"].to_pylist()
     return AnswersRef(

@@ -1,13 +1,18 @@
 """The report of active rounds: accuracy against labels, and the answers of each class."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.active.rounds import COURSE, SHEET, Rounds, RoundState
-from tasks.pages import figures
+from tasks.on_demand import OnDemand
 from tasks.pages.html import render
 from tasks.storage.files import write_bytes
 from tasks.storage.uris import join
+
+if TYPE_CHECKING:
+    from tasks.pages import figures
+else:  # when there is something to draw
+    figures = OnDemand("tasks.pages.figures")
 
 TEMPLATE = "active/rounds.html.j2"
 MIN_POINTS = 2  # of a curve

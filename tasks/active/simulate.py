@@ -14,7 +14,6 @@ from clipcore.active import simulation
 from clipcore.active.oracle import Oracle
 from clipcore.active.probe import probe_accuracy
 from clipcore.active.simulation import Images, Method, train_first
-from clipcore.active.strategies import UnknownStrategy, find_strategy
 from clipcore.backbone import Backbone
 from clipcore.dual import DualLearner
 from clipcore.head import Head
@@ -69,24 +68,6 @@ class TrialJob:
 
 class SimulationRef(Ref):
     """`results.json`: for each line of the plot, what each round of each seed measured."""
-
-
-def check_simulation(spec: SimulationSpec) -> None:
-    """Refuse, before any work, what cannot be simulated.
-
-    Raises:
-        InputError: a strategy is unknown, or the data set is not asked for its labels.
-    """
-    if spec.active.run.pool.labels is None:
-        raise InputError(
-            "A simulation answers its own questions: expected --labels folders, column or a file, "
-            "got none."
-        )
-    for name in spec.strategies:
-        try:
-            find_strategy(name)
-        except UnknownStrategy as error:
-            raise InputError(f"--strategies: {error.args[0]}.") from error
 
 
 def check_measurable(pool: PoolRef) -> None:

@@ -1,12 +1,17 @@
 """The results of a simulation: means over seeds, a figure, a page, and lines for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.pages import figures
+from tasks.on_demand import OnDemand
 from tasks.pages.html import render
+
+if TYPE_CHECKING:
+    from tasks.pages import figures
+else:  # when there is something to draw
+    figures = OnDemand("tasks.pages.figures")
 
 TEMPLATE = "active/simulation.html.j2"
 Results = Mapping[str, Any]

@@ -13,22 +13,19 @@ from clipcore.active.oracle import Oracle
 from clipcore.active.simulation import Images
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import Kind
-from clipcore.classifier import DESCRIPTION
 from clipcore.head import Head
-from tasks.backbone import load_backbone
+from tasks.backbone import adapter_arguments, load_backbone
 from tasks.label.zero_shot import read_zero_shot
 from tasks.pool.readers import iter_images, true_labels, value_of
 from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, ModelRef, PeerRef, PoolRef
-from tasks.specs import InputError, Phase1Spec, RuntimeSpec, Spec
+from tasks.specs import InputError, Phase1Spec, Spec
 from tasks.storage.columns import read_features, tensor_of
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import exists, read_json
+from tasks.storage.files import read_json
+from tasks.storage.layout import DESCRIPTION
 from tasks.storage.stage import part_uris
-from tasks.storage.uris import absolute, join
-from tasks.tracking.champion import pinned
-from tasks.tracking.store import tracking_for
+from tasks.storage.uris import join
 from tasks.weights import (
-    adapter_arguments,
     attach_learned,
     read_dual_head,
     read_network,
@@ -53,24 +50,6 @@ class StartRef(Spec):
         learned = [ref.digest for ref in (self.peer, self.model) if ref is not None]
         made_from = (self.features.digest, self.zero_shot.digest, learned)
         return fingerprint("start", *made_from)
-
-
-def settle_start(start: str, runtime: RuntimeSpec) -> str:
-    """Return where rounds start, so that it means the same tomorrow: a version, a whole path.
-
-    Raises:
-        InputError: it is none of phase1, zero-shot, a registered model, or a model's folder.
-    """
-    if start in ("phase1", "zero-shot"):
-        return start
-    if start.startswith("models:/"):
-        return pinned(tracking_for(runtime.workspace), start)
-    if not exists(join(start, DESCRIPTION)):
-        raise InputError(
-            f"--start {start}: expected phase1, zero-shot, models:/NAME@ALIAS or /3, or a "
-            f"folder with a {DESCRIPTION}. `coft models list` shows what is registered."
-        )
-    return absolute(start)
 
 
 def read_start_head(start: StartRef) -> Head:

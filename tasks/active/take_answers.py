@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from tasks.active.checks import COLUMN, NO_LABELS
 from tasks.active.rounds import Rounds, asked_ids, read_query
 from tasks.answers.matching import match
 from tasks.answers.outcome import ImportReport
@@ -17,8 +18,6 @@ from tasks.pool.readers import iter_images
 from tasks.refs import PoolRef
 from tasks.specs import InputError
 from tasks.storage.stage import step
-
-COLUMN = "column"
 
 
 @step("answer")
@@ -63,10 +62,7 @@ def _import(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
 def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
     """Return `image_id, label` of those asked about that carry a label."""
     if not pool.labeled:
-        raise InputError(
-            f"--oracle {COLUMN}: the images carry no labels. Name a file of answers about them, or "
-            "start rounds with --labels."
-        )
+        raise InputError(NO_LABELS)
     columns = ["image_id", "label"]
     labelled = [
         table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from clipcore.active.training import RoundSet, loader
 from clipcore.fit import PixelLoader
-from tasks.active.learners import RoundTraining, learner_adapter, new_learner
+from tasks.active.checks import learner_adapter
+from tasks.active.learners import RoundTraining, new_learner
 from tasks.active.rounds import SCORES, Rounds
 from tasks.active.start import StartRef, load_start, read_start_head
 from tasks.active.training_set import RoundJob, read_start_features, read_training_set

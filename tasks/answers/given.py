@@ -1,15 +1,17 @@
 """Whether answers that a run is to learn from are there: known before anything is read."""
 
+from tasks.answers.reading import read_answers
+from tasks.answers.record import FOLDER
 from tasks.specs import InputError, Method
-from tasks.storage.files import exists
-from tasks.storage.uris import redact
+from tasks.storage.files import exists, names_in
+from tasks.storage.uris import join, redact
 
 
 def check_answers(answers: str | None, method: Method) -> None:
-    """Refuse answers that are not there, or that nothing would learn from.
+    """Refuse answers that are not there, cannot be read, or that nothing would learn from.
 
     Raises:
-        InputError: in both cases.
+        InputError: in all three cases.
     """
     if answers is None:
         return
@@ -22,3 +24,5 @@ def check_answers(answers: str | None, method: Method) -> None:
             f"--answers {redact(answers)}: expected a file of answers or the folder of "
             "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."
         )
+    if not names_in(join(answers, FOLDER)):
+        read_answers(answers, ())

@@ -4,13 +4,19 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import ray
-import torch
 
-LIBRARIES = ("clipcore.backbone",)  # PyTorch and open_clip: seconds, so before work is there
+from tasks.on_demand import OnDemand
+
+if TYPE_CHECKING:
+    import torch
+else:  # the process that asks for workers does not wait for it
+    torch = OnDemand("torch")
+
+LIBRARIES = ("clipcore.backbone", "open_clip.model")  # seconds, so before work is there
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,27 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import torch
-
-from clipcore import precision
 from tasks.doctor.findings import Check, fine, note, wrong
+from tasks.on_demand import OnDemand
 from tasks.storage.files import remove, write_bytes
 from tasks.storage.uris import is_local, join, local_path, redact
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipcore import precision
+else:  # asked where there is a device, whose driver and memory it knows
+    torch, precision = OnDemand("torch"), OnDemand("clipcore.precision")
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB  # for the embedded backbone, Ray and Prefect together
 LEAST_DISK = 2 * GIB  # models, checkpoints and Ray's own files of a small run
+_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem
+_CPU_FLAGS = "/proc/cpuinfo"
+_BF16_FLAG = "avx512_bf16"  # what `precision.has_fast_bf16` asks a CPU for
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -24,15 +33,19 @@ def check_cpu() -> Check:
     num_cores = os.cpu_count() or 1
     num_usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else num_cores
     total = "" if num_usable == num_cores else f" of {num_cores}"
-    return fine("cpu", f"{num_usable}{total} cores, {torch.get_num_threads()} threads for torch")
+    return fine("cpu", f"{num_usable}{total} cores")
 
 
 def check_bf16() -> Check:
     """Report the precision in which models run."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if precision.has_fast_bf16(device):
-        return fine("bf16", f"fast on this {device.type}: models run in bf16")
-    return note("bf16", f"not fast on this {device.type}: models run in fp32")
+    kind = "cuda" if _has_device() and torch.cuda.is_available() else "cpu"
+    if kind == "cpu" and Path(_CPU_FLAGS).exists():
+        fast = _BF16_FLAG in Path(_CPU_FLAGS).read_text().split()
+    else:
+        fast = precision.has_fast_bf16(torch.device(kind))
+    if fast:
+        return fine("bf16", f"fast on this {kind}: models run in bf16")
+    return note("bf16", f"not fast on this {kind}: models run in fp32")
 
 
 def check_memory() -> Check:
@@ -47,6 +60,8 @@ def check_memory() -> Check:
 
 def check_gpus() -> Check:
     """List the GPUs that torch can use."""
+    if not _has_device():
+        return note("gpu", "none; runs go on the CPU")
     if not torch.cuda.is_available():
         reason = "none that torch can use" if torch.version.cuda else "none: torch is built for CPU"
         return note("gpu", f"{reason}; runs go on the CPU")
@@ -105,6 +120,11 @@ def _nearest_existing(uri: str) -> Path:
     """Return the path, or the nearest folder above it that exists."""
     path = local_path(uri).absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _has_device() -> bool:
+    """Return whether a driver of a GPU is there; without one, PyTorch need not be asked."""
+    return any(Path(device).exists() for device in _DEVICES)
 
 
 def _memory_limit(file: str) -> int | None:

@@ -3,21 +3,18 @@
 import os
 from pathlib import Path
 
-from open_clip.pretrained import get_pretrained_cfg
-
-from clipcore import backbone_names, embedded
+from clipcore import backbone_names, embedded, published
 from clipcore.backbone_names import MissingWeights, UnsupportedBackbone
+from clipcore.published import CONFIG, WEIGHTS
 from tasks.doctor.findings import Check, fine, note, wrong
 
 DEFAULT = "embedded"
-_CONFIG = "open_clip_config.json"
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _MIB = 2**20
 
 
 def check_embedded() -> Check:
     """List the backbones that come with the package."""
-    folders = sorted(path.parent for path in Path(embedded.__file__).parent.glob(f"*/{_CONFIG}"))
+    folders = sorted(path.parent for path in Path(embedded.__file__).parent.glob(f"*/{CONFIG}"))
     sizes = {folder.name: _size(folder) for folder in folders}
     if not all(sizes.get(name) for name in (*sizes, embedded.DEFAULT)):
         return wrong("embedded backbones", "weights are missing", "install coft again")
@@ -54,8 +51,7 @@ def check_weights(name: str) -> Check:
         if size := _size(folder):
             return fine("weights", f"{name}: {size / _MIB:.0f} MiB, nothing to download")
         return wrong("weights", f"{name}: no weights in {folder}", "copy them there")
-    published = get_pretrained_cfg(source, tag) if tag else {}
-    repository = _repository(source, published)
+    repository = _repository(source, published.weights_of(source, tag) if tag else {})
     cached = _snapshot(repository) if repository else None
     if cached and _size(cached):
         return fine("weights", f"{name}: cached, nothing to download")
@@ -66,11 +62,11 @@ def check_weights(name: str) -> Check:
     return note("weights", f"{name}: the first run downloads {download}")
 
 
-def _repository(source: str, published: dict[str, str]) -> str:
+def _repository(source: str, weights: dict[str, str]) -> str:
     """Return the hub's ORG/NAME that has the weights; an empty text if another server has them."""
     if source.startswith("hf-hub:"):
         return source.removeprefix("hf-hub:").partition("@")[0]
-    return "/".join(published.get("hf_hub", "").split("/")[:2])
+    return "/".join(weights.get("hf_hub", "").split("/")[:2])
 
 
 def _snapshot(repository: str) -> Path | None:
@@ -87,4 +83,4 @@ def _snapshot(repository: str) -> Path | None:
 
 def _size(folder: Path) -> int:
     """Return the size of the weights in a folder, in bytes."""
-    return sum(path.stat().st_size for kind in _WEIGHTS for path in folder.glob(kind))
+    return sum(path.stat().st_size for kind in WEIGHTS for path in folder.glob(kind))

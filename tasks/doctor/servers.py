@@ -31,17 +31,24 @@ def check_ray(address: str | None) -> Check:
         return fine("ray", "no address is set: Ray starts in the process of a run")
     assert address is not None  # noqa: S101
     redacted = redact(address)
-    if address != "auto":
-        try:
-            _connect(address, _RAY_PORT)
-        except OSError as error:
-            advice = "start the cluster, or unset RAY_ADDRESS to run on this machine"
-            return wrong("ray", f"{redacted} does not answer ({error})", advice)
+    if not (reached := reach_ray(address)).ok:
+        return reached
     resources = _ask_ray(address)
     if resources is None:
         return note("ray", f"{redacted}: no resources could be read in time")
     parts = [f"{resources.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU")]
     return fine("ray", f"{redacted}: {', '.join(parts)}")
+
+
+def reach_ray(address: str | None) -> Check:
+    """Find out whether anybody listens where a cluster is said to be; `auto` finds it by itself."""
+    if (address or "auto") not in (*_LOCAL, "auto"):
+        try:
+            _connect(str(address), _RAY_PORT)
+        except OSError as error:
+            advice = "start the cluster, or name none to run on this machine"
+            return wrong("ray", f"{redact(str(address))} does not answer ({error})", advice)
+    return fine("ray", redact(address or "on this machine"))
 
 
 def check_prefect(url: str | None) -> Check:

@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
+from tasks.on_demand import OnDemand
 from tasks.query.contents import Chosen, Stage, choose
-from tasks.query.neighbours import close_pairs, nearest, vector_of
-from tasks.query.outlying import least_typical
 from tasks.query.sandbox import as_input_errors, connect
 from tasks.specs import InputError
 from tasks.storage.uris import absolute, redact
+
+if TYPE_CHECKING:
+    from tasks.query import neighbours, outlying
+else:  # they compute with PyTorch, where there is something to compute with
+    neighbours, outlying = OnDemand("tasks.query.neighbours"), OnDemand("tasks.query.outlying")
 
 _MAX_CANDIDATES = 5  # that a message lists
 
@@ -108,13 +113,13 @@ def similar(
     _check_count(k)
     with _open(workspace, pool, embeddings) as opened:
         image_id = _find_image(opened, image)
-        query = vector_of(opened.vectors, image_id)
+        query = neighbours.vector_of(opened.vectors, image_id)
         if query is None:
             raise InputError(
                 f"{redact(image)}: the image is in the pool but has no embedding; "
                 "`coft query` on the view quarantine says why, or run `coft embed` to the end"
             )
-        pairs = nearest(opened.vectors, query, k, without=image_id)
+        pairs = neighbours.nearest(opened.vectors, query, k, without=image_id)
         rows = {"image_id": [name for name, _ in pairs], "similarity": [s for _, s in pairs]}
         schema = pa.schema([("image_id", pa.string()), ("similarity", pa.float32())])
         return opened.join_images(
@@ -153,7 +158,7 @@ def duplicates(
         raise InputError(f"expected a threshold above 0 and at most 1, got {threshold:g}")
     _check_count(limit)
     with _open(workspace, pool, embeddings) as opened:
-        pairs = close_pairs(opened.vectors, threshold, limit=limit)
+        pairs = neighbours.close_pairs(opened.vectors, threshold, limit=limit)
         columns = zip(*pairs, strict=True) if pairs else [()] * len(_PAIRS)
         arrays = [pa.array(c, field.type) for c, field in zip(columns, _PAIRS, strict=True)]
         return opened.join_images(_DUPLICATES, pa.Table.from_arrays(arrays, schema=_PAIRS))
@@ -181,7 +186,7 @@ def outliers(
     _check_count(k)
     with _open(workspace, pool, embeddings) as opened:
         labelling = opened.chosen.predictions or opened.chosen.labels.get("zero-shot")
-        lowest, means = least_typical(opened.vectors, labelling, k)
+        lowest, means = outlying.least_typical(opened.vectors, labelling, k)
         columns = {
             "image_id": pa.array([row[0] for row in lowest], pa.string()),
             "predicted": pa.array([row[1] or None for row in lowest], pa.string()),

@@ -12,6 +12,7 @@ MARK = "workspace.json"  # which version of the files a workspace holds
 WEIGHTS = "weights.safetensors"  # of a peer, a network or a round's learner
 HISTORY = "history.json"  # what every epoch of a training measured
 RESUME = "resume.safetensors"  # state of a training that is not finished
+DESCRIPTION = "model.json"  # of a classifier; written by clipcore.classifier, beside its weights
 QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixels
 FEATURES = "features"  # folder beside predictions: what the first network saw
 HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix

@@ -3,25 +3,55 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task
 from pydantic import JsonValue
 
+from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import GaveUp, InputError
 from tasks.storage.digests import ShardMismatch
 from tasks.storage.manifest import Manifest, Part, make_manifest, read_manifest, write_manifest
 from tasks.storage.uris import join, redact
 
+if TYPE_CHECKING:
+    import prefect
+    from prefect import cache_policies
+    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.tasks import Task
+else:  # only who runs a flow needs it; workers import the modules of steps too
+    prefect, cache_policies = OnDemand("prefect"), OnDemand("prefect.cache_policies")
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R]]:
+class Step(Generic[P, R]):
+    """A function that is the Prefect task of a stage; `fn` is the function itself."""
+
+    def __init__(self, fn: Callable[P, R], *, name: str, retries: int) -> None:
+        self.fn = fn
+        self.name = name
+        self._retries = retries
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the task in the flow that calls it."""
+        return self._task(*args, **kwargs)
+
+    @cached_property
+    def _task(self) -> "Task[P, R]":
+        make = prefect.task(
+            name=self.name,
+            cache_policy=cache_policies.NO_CACHE,
+            retries=self._retries,
+            retry_delay_seconds=5,
+            retry_condition_fn=_is_retried,
+        )
+        return make(self.fn)
+
+
+def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function the Prefect task of a stage.
 
     Prefect's result cache is off, so that files are the only record of finished work. A retry
@@ -31,16 +61,10 @@ def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Task[P, R
         name: Name of the task in Prefect.
         retries: Number of retries after the first failure.
     """
-    return task(
-        name=name,
-        cache_policy=NO_CACHE,
-        retries=retries,
-        retry_delay_seconds=5,
-        retry_condition_fn=_is_retried,
-    )
+    return lambda fn: Step(fn, name=name, retries=retries)
 
 
-def _is_retried(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+def _is_retried(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
     return not isinstance(state.result(raise_on_failure=False), InputError | GaveUp)
 
 

@@ -4,16 +4,35 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcore.classifier import DESCRIPTION
 from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, read_json, write_bytes
-from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
-from tasks.tracking.champion import download_bundle
+from tasks.tracking.champion import download_bundle, pinned
 from tasks.tracking.store import tracking_for
+
+
+def is_registered(uri: str) -> bool:
+    """Return whether a URI means a model of the registry, and no folder."""
+    return uri.startswith("models:/")
+
+
+def check_model(uri: str, runtime: RuntimeSpec) -> None:
+    """Refuse a model that is not there, before anything is loaded or fetched.
+
+    Raises:
+        InputError: no model has this URI.
+    """
+    if is_registered(uri):
+        pinned(tracking_for(runtime.workspace), uri)
+    elif not exists(join(uri, DESCRIPTION)):
+        raise InputError(
+            f"{redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
+            f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
+        )
 
 
 @step("find model")
@@ -29,14 +48,9 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     Raises:
         InputError: no model has this URI.
     """
-    if not uri.startswith("models:/"):
-        description = join(uri, DESCRIPTION)
-        if not exists(description):
-            raise InputError(
-                f"{redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
-                f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
-            )
-        names = [DESCRIPTION, *read_json(description)["members"]]
+    check_model(uri, runtime)
+    if not is_registered(uri):
+        names = [DESCRIPTION, *read_json(join(uri, DESCRIPTION))["members"]]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
     with tempfile.TemporaryDirectory(prefix="coft-model-") as download_folder:
         bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download_folder))

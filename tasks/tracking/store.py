@@ -3,12 +3,14 @@
 import functools
 import logging
 import os
+import threading
 import urllib.error
 import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 from pydantic import Field
 
 from infra import offline
@@ -20,8 +22,11 @@ from tasks.tracking.redaction import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SQLITE = "sqlite:///"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5.0  # seconds for a server to answer; MLflow itself would wait for minutes
+
+_opening = threading.RLock()  # a run is begun while the store is opened in the background
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +48,17 @@ def tracking_for(workspace: str) -> Tracking:
 
     Args:
         workspace: Folder or bucket URI.
+
+    Raises:
+        InputError: no URL can name a database in this folder.
     """
     home = local_path(workspace).absolute() if is_local(workspace) else _data_home()
     if uri := Settings().mlflow_tracking_uri:
         artifacts = _folder_uri(home) if uri.startswith(_DATABASES) else None
         return Tracking(uri=uri, artifacts=artifacts, note=f"MLflow runs go to {redact(uri)}")
+    if "?" in str(home):
+        msg = f"{home}: a workspace may not have a '?' in its path, which ends the name of a"
+        raise InputError(f"{msg} database; name another --workspace")
     note = f"MLflow runs go to {home / 'mlflow.db'}"
     if not is_local(workspace):
         note += (
@@ -89,6 +100,11 @@ def connect(tracking: Tracking) -> "MlflowClient":
     check_reachable(tracking)
     _make_folder(tracking.uri)
     offline.apply()
+    with _opening:
+        return _open(tracking)
+
+
+def _open(tracking: Tracking) -> "MlflowClient":
     # MLflow's own bars and links would appear between the lines of a command's output.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -99,6 +115,7 @@ def connect(tracking: Tracking) -> "MlflowClient":
     for name in ("mlflow", "alembic"):  # they log each migration of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
+        _make_database(tracking.uri, MlflowClient)
         client = MlflowClient(tracking.uri, registry_uri(tracking))
         client.search_experiments(max_results=1)
     except MlflowException as error:
@@ -108,15 +125,33 @@ def connect(tracking: Tracking) -> "MlflowClient":
     return client
 
 
+def _make_database(uri: str, client: "type[MlflowClient]") -> None:
+    """Make a new SQLite database whole, beside its place, and put it there.
+
+    Any number of processes may do so at the same time, and one that is killed meanwhile leaves
+    nothing that the next would take for a database.
+    """
+    path = Path(uri.removeprefix(_SQLITE))
+    if not uri.startswith(_SQLITE) or "?" in uri or path.exists():
+        return
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if path.exists():
+            return
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        client(f"{_SQLITE}{beside}").search_experiments(max_results=1)
+        beside.replace(path)
+
+
 def registry_uri(tracking: Tracking) -> str:
     """Return where models are registered: beside the runs, unless `MLFLOW_REGISTRY_URI` is set."""
     return Settings().mlflow_registry_uri or tracking.uri
 
 
 def _make_folder(uri: str) -> None:
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(_SQLITE):
         return
-    folder = Path(uri.removeprefix("sqlite:///")).parent
+    folder = Path(uri.removeprefix(_SQLITE)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

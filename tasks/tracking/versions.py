@@ -3,13 +3,10 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from tasks.specs import InputError, Spec
-from tasks.tracking.store import Tracking, connect
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+from tasks.tracking.registry import Registered, Version, read_registry
+from tasks.tracking.store import Tracking
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 TAG = "coft."  # prefix of our tags on a version
@@ -41,12 +38,11 @@ def list_models(tracking: Tracking, name: str | None = None) -> list[RegisteredM
     Raises:
         InputError: there is no model of that name.
     """
-    client = connect(tracking)
-    aliases = {name: aliases_of(tracking, name)} if name else _all_aliases(tracking)
+    found = {name: _model(tracking, name)} if name else read_registry(tracking)
     models = [
-        _from_version(version, aliases[model_name])
-        for model_name in aliases
-        for version in client.search_model_versions(f"name = '{model_name}'")
+        _from_version(model_name, version, model.aliases)
+        for model_name, model in found.items()
+        for version in model.versions
     ]
     return sorted(models, key=lambda model: (model.name, -int(model.version)))
 
@@ -77,18 +73,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def aliases_of(tracking: Tracking, name: str) -> dict[str, str]:
+def aliases_of(tracking: Tracking, name: str) -> Mapping[str, str]:
     """Return the version of each alias of a model.
 
     Raises:
         InputError: there is no such model; names those that exist.
     """
-    models = connect(tracking).search_registered_models(f"name = '{check_name(name)}'")
-    if models:
-        return _as_texts(models[0].aliases)
-    names = ", ".join(sorted(_all_aliases(tracking)))
-    msg = f"no model {name!r} in the registry, which has {names or 'none yet'}"
-    raise InputError(f"{msg}; `coft adapt --register {name}` makes one")
+    return _model(tracking, name).aliases
 
 
 def version_numbers(tracking: Tracking, name: str) -> str:
@@ -96,31 +87,25 @@ def version_numbers(tracking: Tracking, name: str) -> str:
     return ", ".join(model.version for model in list_models(tracking, name)) or "none"
 
 
-def _all_aliases(tracking: Tracking) -> dict[str, dict[str, str]]:
-    """Return the aliases of every model by name."""
-    client = connect(tracking)
-    page = client.search_registered_models()
-    models = list(page)
-    while page.token:
-        page = client.search_registered_models(page_token=page.token)
-        models.extend(page)
-    return {model.name: _as_texts(model.aliases) for model in models}
+def _model(tracking: Tracking, name: str) -> Registered:
+    found = read_registry(tracking, check_name(name))
+    if name in found:
+        return found[name]
+    names = ", ".join(sorted(read_registry(tracking)))
+    msg = f"no model {name!r} in the registry, which has {names or 'none yet'}"
+    raise InputError(f"{msg}; `coft adapt --register {name}` makes one")
 
 
-def _as_texts(aliases: Mapping[str, object]) -> dict[str, str]:
-    return {alias: str(version) for alias, version in aliases.items()}  # some stores have numbers
-
-
-def _from_version(version: "ModelVersion", aliases: dict[str, str]) -> RegisteredModel:
+def _from_version(name: str, version: Version, aliases: Mapping[str, str]) -> RegisteredModel:
     tags = dict(version.tags)
     healthy = tags.pop(HEALTHY, None)
     return RegisteredModel(
-        name=version.name,
-        version=str(version.version),
-        aliases=tuple(sorted(a for a, number in aliases.items() if number == str(version.version))),
+        name=name,
+        version=version.number,
+        aliases=tuple(sorted(a for a, number in aliases.items() if number == version.number)),
         healthy=None if healthy is None else healthy == "true",
-        run_id=version.run_id or "",
+        run_id=version.run_id,
         digest=tags.pop(DIGEST, ""),
         evidence={key.removeprefix(TAG): tags[key] for key in tags if key.startswith(TAG)},
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        created=datetime.fromtimestamp(version.created / 1000, UTC),
     )

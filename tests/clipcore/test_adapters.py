@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipcore import adapters
-from clipcore.adapters import Adapter, AdapterName
+from clipcore.adapters import Adapter
 from clipcore.adapters.bottleneck import Bottleneck
 from clipcore.adapters.lora import Lora
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import Backbone, VisualTower
-from clipcore.backbone_names import UnsupportedBackbone
+from clipcore.backbone_names import AdapterName, UnsupportedBackbone, resolve_adapter
 from tests.worlds.tensors import draws, random_pixels, same, snapshot
 
 PAIRS = [("vit", "vpt"), ("vit", "lora"), ("vit", "bottleneck"), ("timm", "bottleneck")]
@@ -147,8 +147,8 @@ def test_statistics_of_norms_do_not_change(kind: str, name: AdapterName, fresh: 
 
 
 def test_auto_is_prompts_on_a_vit_and_a_bottleneck_elsewhere(vit: Backbone, timm: Backbone) -> None:
-    assert adapters.resolve("vit", "auto") == "vpt"
-    assert adapters.resolve("timm", "auto") == "bottleneck"
+    assert resolve_adapter("vit", "auto") == "vpt"
+    assert resolve_adapter("timm", "auto") == "bottleneck"
     assert isinstance(attach(vit.visual, "auto"), VisualPrompts)
     assert isinstance(attach(timm.visual, "auto"), Bottleneck)
     assert isinstance(attach(copy.deepcopy(timm.visual), "bottleneck"), Bottleneck)

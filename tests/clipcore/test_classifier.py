@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clipcore import adapters
-from clipcore.adapters import AdapterName
 from clipcore.backbone import Backbone
+from clipcore.backbone_names import AdapterName
 from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_classifier
 from clipcore.images import BadImage, decode, resize_and_crop
 from clipcore.network import Network, new_network

@@ -1,13 +1,46 @@
 """The entrance of the command line: what comes at once, and what stops it."""
 
+import json
+import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flows import cli
 
-SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "duckdb")
+ROOT = Path(__file__).parents[2]
+SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "sklearn", "matplotlib")
+
+# Runs commands in a row in one process; after each one it says what came of it, and what is loaded.
+PROGRAM = """
+import contextlib, io, json, sys
+from flows import cli
+
+for words in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = cli.run(words)
+    loaded = [name for name in sys.argv[1:] if name in sys.modules]
+    print(json.dumps({"code": code, "said": said.getvalue(), "loaded": loaded}), flush=True)
+"""
+
+
+def ran(commands: list[list[str]], folder: Path, **environment: str) -> list[dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *SLOW],
+        input=json.dumps(commands),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,24 +55,131 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in said
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--help",
-        "adapt --help",
-        "adapt --imagse x",
-        "adapt --images /nowhere --classes cat,dog",
-        "adapt --images . --classes cat,dog --answers /nowhere.csv",
-        "predict --images /nowhere --model models:/photos/1",
-        "query --sqll x",
-        "active start --images /nowhere --classes cat,dog --budget 10",
-        "models --lits",
-    ],
-)
-def test_a_typo_does_not_wait_for_what_is_slow_to_import(words: str) -> None:
-    code = "import sys; from flows import cli; cli.run(sys.argv[1:]); print(); print(*sys.modules)"
-    command = [sys.executable, "-c", code, *words.split()]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    loaded = set(printed.splitlines()[-1].split())
-    assert "flows.cli" in loaded
-    assert not loaded & set(SLOW)
+# --- what is told before anything that takes seconds is loaded ------------------------------------
+
+ADAPT = "adapt --images photos --classes cat,dog"
+START = "active start --images photos --classes cat,dog --budget 10"
+REFUSALS = {
+    "adapt --imagse x": "--imagse",
+    "adapt --images /nowhere --classes cat,dog": "/nowhere",
+    "adapt --images nosuch://bucket --classes cat,dog": "nosuch",
+    "adapt --images gs://bucket --classes cat,dog": "gcsfs",
+    "adapt --images photos --classes nowhere.txt": "nowhere.txt",
+    "adapt --images photos --classes twice.txt": "'cat' is repeated",
+    "adapt --images photos --classes cat,dog --labels nowhere.csv": "nowhere.csv",
+    "adapt --images photos --classes cat,dog --labels words.csv": "words.csv",
+    f"{ADAPT} --phase1.epochs -3": "--phase1.epochs",
+    f"{ADAPT} --phase2.epohs 3": "--phase2.epochs",
+    f"{ADAPT} --answers nowhere.csv": "nowhere.csv",
+    f"{ADAPT} --answers words.csv": "words.csv",
+    f"{ADAPT} --register a/b": "'a/b'",
+    f"{ADAPT} --backbone ViT-B-61/openai": "is unknown",
+    f"{ADAPT} --backbone ViT-B-16/openia": "names no known weights",
+    f"{ADAPT} --backbone RN50/openai": "not supported",
+    f"{ADAPT} --backbone local-dir:nowhere": "does not exist",
+    f"{ADAPT} --backbone local-dir:siglip": "not supported",
+    f"{ADAPT} --backbone local-dir:weightless": "expected weights",
+    f"{ADAPT} --backbone embedded:nothing": "nothing",
+    f"{ADAPT} --workspace file": "file",
+    f"{ADAPT} --workspace what?": "'?'",
+    f"{ADAPT} --ray-address CLOSED": "does not answer",
+    "embed --images /nowhere": "/nowhere",
+    "embed --images photos --backbone ViT-B-61/openai": "is unknown",
+    "embed --images photos --workspace file": "file",
+    "embed --images photos --ray-address CLOSED": "does not answer",
+    "predict --images /nowhere --model models:/photos/1": "/nowhere",
+    "predict --images photos --model models:/photos/1": "no model 'photos'",
+    "predict --images photos --model nowhere": "nowhere",
+    "demo --workspace file": "file",
+    f"{START} --learner.kind vpt": "--learner.kind vpt",
+    f"{START} --start phase2": "--start phase2",
+    f"{START} --start models:/nobody@champion": "no model 'nobody'",
+    f"{START} --strategy best": "strategy 'best' is unknown",
+    f"{START} --register a/b": "'a/b'",
+    f"{START} --workspace file": "file",
+    "active next": "no rounds",
+    "active next --name nobody": "nobody",
+    "active answer words.csv": "no rounds",
+    "active status": "no rounds",
+    "active run --oracle column": "no rounds",
+    "active simulate --images photos --classes cat,dog": "--labels",
+    "active simulate --images photos --labels folders --strategies best": "strategy 'best'",
+    "models --lits": "--lits",
+    "models list nobody": "no model 'nobody'",
+    "models promote nobody": "no model 'nobody'",
+    "models rollback nobody": "no model 'nobody'",
+    "query --sqll x": "--sqll",
+    "query select --workspace nothing": "nothing",
+    "similar x --workspace nothing": "nothing",
+    "duplicates --workspace nothing": "nothing",
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a folder with photos and with files that are wrong in a way of their own each."""
+    folder = tmp_path
+    for name in ("cat", "dog"):
+        (folder / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "photos" / name / "1.png")
+    (folder / "file").write_text("")
+    (folder / "twice.txt").write_text("cat\ndog\ncat\n")
+    (folder / "words.csv").write_text("some\nwords\n")
+    for name, tokenizer in (("siglip", {"hf_tokenizer_name": "x"}), ("weightless", {})):
+        model = {"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": tokenizer}
+        (folder / name).mkdir()
+        (folder / name / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    return folder
+
+
+def test_a_mistake_does_not_wait_for_what_is_slow_to_import(place: Path, closed: str) -> None:
+    commands = [words.replace("CLOSED", closed).split() for words in REFUSALS]
+    environment = {"PREFECT_API_URL": "", "MLFLOW_TRACKING_URI": "", "COFT_WORKSPACE": "new"}
+    found = dict(zip(REFUSALS, ran(commands, place, **environment), strict=True))
+    wrong = {
+        words: result
+        for words, result in found.items()
+        if result["code"] != cli.BAD_INPUT
+        or REFUSALS[words] not in str(result["said"])
+        or result["loaded"]
+    }
+    assert wrong == {}
+    assert not (place / "new").exists(), "what is refused makes nothing"
+
+
+@pytest.mark.parametrize("variable", ["PREFECT_API_URL", "MLFLOW_TRACKING_URI"])
+def test_a_server_that_does_not_answer_is_told_at_once(
+    variable: str, place: Path, closed: str
+) -> None:
+    environment = {"PREFECT_API_URL": "", variable: f"http://{closed}/api"}
+    (result,) = ran([f"{ADAPT} --workspace new".split()], place, **environment)
+    assert result["code"] == cli.BAD_INPUT
+    assert f"{closed}/api does not answer" in str(result["said"])
+    assert result["loaded"] == []
+
+
+def test_what_only_reads_does_not_wait_either(place: Path) -> None:
+    started = f"{START} --name photos --workspace made".split()
+    commands = ["--help", "adapt --help", "active start --help", "models --help", "doctor --help"]
+    commands += ["active status --workspace made", "models list --workspace made"]
+    commands += ["doctor --workspace made"]
+    results = ran([started, *map(str.split, commands)], place, PREFECT_API_URL="")
+    assert [result["code"] for result in results] == [cli.DONE] * len(results)
+    assert [result["loaded"] for result in results] == [[]] * len(results)
+    assert "Next, the first question" in str(results[6]["said"])
+    assert "No model is registered" in str(results[7]["said"])
+
+
+def test_a_name_for_people_is_made_of_what_means_nothing_elsewhere() -> None:
+    from flows.commands.options import name_from
+
+    assert name_from("s3://bucket/50% off/", otherwise="coft") == "50-off"
+    assert name_from("photos/a:b?.parquet", otherwise="coft") == "a-b"
+    assert name_from("photos/*", otherwise="coft") == "coft"
+
+
+@pytest.fixture
+def closed() -> str:
+    """Return an address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -121,17 +122,15 @@ def test_local_ray_takes_a_token_of_its_own_unless_a_person_chose(
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_ray_stays_on_loopback_and_its_dashboard_has_another_home() -> None:
-    """Ask the kernel: what Ray's processes listen on, and where the dashboard's home is."""
+def test_ray_stays_on_loopback_without_a_dashboard() -> None:
+    """Ask the kernel: which of Ray's processes are there, and what they listen on."""
     import psutil
     import ray
 
     family = psutil.Process().children(recursive=True)
-    dashboard = [p for p in family if any("dashboard.py" in part for part in p.cmdline())]
-    assert [p.environ()["HOME"] for p in dashboard] == [str(offline.RAY_HOME)]
-    others = [p for p in family if p not in dashboard and "raylet" in p.name()]
-    assert others
-    assert all(p.environ().get("HOME") == os.environ.get("HOME") for p in others)
+    programs = {Path(part).name for process in family for part in process.cmdline()}
+    assert "raylet" in programs
+    assert not programs & {"dashboard.py", "monitor.py", "log_monitor.py"}
     heard = {
         connection.laddr.ip
         for process in family
@@ -144,11 +143,59 @@ def test_ray_stays_on_loopback_and_its_dashboard_has_another_home() -> None:
     assert ray.util.get_node_ip_address() == "127.0.0.1"
 
 
-def test_ray_still_reads_the_file_that_stops_its_probes() -> None:
-    """Ray's own reader, given the shipped file, names a provider without a request."""
-    from ray._common.usage import usage_lib
+# --- proxies and long paths -----------------------------------------------------------------------
 
-    report = usage_lib.get_cluster_config_to_report(
-        str(offline.RAY_HOME / "ray_bootstrap_config.yaml")
+
+def test_what_is_on_this_machine_is_reached_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet,localhost")
+    monkeypatch.delenv("no_proxy", raising=False)
+    offline.exempt_loopback()
+    assert os.environ["NO_PROXY"] == "intranet,localhost,127.0.0.1,::1"
+    assert urllib.request.proxy_bypass_environment("127.0.0.1:4200")
+    assert not urllib.request.proxy_bypass_environment("mlflow.example")
+
+
+def test_without_a_proxy_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    offline.exempt_loopback()
+    assert "NO_PROXY" not in os.environ
+
+
+def test_sockets_of_ray_fit_whatever_the_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/short")
+    assert offline._short_folder() == {}
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 90)))
+    assert offline._short_folder() == {"RAY_TMPDIR": offline.SHORT_FOLDERS[0]}
+    monkeypatch.setattr(offline, "SHORT_FOLDERS", (str(tmp_path / "absent"),))
+    with pytest.raises(OSError, match=r"at most \d+ bytes.*RAY_TMPDIR"):
+        offline._short_folder()
+
+
+@pytest.mark.slow
+def test_ray_starts_in_a_folder_with_a_long_path(tmp_path: Path) -> None:
+    program = """
+import ray
+from tasks.compute.cluster import start_ray
+start_ray(num_cpus=1, object_store_memory=100 * 2**20)
+print(ray.get(ray.put(7)))
+"""
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    environment.pop("RAY_TMPDIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
-    assert report.cloud_provider == "local"
+    assert done.stdout.strip() == "7", done.stderr

@@ -5,7 +5,7 @@ import torch
 
 from clipcore.active.candidates import Candidates
 from clipcore.active.rounds import next_query
-from clipcore.active.strategies import UnknownStrategy
+from clipcore.active.strategy_names import UnknownStrategy
 from tests.worlds.tensors import draws, random_features
 
 BUDGET = 10

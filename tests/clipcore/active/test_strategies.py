@@ -13,7 +13,8 @@ from clipcore.active.candidates import Candidates
 from clipcore.active.clusters import cluster, nearest_mean_similarity, neighbours_mean
 from clipcore.active.query import query
 from clipcore.active.stopping import Change, change, outlook
-from clipcore.active.strategies import STRATEGIES, UnknownStrategy, find_strategy
+from clipcore.active.strategies import STRATEGIES, find_strategy
+from clipcore.active.strategy_names import STRATEGY_NAMES, UnknownStrategy
 from clipcore.active.uncertainty import entropy_of, margin_of
 from tests.worlds.tensors import draws, random_features
 
@@ -277,3 +278,7 @@ def test_outlook_follows_the_fall_of_the_churn() -> None:
     assert found.worth_it
     assert outlook([Change(0.02, 0.5), Change(0.01, -1.0)], smallest_gain=0.006).worth_it is False
     assert outlook([Change(0.0, 0.0), Change(0.3, 0.1)]).most == pytest.approx(0.3)
+
+
+def test_the_names_that_are_known_at_once_are_those_of_the_strategies() -> None:
+    assert tuple(STRATEGIES) == STRATEGY_NAMES

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.optim import SGD
 
 from clipcore import checkpoint, dual
-from clipcore.adapters import Adapter, AdapterName
+from clipcore.adapters import Adapter
 from clipcore.backbone import Backbone, VisualTower
+from clipcore.backbone_names import AdapterName
 from clipcore.coft import phase1
 from clipcore.dual import DualLearner
 from clipcore.fit import Schedule, TrainingSet

@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from clipcore import adapters, checkpoint
-from clipcore.adapters import AdapterName
 from clipcore.augment import random_view
 from clipcore.backbone import Backbone
+from clipcore.backbone_names import AdapterName
 from clipcore.coft.phase2 import NormStatistics, parameter_groups, train_network
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.losses import scaled_similarity

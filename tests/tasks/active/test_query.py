@@ -18,7 +18,7 @@ from tasks.active.simulate import Trial, method_of
 from tasks.active.start import StartRef, read_labelled, read_start_head
 from tasks.active.train import LearnerRef
 from tasks.active.training_set import RoundJob, read_training_set
-from tasks.backbone import find_backbone, load_backbone
+from tasks.backbone import describe, load_backbone
 from tasks.pool.readers import iter_images
 from tasks.refs import AnswersRef, BackboneRef, PoolRef
 from tasks.specs import (
@@ -50,7 +50,7 @@ LEARNER = LearnerSpec(
 
 @pytest.fixture(scope="module")
 def backbone(tiny_clip: Path) -> BackboneRef:
-    return find_backbone.fn(BackboneSpec(name=f"local-dir:{tiny_clip}"))
+    return describe(BackboneSpec(name=f"local-dir:{tiny_clip}"))
 
 
 def stages(folder: Path, rows: int, dim: int) -> tuple[AnswersRef, StartRef, PoolRef]:

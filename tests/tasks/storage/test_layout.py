@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from clipcore import classifier
 from tasks.specs import InputError
+from tasks.storage import layout
 from tasks.storage.digests import SCHEMA_VERSION
 from tasks.storage.files import exists, write_bytes
 from tasks.storage.layout import MARK, Folder, check_workspace, claim_workspace, in_workspace
@@ -58,3 +60,7 @@ def test_folders_are_absolute_for_every_worker(
     monkeypatch.chdir(tmp_path)
     assert in_workspace("w", Folder.LABELS, "0123") == str(tmp_path / "w" / "labels" / "0123")
     assert in_workspace("s3://b/w", Folder.MODELS) == "s3://b/w/models"
+
+
+def test_the_description_of_a_model_is_called_as_clipcore_calls_it() -> None:
+    assert layout.DESCRIPTION == classifier.DESCRIPTION

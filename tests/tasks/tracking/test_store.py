@@ -1,14 +1,18 @@
 """Where runs are kept, and what is said when that cannot be."""
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tasks.specs import InputError
-from tasks.tracking.store import tracking_for
+from tasks.tracking.store import connect, tracking_for
 from tests.worlds.runs import open_run
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_local_workspace_keeps_its_own_database(tmp_path: Path) -> None:
@@ -61,3 +65,30 @@ def test_a_workspace_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot make"):
         open_run(tracking_for(str(tmp_path / "file" / "workspace")))
+
+
+def test_a_path_that_no_url_can_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'\?' in its path"):
+        tracking_for(str(tmp_path / "what?"))
+
+
+@pytest.mark.slow
+def test_a_database_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db.new").write_bytes(b"half a table")
+    connect(tracking_for(str(tmp_path))).create_experiment("x")
+    assert (tmp_path / "mlflow.db").is_file()
+    assert not (tmp_path / "mlflow.db.new").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
+    program = """
+import sys
+from tasks.tracking.store import connect, tracking_for
+connect(tracking_for(sys.argv[1])).create_experiment(sys.argv[2])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    makers = [subprocess.Popen([*command, name], cwd=ROOT) for name in ("one", "two")]
+    assert [maker.wait() for maker in makers] == [0, 0]
+    found = connect(tracking_for(str(tmp_path))).search_experiments()
+    assert {"one", "two"} <= {experiment.name for experiment in found}

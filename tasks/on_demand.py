@@ -1,7 +1,7 @@
 """Modules that take seconds to import, imported when one of their names is first used.
 
-A typo is told at once, and so is `--help`: a module of commands imports what its options and its
-first checks need. PyTorch, Prefect and Ray come with the first flow or task that it calls:
+A mistyped word is told at once, and so is `--help`: a module of commands imports what its options
+and its first checks need, and a worker what it works with. The rest comes with the first call:
 
     if TYPE_CHECKING:
         from flows import coft
@@ -21,4 +21,6 @@ class OnDemand:
 
     def __getattr__(self, name: str) -> Any:
         """Return what the module calls by that name."""
+        if name.startswith("__"):  # asked by tools that look at every global, not by our code
+            raise AttributeError(name)
         return getattr(import_module(self._module), name)

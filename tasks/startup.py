@@ -1,0 +1,73 @@
+"""Before a run: what would stop it is told at once, and what takes seconds is started meanwhile."""
+
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from infra import prefect_server
+from infra.settings import Settings
+from tasks.doctor import machine, servers
+from tasks.doctor.findings import Check
+from tasks.on_demand import OnDemand
+from tasks.specs import InputError, RuntimeSpec
+from tasks.tracking import store
+
+if TYPE_CHECKING:
+    from tasks.compute import workers
+else:  # a refusal does not wait for Ray
+    workers = OnDemand("tasks.compute.workers")
+
+
+def check_place(runtime: RuntimeSpec, *, tracked: bool = True) -> None:
+    """Refuse a workspace that cannot be written, and servers that nobody answers for.
+
+    Args:
+        runtime: Where the run will be.
+        tracked: Whether the run needs MLflow.
+
+    Raises:
+        InputError: says which, and what to do.
+    """
+    for check in _checks(runtime, tracked=tracked):
+        if check.ok is False:
+            advice = f"; {check.advice}" if check.advice else ""
+            raise InputError(f"{check.name}: {check.detail}{advice}")
+
+
+def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
+    """Check where a run will be, and start in the background what it will wait for.
+
+    Args:
+        runtime: Where to run.
+        flows: The modules of what will run. They are imported here, and the tracker only then, in a
+            thread: two threads that import at the same time can meet half of a module.
+        tracked: Whether the run needs MLflow.
+
+    Raises:
+        InputError: as `check_place`.
+    """
+    check_place(runtime, tracked=tracked)
+    prefect_server.start()
+    workers.start_early(runtime)
+    for flow in flows:
+        import_module(flow)
+    if tracked:
+        tracking = store.tracking_for(runtime.workspace)
+        threading.Thread(target=_open_store, args=(tracking,), daemon=True).start()
+
+
+def _checks(runtime: RuntimeSpec, *, tracked: bool) -> Iterator[Check]:
+    yield machine.check_workspace(runtime.workspace)
+    yield servers.reach_ray(runtime.ray_address)
+    yield servers.check_prefect(Settings().prefect_api_url)
+    if tracked:
+        yield servers.check_mlflow(runtime.workspace)
+
+
+def _open_store(tracking: store.Tracking) -> None:
+    """Open the store; whoever needs it next finds it open, or hears of the error."""
+    try:
+        store.connect(tracking)
+    except Exception:  # noqa: BLE001  # told where the run begins, in the words of that place
+        return
