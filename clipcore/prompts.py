@@ -15,6 +15,9 @@ from clipcore.backbone import Backbone
 INITIAL_STD = 0.02  # CoOp's and DeFT's
 BYTES_PER_CHANNEL = 76  # peak memory of a transformer block per token and channel, in fp32
 
+MEMORY_ON_CPU_MB = 2048
+SHARE_OF_FREE_MEMORY = 0.25  # of a GPU, which two peers may share
+
 
 class ContextTooLong(ValueError):
     """A class name and the learned context do not fit the text tower together."""
@@ -34,7 +37,7 @@ class DualPrompts(nn.Module):
         classes: Class names; underscores are read as spaces.
         generator: Source of the initial contexts.
         num_context_tokens: Length M of each context.
-        memory_mb: Budget for activations, in MiB.
+        memory_mb: Budget for activations, in MiB; by default `default_memory_mb`.
 
     Raises:
         ContextTooLong: the longest name and the context exceed the tower's context length.
@@ -51,7 +54,7 @@ class DualPrompts(nn.Module):
         *,
         generator: Generator,
         num_context_tokens: int = 16,
-        memory_mb: int = 2048,
+        memory_mb: int | None = None,
     ) -> None:
         super().__init__()
         self._text = [backbone.text]  # in a list: its weights are not this module's
@@ -67,7 +70,8 @@ class DualPrompts(nn.Module):
         shape = (num_context_tokens, backbone.text.width)
         self.positive_context = _new_context(shape, generator, backbone.device)
         self.negative_context = _new_context(shape, generator, backbone.device)
-        self.prompts_per_chunk = self._fit_budget(memory_mb)
+        budget = default_memory_mb(backbone.device) if memory_mb is None else memory_mb
+        self.prompts_per_chunk = self._fit_budget(budget)
 
     def forward(self) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes dim"]]:
         """Return the normalised (positive, negative) embedding of every class."""
@@ -143,6 +147,14 @@ class DualPrompts(nn.Module):
                 f"{backbone.text.context_length}. Shorten the name or take at most "
                 f"{max(0, room)} context tokens."
             )
+
+
+def default_memory_mb(device: torch.device) -> int:
+    """Return the budget for activations: a quarter of what is free on a GPU, 2 GiB on a CPU."""
+    if device.type != "cuda":
+        return MEMORY_ON_CPU_MB
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * SHARE_OF_FREE_MEMORY) // 2**20
 
 
 def _same_attention() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

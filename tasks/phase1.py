@@ -74,7 +74,11 @@ class PeerTrainer:
         self._data = TrainingSet(labels, TrainingPixels(pixels, ids, uris).load)
         sgd = job.spec.sgd
         self.optimizer = torch.optim.SGD(
-            self._peer.learned(), sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
+            self._peer.learned(),
+            sgd.learning_rate,
+            sgd.momentum,
+            weight_decay=sgd.weight_decay,
+            fused=True,
         )
 
     def tensors(self) -> dict[str, Tensor]:

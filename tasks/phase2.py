@@ -66,7 +66,7 @@ class NetworkTrainer:
             learning_rate=job.spec.learning_rate,
             head_learning_rate=job.spec.head_learning_rate,
         )
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.spec.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.spec.weight_decay, fused=True)
 
     @property
     def num_epochs(self) -> int:

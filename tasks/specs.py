@@ -66,7 +66,12 @@ class PromptSpec(Spec):
     """Positive and negative contexts that learn, shared by all classes (CoFT Eq. 2 and 3)."""
 
     num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
-    memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
+    memory_mb: int | None = Field(
+        None,
+        gt=0,
+        description="Class chunks are cut to fit this; by default a quarter of a GPU's free memory, "
+        "or 2048 on a CPU.",
+    )
 
 
 class AdapterSpec(Spec):
