@@ -69,8 +69,8 @@ class PromptSpec(Spec):
     memory_mb: int | None = Field(
         None,
         gt=0,
-        description="Class chunks are cut to fit this; by default a quarter of a GPU's free memory, "
-        "or 2048 on a CPU.",
+        description="Class chunks are cut to fit this; by default 2048, on a GPU a quarter of what "
+        "is free.",
     )
 
 
