@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from clipcore.backbone import Backbone
+from clipcore.backbone import Backbone, TextTower
 
 INITIAL_STD = 0.02  # CoOp's and DeFT's
 BYTES_PER_CHANNEL = 76  # peak memory of a transformer block per token and channel, in fp32
@@ -58,6 +58,7 @@ class DualPrompts(nn.Module):
     ) -> None:
         super().__init__()
         self._text = [backbone.text]  # in a list: its weights are not this module's
+        self._quick_text: list[TextTower] = []
         tokens = backbone.tokenize([f"{name.replace('_', ' ')}." for name in classes])
         name_ends = tokens.argmax(dim=1)
         longest = int(name_ends.max())
@@ -95,10 +96,8 @@ class DualPrompts(nn.Module):
         def encode(start: int, count: int) -> Tensor:
             rows = slice(start, start + count)
             sentences = self._sentences(context, self.names[rows])
-            features = self._text[0].encode_embedded(
-                sentences, self.ends[rows] - shorter, deep_context=deep_context
-            )
-            return F.normalize(features.float(), dim=1)
+            ends = self.ends[rows] - shorter
+            return self._features(sentences, ends, deep_context=deep_context)
 
         return torch.cat(self._in_chunks(encode))
 
@@ -122,8 +121,27 @@ class DualPrompts(nn.Module):
             self._sentences(context, names)
             for context in (self.positive_context, self.negative_context)
         ]
-        features = self._text[0].encode_embedded(torch.cat(sentences), torch.cat([ends, ends]))
-        return F.normalize(features.float(), dim=1).reshape(2, len(names), -1)
+        features = self._features(torch.cat(sentences), torch.cat([ends, ends]))
+        return features.reshape(2, len(names), -1)
+
+    def _features(
+        self, sentences: Tensor, ends: Tensor, *, deep_context: Tensor | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Return normalised features of sentences.
+
+        Under autocast a copy of the tower in that type reads them: autocast itself would cast the
+        frozen weights and half of the activations in every step.
+        """
+        device = self.names.device.type
+        if not torch.is_autocast_enabled(device):
+            features = self._text[0].encode_embedded(sentences, ends, deep_context=deep_context)
+            return F.normalize(features.float(), dim=1)
+        if not self._quick_text:
+            self._quick_text.append(self._text[0].frozen_copy(torch.get_autocast_dtype(device)))
+        with torch.autocast(device, enabled=False):
+            (text,) = self._quick_text
+            features = text.encode_embedded(sentences, ends, deep_context=deep_context)
+        return F.normalize(features.float(), dim=1)
 
     def _sentences(self, context: Tensor, names: Tensor) -> Float[Tensor, "chunk tokens width"]:
         parts = (self.start.expand(len(names), -1, -1), context.expand(len(names), -1, -1), names)
