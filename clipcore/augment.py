@@ -53,5 +53,6 @@ def random_view(
     theta[:, 0, 0] = side * torch.where(mirrored, -1.0, 1.0)
     theta[:, 1, 1] = side
     theta[:, :, 2] = shift
-    grid = F.affine_grid(theta.to(x.device), [batch, x.shape[1], size, size], align_corners=False)
+    theta = theta.to(x.device, non_blocking=True)
+    grid = F.affine_grid(theta, [batch, x.shape[1], size, size], align_corners=False)
     return F.grid_sample(x, grid.to(x.dtype), padding_mode="reflection", align_corners=False)

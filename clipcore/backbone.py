@@ -1,5 +1,6 @@
 """open_clip's models behind one interface: a visual tower, a text tower and a logit scale."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ class TextTower(nn.Module):
         self.token_embedding: nn.Embedding = text.token_embedding
         self.positional_embedding: nn.Parameter = text.positional_embedding
         self.transformer: Any = text.transformer
-        self.ln_final: nn.Module = text.ln_final
+        self.ln_final: nn.LayerNorm = text.ln_final
         self.text_projection: Any = text.text_projection
         self.context_length: int = text.context_length
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
@@ -46,6 +47,17 @@ class TextTower(nn.Module):
     @property
     def width(self) -> int:
         return self.token_embedding.embedding_dim
+
+    def frozen_copy(self, dtype: torch.dtype) -> "TextTower":
+        """Return the tower with weights of another type, for embedded tokens alone."""
+        tower = copy.deepcopy(self, {id(self.token_embedding): nn.Identity()})
+        tower.transformer.to(dtype)
+        tower.ln_final.to(dtype)
+        if isinstance(tower.text_projection, nn.Linear):
+            tower.text_projection.to(dtype)
+        elif tower.text_projection is not None:
+            tower.text_projection.data = tower.text_projection.data.to(dtype)
+        return tower.requires_grad_(requires_grad=False)
 
     def forward(self, tokens: Int[Tensor, "texts context"]) -> Float[Tensor, "texts dim"]:
         """Return text features, not normalised, of token ids padded with zeros."""
@@ -70,6 +82,7 @@ class TextTower(nn.Module):
         """
         length = embedded_tokens.shape[1]
         x: Tensor = embedded_tokens + self.positional_embedding[:length]
+        x = x.to(self.ln_final.weight.dtype)
         with _deep_context(self.transformer.resblocks[1:], deep_context):
             x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
         x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])

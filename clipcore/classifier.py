@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clipcore import adapters, precision
+from clipcore import adapters
 from clipcore.backbone import build_visual
 from clipcore.images import Preprocess, decode, resize_and_crop_all
+from clipcore.inference import Encoder
 from clipcore.network import Network
 
 FORMAT = 1
@@ -42,25 +44,29 @@ class Classifier:
         self.facts = dict(facts)
         self.preprocess = members[0].visual.preprocess
 
+    @cached_property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """Return the members' towers for inference; weights that change later are not seen."""
+        return tuple(Encoder(member.visual) for member in self.members)
+
     def probabilities(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> Float[Tensor, "batch classes"]:
         """Return class probabilities, averaged over the members, on the CPU."""
-        return self.predict_members(pixels)[1].mean(dim=0)
+        return self.predict_members(pixels)[1].mean(dim=0).cpu()
 
     @torch.inference_mode()
     def predict_members(
         self, pixels: UInt8[Tensor, "batch height width 3"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "members batch classes"]]:
-        """Return the first member's features and each member's class probabilities, on the CPU."""
-        device = self.members[0].head.weight.device
-        with precision.mixed(device, training=False):
-            features = [member.visual(pixels) for member in self.members]
+        """Return the first member's features and each member's class probabilities."""
+        on_device = pixels.to(self.encoders[0].device, non_blocking=True)
+        features = [encode(on_device) for encode in self.encoders]
         softmaxes = [
             member.logits(feature).softmax(dim=1)
             for member, feature in zip(self.members, features, strict=True)
         ]
-        return features[0].cpu(), torch.stack(softmaxes).cpu()
+        return features[0], torch.stack(softmaxes)
 
     def predict_bytes(
         self, images: Sequence[bytes], *, max_pixels: int = MAX_PIXELS

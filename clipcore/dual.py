@@ -85,9 +85,9 @@ def loss_terms(
         gradient_mode: What $L_2$ may teach; see `losses.dual_logits`.
     """
     num_classes, scale = len(learner.prompts.names), learner.logit_scale
-    labels = labels.to(learner.device)
+    labels = labels.to(learner.device, non_blocking=True)
     other = draw_complementary_labels(labels, num_classes=num_classes, generator=draws)
-    features = learner.images.encode(x.to(learner.device), draws)
+    features = learner.images.encode(x.to(learner.device, non_blocking=True), draws)
     with precision.mixed(learner.device, training=True):
         positive, negative = learner.prompts()
     l1 = positive_loss(scaled_similarity(features, positive, scale), labels)

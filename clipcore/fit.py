@@ -79,6 +79,8 @@ def fit(  # what is minimised, over what, and how long
     now. Running them one by one, in different processes, with the weights and the optimizer's state
     carried over, gives the same result as running them at once.
 
+    Losses are read once an epoch: a GPU that is asked at each step waits for the next one.
+
     Args:
         optimizer: Over what learns; the rates of its groups are those of the first step.
         loss_terms: What is minimised.
@@ -88,7 +90,8 @@ def fit(  # what is minimised, over what, and how long
         batches: Which samples go together; by default each once, in batches of the schedule's size.
 
     Raises:
-        TrainingDiverged: the loss is infinite or not a number; nothing was reported for that epoch.
+        TrainingDiverged: the loss became infinite or not a number; nothing was reported for that
+            epoch, whose weights are of no use.
     """
     base_rates = [group["lr"] for group in optimizer.param_groups]
     batches = batches or shuffled(len(data.labels), schedule.batch_size)
@@ -96,28 +99,31 @@ def fit(  # what is minimised, over what, and how long
         started = time.perf_counter()
         draws = schedule.draws(epoch)
         order = batches(draws)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for number, (batch, pixels) in enumerate(zip(order, data.load_pixels(order), strict=True)):
             factor = cosine(epoch * len(order) + number, schedule.epochs * len(order))
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             terms = loss_terms(pixels, data.labels[batch], draws)
-            _step(optimizer, terms["loss"], epoch)
+            optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+            optimizer.step()
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(batch)
-        num_seen = sum(len(batch) for batch in order)
-        means = {name: value / num_seen for name, value in sums.items()}
+                weighed = value.detach().double() * len(batch)
+                sums[name] = sums[name] + weighed if name in sums else weighed
+        means = _means(sums, sum(len(batch) for batch in order), epoch)
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate  # so that a restored optimizer starts from the same rates
         yield {**means, "seconds": time.perf_counter() - started}
 
 
-def _step(optimizer: Optimizer, loss: Tensor, epoch: int) -> None:
-    if not torch.isfinite(loss):
+def _means(sums: dict[str, Tensor], num_seen: int, epoch: int) -> dict[str, float]:
+    """Return the mean of each term, in one copy from the device."""
+    values = torch.stack(list(sums.values())).tolist() if sums else []
+    means = {name: value / num_seen for name, value in zip(sums, values, strict=True)}
+    if not math.isfinite(means.get("loss", 0.0)):
         raise TrainingDiverged(
-            f"The loss became {loss.item()} in epoch {epoch + 1}; expected a finite number. "
+            f"The loss became {means['loss']} in epoch {epoch + 1}; expected a finite number. "
             "Lower the learning rate."
         )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+    return means

@@ -1,8 +1,10 @@
 """Image sides of a dual-prompt learner: a tower with an adapter, or features that were cached."""
 
+import copy
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
@@ -10,6 +12,7 @@ from torch import Generator, Tensor, nn
 from clipcore import precision
 from clipcore.adapters import Adapter
 from clipcore.adapters.bottleneck import correct, new_correction
+from clipcore.adapters.vpt import VisualPrompts
 from clipcore.augment import random_view, view_size
 from clipcore.backbone import VisualTower
 
@@ -45,6 +48,7 @@ class TowerWithAdapter:
         self.adapter = adapter
         self._size = view_size(tower)
         self._flip = flip
+        self._quick: nn.Module | None = None
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the adapter's parameters; nothing of the tower's own but what it borrows."""
@@ -68,7 +72,20 @@ class TowerWithAdapter:
             y = random_view(y, generator=draws, size=self._size, flip=self._flip)
         device, convolutions = self.tower.mean.device, self.tower.kind == "timm"
         with precision.mixed(device, training=draws is not None, convolutions=convolutions):
+            if torch.is_autocast_enabled(device.type) and isinstance(self.adapter, VisualPrompts):
+                return self._encode_quickly(y, torch.get_autocast_dtype(device.type))
             return self.tower.encode_input(y)
+
+    def _encode_quickly(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        """Let a copy in the type of autocast read the input; it has the tower's visual prompts.
+
+        Of a tower with visual prompts all weights are frozen. Autocast would cast them, and half of
+        the activations, in every step.
+        """
+        if self._quick is None:
+            self._quick = copy.deepcopy(self.tower.network).to(dtype)
+        with torch.autocast(y.device.type, enabled=False):
+            return F.normalize(self._quick(y.to(dtype)).float(), dim=1)
 
 
 class CachedFeatures(nn.Module):

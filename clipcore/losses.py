@@ -79,5 +79,6 @@ def draw_complementary_labels(
     labels: Int[Tensor, " batch"], *, num_classes: int, generator: Generator
 ) -> Int[Tensor, " batch"]:
     """Draw, for each label, one of the other classes uniformly; needs two classes at least."""
-    shift = randint(1, num_classes, labels.shape, generator=generator).to(labels.device)
+    shift = randint(1, num_classes, labels.shape, generator=generator)
+    shift = shift.to(labels.device, non_blocking=True)
     return (labels + shift) % num_classes

@@ -10,10 +10,13 @@ from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from clipcore.backbone import Backbone
+from clipcore.backbone import Backbone, TextTower
 
 INITIAL_STD = 0.02  # CoOp's and DeFT's
 BYTES_PER_CHANNEL = 76  # peak memory of a transformer block per token and channel, in fp32
+
+MEMORY_ON_CPU_MB = 2048
+SHARE_OF_FREE_MEMORY = 0.25  # of a GPU, which two peers may share
 
 
 class ContextTooLong(ValueError):
@@ -34,7 +37,7 @@ class DualPrompts(nn.Module):
         classes: Class names; underscores are read as spaces.
         generator: Source of the initial contexts.
         num_context_tokens: Length M of each context.
-        memory_mb: Budget for activations, in MiB.
+        memory_mb: Budget for activations, in MiB; by default `default_memory_mb`.
 
     Raises:
         ContextTooLong: the longest name and the context exceed the tower's context length.
@@ -51,10 +54,11 @@ class DualPrompts(nn.Module):
         *,
         generator: Generator,
         num_context_tokens: int = 16,
-        memory_mb: int = 2048,
+        memory_mb: int | None = None,
     ) -> None:
         super().__init__()
         self._text = [backbone.text]  # in a list: its weights are not this module's
+        self._quick_text: list[TextTower] = []
         tokens = backbone.tokenize([f"{name.replace('_', ' ')}." for name in classes])
         name_ends = tokens.argmax(dim=1)
         longest = int(name_ends.max())
@@ -67,7 +71,8 @@ class DualPrompts(nn.Module):
         shape = (num_context_tokens, backbone.text.width)
         self.positive_context = _new_context(shape, generator, backbone.device)
         self.negative_context = _new_context(shape, generator, backbone.device)
-        self.prompts_per_chunk = self._fit_budget(memory_mb)
+        budget = default_memory_mb(backbone.device) if memory_mb is None else memory_mb
+        self.prompts_per_chunk = self._fit_budget(budget)
 
     def forward(self) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes dim"]]:
         """Return the normalised (positive, negative) embedding of every class."""
@@ -91,10 +96,8 @@ class DualPrompts(nn.Module):
         def encode(start: int, count: int) -> Tensor:
             rows = slice(start, start + count)
             sentences = self._sentences(context, self.names[rows])
-            features = self._text[0].encode_embedded(
-                sentences, self.ends[rows] - shorter, deep_context=deep_context
-            )
-            return F.normalize(features.float(), dim=1)
+            ends = self.ends[rows] - shorter
+            return self._features(sentences, ends, deep_context=deep_context)
 
         return torch.cat(self._in_chunks(encode))
 
@@ -118,8 +121,27 @@ class DualPrompts(nn.Module):
             self._sentences(context, names)
             for context in (self.positive_context, self.negative_context)
         ]
-        features = self._text[0].encode_embedded(torch.cat(sentences), torch.cat([ends, ends]))
-        return F.normalize(features.float(), dim=1).reshape(2, len(names), -1)
+        features = self._features(torch.cat(sentences), torch.cat([ends, ends]))
+        return features.reshape(2, len(names), -1)
+
+    def _features(
+        self, sentences: Tensor, ends: Tensor, *, deep_context: Tensor | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Return normalised features of sentences.
+
+        Under autocast a copy of the tower in that type reads them: autocast itself would cast the
+        frozen weights and half of the activations in every step.
+        """
+        device = self.names.device.type
+        if not torch.is_autocast_enabled(device):
+            features = self._text[0].encode_embedded(sentences, ends, deep_context=deep_context)
+            return F.normalize(features.float(), dim=1)
+        if not self._quick_text:
+            self._quick_text.append(self._text[0].frozen_copy(torch.get_autocast_dtype(device)))
+        with torch.autocast(device, enabled=False):
+            (text,) = self._quick_text
+            features = text.encode_embedded(sentences, ends, deep_context=deep_context)
+        return F.normalize(features.float(), dim=1)
 
     def _sentences(self, context: Tensor, names: Tensor) -> Float[Tensor, "chunk tokens width"]:
         parts = (self.start.expand(len(names), -1, -1), context.expand(len(names), -1, -1), names)
@@ -143,6 +165,14 @@ class DualPrompts(nn.Module):
                 f"{backbone.text.context_length}. Shorten the name or take at most "
                 f"{max(0, room)} context tokens."
             )
+
+
+def default_memory_mb(device: torch.device) -> int:
+    """Return the budget for activations: a quarter of what is free on a GPU, 2 GiB on a CPU."""
+    if device.type != "cuda":
+        return MEMORY_ON_CPU_MB
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * SHARE_OF_FREE_MEMORY) // 2**20
 
 
 def _same_attention() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

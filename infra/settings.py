@@ -1,6 +1,6 @@
 """Addresses and folders, read from the environment."""
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +22,9 @@ class Settings(BaseSettings):
     )
     num_actors: int | None = Field(None, gt=0, description="Embedding actors; default by device.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each actor; fractions share one.")
+    pixel_cache: ByteSize | None = Field(
+        None, description="Disk of each machine for decoded images; default a quarter of it."
+    )
     prefect_api_url: str | None = Field(
         None,
         validation_alias="PREFECT_API_URL",

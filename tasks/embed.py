@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
-from clipcore import precision
+from clipcore.inference import BatchSize, Encoder
 from tasks.compute.map_parts import map_parts
-from tasks.images.pixels import BatchSize, batches
+from tasks.images.pixels import batches, pixels_of_run
 from tasks.images.quarantine import Quarantined
 from tasks.pool.readers import read_images
 from tasks.refs import BackboneRef, EmbeddingsRef, PoolRef, Ref
@@ -32,8 +31,9 @@ class EmbedJob:
     weights: tuple[str, ...]
     folder: str
     digest: str
-    batch_size: int
     limits: PoolSpec
+    batch_size: int | None = None
+    pixel_cache: int | None = None
 
 
 class EmbedActor:
@@ -41,8 +41,11 @@ class EmbedActor:
 
     def __init__(self, job: EmbedJob, device: str) -> None:
         self.job = job
-        self.batch_size = BatchSize(job.batch_size)
-        self.tower = load_visual(job.backbone.name, job.weights, device=device)
+        self.encode = Encoder(load_visual(job.backbone.name, job.weights, device=device))
+        self.batch_size = BatchSize.fitting(self.encode, asked=job.batch_size)
+        self.pixels = pixels_of_run(
+            self.encode.preprocess, job.limits, job.pixel_cache, device=device
+        )
 
     def write_part(self, images_uri: str, name: str) -> int:
         """Embed one part of the pool, and return how many images it has.
@@ -51,20 +54,9 @@ class EmbedActor:
         """
         images = read_images(images_uri, ["image_id", "uri", "bytes"])
         quarantined = Quarantined("embed")
-        features = np.zeros((images.num_rows, self.job.backbone.embed_dim), np.float32)
-        readable = np.zeros(images.num_rows, bool)
-        for rows, pixels in batches(
-            images,
-            self.tower.preprocess,
-            quarantined,
-            batch_size=self.job.batch_size,
-            limits=self.job.limits,
-        ):
-            (encoded,) = self.batch_size.run(self._encode, pixels)
-            features[rows] = encoded.numpy()
-            readable[rows] = True
-        ids = images["image_id"].filter(pa.array(readable)).combine_chunks()
-        vectors = fixed_size_list(features[readable])
+        rows, features = self._encode(images, quarantined)
+        ids = images["image_id"].take(pa.array(rows)).combine_chunks()
+        vectors = fixed_size_list(features)
         if len(ids) + len(quarantined.rows) != images.num_rows:
             raise AssertionError(f"{images_uri}: rows in and rows out of embedding differ")
         self._write(name, pa.table({"image_id": ids, "embedding": vectors}), quarantined)
@@ -85,10 +77,19 @@ class EmbedActor:
             write_table(bad, quarantined.table(), facts)
         write_table(join(self.job.folder, name), table, facts)
 
-    @torch.inference_mode()
-    def _encode(self, pixels: Tensor) -> tuple[Tensor]:
-        with precision.mixed(self.tower.mean.device, training=False):
-            return (self.tower(pixels).cpu(),)
+    def _encode(self, images: pa.Table, quarantined: Quarantined) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of the images that could be read, in order, and their features.
+
+        Features stay on the device until the last batch, so that nothing waits for a copy.
+        """
+        rows: list[int] = []
+        found = [torch.zeros(0, self.job.backbone.embed_dim, device=self.encode.device)]
+        batch_size = self.batch_size.images
+        for numbers, pixels in batches(images, self.pixels, quarantined, batch_size=batch_size):
+            rows += numbers
+            found += self.batch_size.run(lambda x: (self.encode(x),), pixels)
+        order = np.argsort(rows)
+        return np.array(rows, np.int64)[order], torch.cat(found).cpu().numpy()[order]
 
 
 @step("embed pool")
@@ -126,7 +127,9 @@ def embed_pool(
     )
     folder = in_workspace(runtime.workspace, Folder.EMBEDDINGS, digest)
     weights = tuple(ref.uri for ref in learned)
-    job = EmbedJob(backbone, weights, folder, digest, runtime.batch_size, limits)
+    job = EmbedJob(
+        backbone, weights, folder, digest, limits, runtime.batch_size, runtime.pixel_cache
+    )
     manifest, resumed = once(
         folder,
         kind=Folder.EMBEDDINGS,

@@ -14,10 +14,11 @@ from clipcore.prompts import ContextTooLong
 from clipcore.seeding import generator
 from tasks.backbone import adapter_arguments, load_backbone
 from tasks.compute.epochs import Result, train_jobs
-from tasks.images.disk_cache import Spool
+from tasks.images.pixels import pixels_of_run
+from tasks.images.training_pixels import TrainingPixels
 from tasks.pool.readers import training_rows
 from tasks.refs import PEERS, BackboneRef, LabelsRef, PeerRef, PoolRef
-from tasks.specs import CoftSpec, InputError, Phase1Spec
+from tasks.specs import CoftSpec, InputError, Phase1Spec, PoolSpec
 from tasks.storage.checkpoints import Row
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
@@ -39,7 +40,8 @@ class PeerJob:
     spec: Phase1Spec
     seed: int
     flip: bool
-    max_pixels: int
+    limits: PoolSpec
+    pixel_cache: int | None = None
 
     @property
     def labels(self) -> dict[str, int]:
@@ -65,13 +67,18 @@ class PeerTrainer:
             )
         except (ContextTooLong, UnsupportedBackbone) as error:
             raise InputError(str(error)) from error
-        uris, labels = training_rows(job.confident, job.pool)
-        self._spool = Spool(backbone.visual.preprocess, max_pixels=job.max_pixels)
-        self._spool.fill(uris)
-        self._data = TrainingSet(labels, self._spool.load_pixels)
+        ids, uris, labels = training_rows(job.confident, job.pool)
+        pixels = pixels_of_run(
+            backbone.visual.preprocess, job.limits, job.pixel_cache, device=device
+        )
+        self._data = TrainingSet(labels, TrainingPixels(pixels, ids, uris).load)
         sgd = job.spec.sgd
         self.optimizer = torch.optim.SGD(
-            self._peer.learned(), sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
+            self._peer.learned(),
+            sgd.learning_rate,
+            sgd.momentum,
+            weight_decay=sgd.weight_decay,
+            fused=True,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -151,5 +158,6 @@ def _job(
         spec=spec.phase1,
         seed=spec.seed,
         flip=spec.flip,
-        max_pixels=spec.pool.max_pixels,
+        limits=spec.pool,
+        pixel_cache=spec.runtime.pixel_cache,
     )

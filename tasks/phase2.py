@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipcore import precision
 from clipcore.coft.phase2 import parameter_groups, train_network
 from clipcore.fit import Schedule, TrainingSet
+from clipcore.inference import BatchSize, Encoder
 from clipcore.network import Network, interpolate, new_network
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Result, train_jobs
-from tasks.images.disk_cache import Spool
+from tasks.images.pixels import pixels_of_run
+from tasks.images.training_pixels import TrainingPixels
 from tasks.pool.readers import held_out_rows, training_rows
 from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
-from tasks.specs import CoftSpec, Phase2Spec
+from tasks.specs import CoftSpec, Phase2Spec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
@@ -38,8 +39,9 @@ class NetworkJob:
     spec: Phase2Spec
     seed: int
     flip: bool
-    max_pixels: int
-    batch_size: int  # of a forward pass without gradients
+    limits: PoolSpec
+    batch_size: int | None = None  # of a forward pass without gradients
+    pixel_cache: int | None = None
 
     @property
     def labels(self) -> dict[str, int]:
@@ -54,17 +56,17 @@ class NetworkTrainer:
         self._job = job
         self._network = start_network(job, device=device)
         self._start = _copy(self._network.state_dict())
-        uris, labels = training_rows(job.clean, job.pool)
-        self._spool = self._fetched(uris)
-        self._data = TrainingSet(labels, self._spool.load_pixels)
+        self._device = device
+        ids, uris, labels = training_rows(job.clean, job.pool)
+        self._data = TrainingSet(labels, self._pixels_of(ids, uris).load)
         self._held_out, held_out_uris = held_out_rows(job.clean, job.pool)
-        self._guard = self._fetched(held_out_uris)
+        self._guard = self._pixels_of(self._held_out, held_out_uris)
         groups = parameter_groups(
             self._network,
             learning_rate=job.spec.learning_rate,
             head_learning_rate=job.spec.head_learning_rate,
         )
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.spec.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=job.spec.weight_decay, fused=True)
 
     @property
     def num_epochs(self) -> int:
@@ -113,10 +115,10 @@ class NetworkTrainer:
         """Return the start, which the guard may go back to; the epochs lie beside it."""
         return Result(self._start, {"images": self._held_out})
 
-    def _fetched(self, uris: Sequence[str]) -> Spool:
-        spool = Spool(self._network.visual.preprocess, max_pixels=self._job.max_pixels)
-        spool.fill(uris)
-        return spool
+    def _pixels_of(self, ids: Sequence[str], uris: Sequence[str]) -> TrainingPixels:
+        job, preprocess = self._job, self._network.visual.preprocess
+        pixels = pixels_of_run(preprocess, job.limits, job.pixel_cache, device=self._device)
+        return TrainingPixels(pixels, ids, uris)
 
     @torch.inference_mode()
     def _guard_logits(self) -> Tensor:
@@ -124,14 +126,14 @@ class NetworkTrainer:
         if not self._held_out:
             return torch.zeros(0, self._network.head.out_features)
         self._network.eval()
-        device = self._network.head.weight.device
-        positions = torch.arange(len(self._held_out)).split(self._job.batch_size)
-        logits = []
-        for pixels in self._guard.load_pixels(positions):
-            with precision.mixed(device, training=False):
-                features = self._network.visual(pixels)
-            logits.append(self._network.logits(features).cpu())
-        return torch.cat(logits)
+        encode = Encoder(self._network.visual)
+        batch_size = BatchSize.fitting(encode, asked=self._job.batch_size)
+        positions = torch.arange(len(self._held_out)).split(batch_size.images)
+        logits = [
+            self._network.logits(*batch_size.run(lambda x: (encode(x),), pixels))
+            for pixels in self._guard.load(positions)
+        ]
+        return torch.cat(logits).cpu()
 
 
 def start_network(job: NetworkJob, *, device: str) -> Network:
@@ -190,8 +192,9 @@ def _job(
         spec=spec.phase2,
         seed=spec.seed,
         flip=spec.flip,
-        max_pixels=spec.pool.max_pixels,
+        limits=spec.pool,
         batch_size=spec.runtime.batch_size,
+        pixel_cache=spec.runtime.pixel_cache,
     )
 
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from clipcore.classifier import load_classifier
+from clipcore.inference import BatchSize
 from tasks.compute.map_parts import map_parts
-from tasks.images.pixels import BatchSize, batches
+from tasks.images.pixels import batches, pixels_of_run
 from tasks.images.quarantine import Quarantined
 from tasks.pool.readers import read_images
 from tasks.refs import EmbeddingsRef, ModelRef, PoolRef, PredictionsRef
@@ -29,8 +31,9 @@ class PredictJob:
     model: str
     folder: str
     digest: str
-    batch_size: int
     limits: PoolSpec
+    batch_size: int | None = None
+    pixel_cache: int | None = None
 
 
 class PredictActor:
@@ -38,48 +41,51 @@ class PredictActor:
 
     def __init__(self, job: PredictJob, device: str) -> None:
         self.job = job
-        self.batch_size = BatchSize(job.batch_size)
         with local_copy(job.model) as folder:
             self.classifier = load_classifier(folder, device=device)
+        first = self.classifier.encoders[0]
+        self.batch_size = BatchSize.fitting(first, asked=job.batch_size)
+        self.pixels = pixels_of_run(first.preprocess, job.limits, job.pixel_cache, device=device)
 
     def write_part(self, images_uri: str, name: str) -> int:
         """Predict one part of the pool; the predictions are written last."""
         images = read_images(images_uri, ["image_id", "uri", "split", "bytes"])
         quarantined = Quarantined("predict")
-        features, softmaxes, readable = self._predict(images, quarantined)
-        kept = images.filter(pa.array(readable)).select(["image_id", "uri", "split"])
+        rows, features, softmaxes = self._predict(images, quarantined)
+        kept = images.take(pa.array(rows)).select(["image_id", "uri", "split"])
         facts = {"digest": self.job.digest}
         if quarantined.rows:
             bad = join(self.job.folder, QUARANTINE, name)
             write_table(bad, quarantined.table(), facts)
-        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features[readable])}
+        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features)}
         write_table(join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
-        table = _with_predictions(kept, softmaxes[:, readable], self.classifier.classes)
+        table = _with_predictions(kept, softmaxes, self.classifier.classes)
         write_table(join(self.job.folder, name), table, facts)
         return int(images.num_rows)
 
     def _predict(
         self, images: pa.Table, quarantined: Quarantined
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return features (images, dim), softmaxes (members, images, classes), and which exist."""
-        members, rows_in = self.classifier.members, images.num_rows
-        features = np.zeros((rows_in, members[0].head.in_features), np.float32)
-        softmaxes = np.zeros((len(members), rows_in, len(self.classifier.classes)), np.float32)
-        readable = np.zeros(rows_in, bool)
-        for rows, pixels in batches(
-            images,
-            self.classifier.preprocess,
-            quarantined,
-            batch_size=self.job.batch_size,
-            limits=self.job.limits,
-        ):
-            encoded, probabilities = self.batch_size.run(self.classifier.predict_members, pixels)
-            features[rows], softmaxes[:, rows], readable[rows] = (
-                encoded.numpy(),
-                probabilities.numpy(),
-                True,
-            )
-        return features, softmaxes, readable
+        """Return the rows of the images that could be read, in order, features and softmaxes.
+
+        These are of shape (images, dim) and (members, images, classes).
+        """
+        classifier, rows = self.classifier, []
+        device, num_members = classifier.encoders[0].device, len(classifier.members)
+        features = [torch.zeros(0, classifier.members[0].head.in_features, device=device)]
+        softmaxes = [torch.zeros(num_members, 0, len(classifier.classes), device=device)]
+        batch_size = self.batch_size.images
+        for numbers, pixels in batches(images, self.pixels, quarantined, batch_size=batch_size):
+            encoded, probabilities = self.batch_size.run(classifier.predict_members, pixels)
+            rows += numbers
+            features.append(encoded)
+            softmaxes.append(probabilities)
+        order = np.argsort(rows)
+        return (
+            np.array(rows, np.int64)[order],
+            torch.cat(features).cpu().numpy()[order],
+            torch.cat(softmaxes, dim=1).cpu().numpy()[:, order],
+        )
 
 
 @step("predict")
@@ -88,7 +94,7 @@ def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsR
     limits, runtime = spec.pool, spec.runtime
     digest = fingerprint(Folder.PREDICTIONS, model.digest, pool.digest, limits.max_pixels)
     folder = in_workspace(runtime.workspace, Folder.PREDICTIONS, digest)
-    job = PredictJob(model.uri, folder, digest, runtime.batch_size, limits)
+    job = PredictJob(model.uri, folder, digest, limits, runtime.batch_size, runtime.pixel_cache)
     manifest, resumed = once(
         folder,
         kind=Folder.PREDICTIONS,

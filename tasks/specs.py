@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
 Method = Literal["coft", "zero-shot"]
 EPOCHS, MIN_STEPS = (
@@ -66,7 +66,12 @@ class PromptSpec(Spec):
     """Positive and negative contexts that learn, shared by all classes (CoFT Eq. 2 and 3)."""
 
     num_context_tokens: int = Field(16, gt=0, description="Learned tokens of each sign.")
-    memory_mb: int = Field(2048, gt=0, description="Class chunks are cut to fit this.")
+    memory_mb: int | None = Field(
+        None,
+        gt=0,
+        description="Class chunks are cut to fit this; by default 2048, on a GPU a quarter of what "
+        "is free.",
+    )
 
 
 class AdapterSpec(Spec):
@@ -166,7 +171,16 @@ class RuntimeSpec(Spec):
     num_actors: int | None = Field(None, gt=0, description="Workers; by default as nodes allow.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each worker.")
     wait_minutes: float = Field(10, ge=0, description="How long to wait for room on a cluster.")
-    batch_size: int = Field(128, gt=0, description="Images of one forward pass without gradients.")
+    batch_size: int | None = Field(
+        None,
+        gt=0,
+        description="Images of one forward pass without gradients; default by device and memory.",
+    )
+    pixel_cache: ByteSize | None = Field(
+        None,
+        description="Disk of each machine for decoded images, as 8GiB; 0 keeps none. By default a "
+        "quarter of what is free, at most 32 GiB.",
+    )
 
     @field_validator("workspace")
     @classmethod

@@ -48,7 +48,8 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
         convolutions = network.visual.kind == "timm"
         with precision.mixed(device, training=True, convolutions=convolutions):
             features = network.visual.encode_input(x)
-        return {"loss": F.cross_entropy(network.logits(features), labels.to(device))}
+        labels = labels.to(device, non_blocking=True)
+        return {"loss": F.cross_entropy(network.logits(features), labels)}
 
     for epoch in epochs:
         network.train()

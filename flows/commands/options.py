@@ -78,6 +78,9 @@ class Where:
     wait_minutes: Annotated[
         float | None, Parameter(help="How long to wait for room on a cluster; 10.")
     ] = None
+    pixel_cache: Annotated[
+        str | None, Parameter(help="Disk of each machine for decoded images: 8GiB; 0 keeps none.")
+    ] = None
 
     @property
     def runtime(self) -> RuntimeSpec:
@@ -93,6 +96,7 @@ class Where:
             ray_address=self.ray_address or here.ray_address,
             num_actors=self.num_actors or here.num_actors,
             num_gpus=here.num_gpus if self.num_gpus is None else self.num_gpus,
+            pixel_cache=here.pixel_cache if self.pixel_cache is None else self.pixel_cache,
             **given(wait_minutes=self.wait_minutes),
         )
 

@@ -79,7 +79,11 @@ class RoundTraining:
         )
         sgd = spec.sgd
         self.optimizer = torch.optim.SGD(
-            learner.learned(), sgd.learning_rate, sgd.momentum, weight_decay=sgd.weight_decay
+            learner.learned(),
+            sgd.learning_rate,
+            sgd.momentum,
+            weight_decay=sgd.weight_decay,
+            fused=True,
         )
 
     @property

@@ -23,9 +23,10 @@ from tasks.active.start import StartRef, load_start, read_labelled, read_start_h
 from tasks.compute.calls import device_of
 from tasks.compute.map_parts import write_missing
 from tasks.evaluate import labels_of, tally
-from tasks.images.disk_cache import map_pixels
+from tasks.images.pixels import pixels_of_run
+from tasks.images.training_pixels import TrainingPixels
 from tasks.refs import BackboneRef, PoolRef, Ref
-from tasks.specs import CoftSpec, InputError, LearnerSpec, QuerySpec, SimulationSpec
+from tasks.specs import CoftSpec, InputError, LearnerSpec, PoolSpec, QuerySpec, SimulationSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy, read_json, write_bytes, write_json
 from tasks.storage.layout import Folder, in_workspace
@@ -60,7 +61,8 @@ class TrialJob:
     backbone: str
     trial: Trial
     rounds: int
-    max_pixels: int
+    limits: PoolSpec
+    pixel_cache: int | None
     device: str
     first_uri: str
     uri: str
@@ -212,7 +214,8 @@ def _jobs(
             backbone=backbone.name,
             trial=trial,
             rounds=spec.rounds,
-            max_pixels=run.pool.max_pixels,
+            limits=run.pool,
+            pixel_cache=run.runtime.pixel_cache,
             device=device,
             first_uri=in_workspace(run.runtime.workspace, KIND, TRIALS, f"{first}.safetensors"),
             uri=in_workspace(run.runtime.workspace, KIND, TRIALS, f"{rows}.json"),
@@ -268,8 +271,9 @@ def _data_set(job: TrialJob) -> tuple[Images, Oracle]:
         return read_labelled(job.start.features, job.pool)
     preprocess = load_start(job.backbone, job.start, device="cpu").visual.preprocess
 
-    def load_pixels(uris: list[str]) -> Tensor:
-        return map_pixels(uris, preprocess, max_pixels=job.max_pixels)
+    def load_pixels(ids: list[str], uris: list[str]) -> Tensor:
+        pixels = pixels_of_run(preprocess, job.limits, job.pixel_cache, device="cpu")
+        return TrainingPixels(pixels, ids, uris).mapped()
 
     return read_labelled(job.start.features, job.pool, load_pixels)
 

@@ -105,7 +105,9 @@ def read_description(folder: str) -> dict[str, Any]:
 
 
 def read_labelled(
-    features: EmbeddingsRef, pool: PoolRef, load_pixels: Callable[[list[str]], Tensor] | None = None
+    features: EmbeddingsRef,
+    pool: PoolRef,
+    load_pixels: Callable[[list[str], list[str]], Tensor] | None = None,
 ) -> tuple[Images, Oracle]:
     """Return a labelled data set as features in the order of the ids, its pool behind an oracle.
 
@@ -114,7 +116,7 @@ def read_labelled(
     Args:
         features: Of the start.
         pool: With labels.
-        load_pixels: Gives the pixels behind URIs, where a learner needs them.
+        load_pixels: Gives the pixels of ids and URIs, where a learner needs them.
     """
     parts = list(_labelled_parts(features, pool))
     table = pa.concat_tables(table for table, _ in parts)
@@ -124,8 +126,8 @@ def read_labelled(
     labels = tensor_of(table, "label")
     in_pool = torch.from_numpy(pc.equal(table["split"], "pool").to_numpy().copy())
     pixels, test_pixels = (
-        load_pixels and load_pixels(table.filter(pa.array(mask.numpy()))["uri"].to_pylist())
-        for mask in (in_pool, ~in_pool)
+        load_pixels and load_pixels(rows["image_id"].to_pylist(), rows["uri"].to_pylist())
+        for rows in (table.filter(pa.array(mask.numpy())) for mask in (in_pool, ~in_pool))
     )
     images = Images(
         features=vectors[in_pool],

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore.active.training import RoundSet, loader
+from clipcore.backbone import VisualTower
 from clipcore.fit import PixelLoader
 from tasks.active.checks import learner_adapter
 from tasks.active.learners import RoundTraining, new_learner
@@ -17,7 +18,8 @@ from tasks.active.training_set import RoundJob, read_start_features, read_traini
 from tasks.backbone import load_backbone
 from tasks.compute.calls import run_tasks
 from tasks.compute.epochs import Result, train_here, train_jobs
-from tasks.images.disk_cache import Spool
+from tasks.images.pixels import pixels_of_run
+from tasks.images.training_pixels import TrainingPixels
 from tasks.pool.readers import uris_of
 from tasks.progress import say
 from tasks.refs import AnswersRef, BackboneRef, PoolRef, Ref
@@ -59,7 +61,7 @@ class RoundTrainer:
             seed=run.seed,
             flip=run.flip,
         )
-        load = self._load_features() if on_features else self._load_pixels(backbone.visual)
+        load = self._load_features() if on_features else self._load_pixels(backbone.visual, device)
         data = RoundSet(self._images.answers, self._images.pseudo_labels, load)
         self._training = RoundTraining(self._learner, data, job.spec.learner, seed=run.seed)
         self.optimizer = self._training.optimizer
@@ -91,10 +93,11 @@ class RoundTrainer:
     def _load_features(self) -> PixelLoader:
         return loader(read_start_features(self._job, self._images.ids).__getitem__)
 
-    def _load_pixels(self, visual: Any) -> PixelLoader:
-        self._spool = Spool(visual.preprocess, max_pixels=self._job.spec.run.pool.max_pixels)
-        self._spool.fill(uris_of(self._job.pool, self._images.ids))
-        return self._spool.load_pixels
+    def _load_pixels(self, visual: VisualTower, device: str) -> PixelLoader:
+        run, ids = self._job.spec.run, self._images.ids
+        bound = run.runtime.pixel_cache
+        pixels = pixels_of_run(visual.preprocess, run.pool, bound, device=device)
+        return TrainingPixels(pixels, ids, uris_of(self._job.pool, ids)).load
 
 
 @step("train round")

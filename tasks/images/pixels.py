@@ -1,10 +1,16 @@
-"""Batches of pixels from URIs: read ahead and decoded in threads, in bounded memory."""
+"""Pixels of images: from the run's cache, else read, decoded and kept there, in threads.
+
+Passes go through a part of a pool once, in any order of its rows; `training_pixels` goes through a
+training set in the order of its batches. Both fill batches ahead of the device, in bounded memory,
+and an image's pixels go straight from the cache into its batch.
+"""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,102 +18,171 @@ import torch
 from torch import Tensor
 
 from clipcore.images import BadImage, Preprocess, decode, resize_and_crop
+from tasks.images.pixel_cache import PixelCache, cache_of_run
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
 
 THREADS = max(2, os.cpu_count() or 1)
-AHEAD = 16 * THREADS  # decoded images that wait for the device
+BATCHES_AHEAD = 2
+ENCODED_AHEAD = 16 * THREADS  # files that wait in memory to be decoded
+
+Problem = BadImage | OSError
+Item = TypeVar("Item")
 
 
-@dataclass
-class BatchSize:
-    """Number of images in a forward pass; halved for good when the device runs out of memory."""
+@dataclass(frozen=True)
+class Pixels:
+    """How images become pixels.
 
-    images: int
-
-    def run(
-        self, forward: Callable[[Tensor], tuple[Tensor, ...]], pixels: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Run `forward` over all pixels in pieces that fit, and concatenate the results.
-
-        Args:
-            forward: Returns tensors whose last axis but one is the images.
-            pixels: uint8 of shape (images, size, size, 3).
-        """
-        try:
-            starts = range(0, len(pixels), self.images)
-            pieces = [forward(pixels[start : start + self.images]) for start in starts]
-        except torch.cuda.OutOfMemoryError:
-            if self.images == 1:
-                raise
-            self.images = max(1, self.images // 2)
-            torch.cuda.empty_cache()
-            return self.run(forward, pixels)
-        return tuple(torch.cat(same, dim=-2) for same in zip(*pieces, strict=True))
-
-
-def decode_images(
-    images: pa.Table, preprocess: Preprocess, *, limits: PoolSpec
-) -> Iterator[tuple[int, np.ndarray | BadImage | OSError]]:
-    """Yield the row and the uint8 pixels, shape (size, size, 3), or the error of each image.
-
-    A bounded number of images is read and decoded ahead of the caller, in any order of rows.
-
-    Args:
-        images: Part of a pool, with column `uri`.
+    Attributes:
         preprocess: Input of the tower.
-        limits: The largest file and image.
+        cache: Where pixels are kept.
+        max_pixels: Larger images are not decoded.
+        max_bytes: Larger files are not read.
+        pinned: Whether batches are in memory that a GPU copies from while it computes. Such memory
+            is used again for later batches once the copy is done, which PyTorch sees to.
     """
 
-    def pixels(data: bytes | OSError) -> np.ndarray | BadImage | OSError:
-        if isinstance(data, OSError):
-            return data
-        try:
-            return resize_and_crop(decode(data, max_pixels=limits.max_pixels), preprocess)
-        except BadImage as error:
-            return error
+    preprocess: Preprocess
+    cache: PixelCache
+    max_pixels: int
+    max_bytes: int | None = None
+    pinned: bool = False
 
-    queue: deque[tuple[int, Future[np.ndarray | BadImage | OSError]]] = deque()
-    with ThreadPoolExecutor(THREADS) as decoders:
-        uris = images["uri"].to_pylist()
-        for row, data in read_images(uris, max_bytes=limits.max_bytes):
-            queue.append((row, decoders.submit(pixels, data)))
-            if len(queue) > AHEAD:
-                decoded_row, future = queue.popleft()
-                yield decoded_row, future.result()
-        for decoded_row, future in queue:
-            yield decoded_row, future.result()
+    def new_batch(self, images: int) -> Tensor:
+        """Return memory for so many images."""
+        size = self.preprocess.size
+        return torch.empty((images, size, size, 3), dtype=torch.uint8, pin_memory=self.pinned)
+
+    def fill(
+        self, out: np.ndarray, image_id: str, uri: str, data: bytes | OSError | None = None
+    ) -> Problem | None:
+        """Put the pixels of an image into `out`, or return why there are none.
+
+        Args:
+            out: uint8 of shape (size, size, 3).
+            image_id: Its name in the cache.
+            uri: Where it is.
+            data: What is there, if it was read already.
+        """
+        if self.cache.read(image_id, out):
+            return None
+        with self.cache.claim(image_id):
+            if self.cache.read(image_id, out):  # another process was quicker
+                return None
+            if data is None:
+                ((_, data),) = read_images([uri], max_bytes=self.max_bytes)
+            if isinstance(data, OSError):
+                return data
+            try:
+                image = decode(data, max_pixels=self.max_pixels)
+            except BadImage as error:
+                return error
+            out[:] = resize_and_crop(image, self.preprocess)
+            self.cache.write(image_id, out)
+        return None
+
+
+def pixels_of_run(
+    preprocess: Preprocess, limits: PoolSpec, max_bytes: int | None, *, device: str
+) -> Pixels:
+    """Return how images become pixels in this process, through the run's cache on this machine.
+
+    Args:
+        preprocess: Input of the tower.
+        limits: The largest file and image.
+        max_bytes: Bound of the cache; see `cache_of_run`.
+        device: Where the tower is.
+    """
+    return Pixels(
+        preprocess,
+        cache_of_run(preprocess, max_bytes),
+        limits.max_pixels,
+        limits.max_bytes,
+        pinned=device.startswith("cuda"),
+    )
 
 
 def batches(
-    images: pa.Table,
-    preprocess: Preprocess,
-    quarantined: Quarantined,
-    *,
-    batch_size: int,
-    limits: PoolSpec,
+    images: pa.Table, pixels: Pixels, quarantined: Quarantined, *, batch_size: int
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield (rows, uint8 pixels of shape (batch, size, size, 3)); bad images go to quarantine.
 
+    Cached images come first. A batch is as large as it can be, but for bad images and the last one.
+
     Args:
-        images: Part of a pool, with columns `uri` and `bytes`.
-        preprocess: Input of the tower.
+        images: Part of a pool, with columns `image_id`, `uri` and `bytes`.
+        pixels: How they become pixels.
         quarantined: Receives the rows that cannot be used.
-        batch_size: Images in a batch; the last one is smaller.
-        limits: The largest file and image.
+        batch_size: Images in a batch.
     """
-    rows: list[int] = []
-    pixels: list[np.ndarray] = []
-    for row, image in decode_images(images, preprocess, limits=limits):
-        if isinstance(image, np.ndarray):
-            rows.append(row)
-            pixels.append(image)
+    with ThreadPoolExecutor(THREADS) as threads:
+        for batch in ahead(_started(images, pixels, batch_size, threads)):
+            problems = [future.result() for future in batch.futures]
+            for row, problem in zip(batch.rows, problems, strict=True):
+                if problem is not None:
+                    size = images["bytes"][row].as_py()
+                    quarantined.add(images["uri"][row].as_py(), problem, num_bytes=size)
+            good = [place for place, problem in enumerate(problems) if problem is None]
+            if len(good) == len(batch.pixels):
+                yield batch.rows, batch.pixels
+            elif good:
+                yield [batch.rows[place] for place in good], batch.pixels[good]
+
+
+@dataclass
+class _Batch:
+    """A batch that threads are filling."""
+
+    rows: list[int]
+    pixels: Tensor
+    futures: list[Future[Problem | None]]
+
+
+def _started(
+    images: pa.Table, pixels: Pixels, batch_size: int, threads: ThreadPoolExecutor
+) -> Iterator[_Batch]:
+    """Yield batches of all rows; threads have begun to fill each."""
+    ids, uris = images["image_id"].to_pylist(), images["uri"].to_pylist()
+    left = len(ids)
+    encoded: deque[Future[Problem | None]] = deque()  # images in memory as files
+    batch = _Batch([], pixels.new_batch(min(batch_size, left)), [])
+    for row, data in _cached_first(ids, uris, pixels):
+        out = batch.pixels[len(batch.rows)].numpy()
+        batch.rows.append(row)
+        batch.futures.append(threads.submit(pixels.fill, out, ids[row], uris[row], data))
+        if data is not None:
+            encoded.append(batch.futures[-1])
+        if len(encoded) > ENCODED_AHEAD:
+            encoded.popleft().result()
+        if len(batch.rows) == len(batch.pixels):
+            left -= len(batch.rows)
+            yield batch
+            batch = _Batch([], pixels.new_batch(min(batch_size, left)), [])
+
+
+def _cached_first(
+    ids: list[str], uris: list[str], pixels: Pixels
+) -> Iterator[tuple[int, bytes | OSError | None]]:
+    """Yield each row, with what is at its URI if its pixels are not cached."""
+    pixels.cache.refresh()
+    absent = []
+    for row, image_id in enumerate(ids):
+        if image_id in pixels.cache:
+            yield row, None
         else:
-            size = images["bytes"][row].as_py()
-            quarantined.add(images["uri"][row].as_py(), image, num_bytes=size)
-        if len(pixels) == batch_size:
-            yield rows, torch.from_numpy(np.stack(pixels))
-            rows, pixels = [], []
-    if pixels:
-        yield rows, torch.from_numpy(np.stack(pixels))
+            absent.append(row)
+    wanted = [uris[row] for row in absent]
+    for position, data in read_images(wanted, max_bytes=pixels.max_bytes):
+        yield absent[position], data
+
+
+def ahead(started: Iterable[Item]) -> Iterator[Item]:
+    """Yield what was started, with the next ones begun while the caller works on one."""
+    queue: deque[Item] = deque()
+    for item in started:
+        queue.append(item)
+        if len(queue) > BATCHES_AHEAD:
+            yield queue.popleft()
+    yield from queue

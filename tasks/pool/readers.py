@@ -89,18 +89,20 @@ def of_pool_split(table: pa.Table, pool: PoolRef, number: int) -> pa.Table:
     return table.filter(pc.is_in(table["image_id"], images["image_id"].combine_chunks()))
 
 
-def training_rows(labels: LabelsRef, pool: PoolRef) -> tuple[list[str], Tensor]:
-    """Return the URIs and class numbers of the labels that were kept, in the pool's order.
+def training_rows(labels: LabelsRef, pool: PoolRef) -> tuple[list[str], list[str], Tensor]:
+    """Return ids, URIs and class numbers of the labels that were kept, in the pool's order.
 
-    Only these two columns are held: about a hundred bytes an image.
+    Only these columns are held: about two hundred bytes an image.
 
     Raises:
         InputError: no label was kept.
     """
+    ids: list[str] = []
     uris: list[str] = []
     numbers = [torch.zeros(0, dtype=torch.long)]
     for part, images in _beside(labels, pool, ["image_id", "label", "kept"]):
         kept = part.filter(part["kept"])
+        ids += kept["image_id"].to_pylist()
         uris += value_of(images, kept["image_id"], "uri").to_pylist()
         numbers.append(class_numbers(pool.classes, kept["label"]))
     if not uris:
@@ -108,7 +110,7 @@ def training_rows(labels: LabelsRef, pool: PoolRef) -> tuple[list[str], Tensor]:
             f"No label of {labels.source} was kept, so there is nothing to learn from. Check that "
             "the class names fit the images, or try another backbone."
         )
-    return uris, torch.cat(numbers)
+    return ids, uris, torch.cat(numbers)
 
 
 def held_out_rows(labels: LabelsRef, pool: PoolRef) -> tuple[list[str], list[str]]:

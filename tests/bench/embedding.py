@@ -1,10 +1,15 @@
-"""Embedding: against the bare forward loop, the limits of the machine, and a DataLoader script."""
+"""Embedding: against the bare forward loop, the limits of the machine, and a DataLoader script.
+
+The bare loop runs the tower as open_clip gives it, batch norms and all, over pixels in memory, with
+autocast where coft computes in bf16.
+"""
 
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,10 +17,14 @@ import torch
 from torch import Tensor
 
 from clipcore import precision
+from clipcore.backbone import VisualTower
 from tasks.embed import EmbedActor
+from tasks.images.cache_folder import CacheFolder
+from tasks.images.pixel_cache import PixelCache
 from tasks.images.pixels import batches
 from tasks.images.quarantine import Quarantined
 from tasks.pool.readers import read_images
+from tasks.weights import load_visual
 from tests.bench.measure import interleaved, seconds
 from tests.bench.pipeline import ROOT, Bench, EmbedRun, actor_here, sweep_all
 from tests.bench.rows import Row
@@ -25,9 +34,10 @@ MOST_IN_MEMORY = 1024  # decoded images of the bare loop
 
 @dataclass
 class Contest:
-    """The same images and the same tower, in four ways; each returns images a second."""
+    """The same images and the same tower, in several ways; each returns images a second."""
 
     actor: EmbedActor
+    tower: VisualTower
     run: EmbedRun
     photos: Path
     pixels: list[Tensor]
@@ -36,23 +46,28 @@ class Contest:
     @torch.inference_mode()
     def forward(self) -> float:
         """Run the tower alone over pixels in memory, at the actor's batch and precision."""
-        tower = self.actor.tower
 
         def loop() -> None:
             for batch in self.pixels:
-                with precision.mixed(tower.mean.device, training=False):
-                    tower(batch).cpu()
+                with precision.mixed(self.tower.mean.device, training=False):
+                    self.tower(batch).cpu()
 
         return sum(map(len, self.pixels)) / seconds(loop)
 
     def decoding(self) -> float:
         """Read and decode all images, and do nothing with them."""
+        _empty_cache(self.actor, self.run)
         return self.run.num_images / seconds(
             lambda: [None for part in self.run.parts for _ in decoded(self.actor, part)]
         )
 
     def sweep(self) -> float:
-        """Let the actor embed the shards of the pool, from files to a file."""
+        """Let the actor embed the shards of the pool, from files to a file, for the first time."""
+        _empty_cache(self.actor, self.run)
+        return self.again()
+
+    def again(self) -> float:
+        """Let the actor embed them once more: the pixels are there."""
         return self.run.num_images / seconds(lambda: sweep_all(self.actor, self.run.parts))
 
     def script(self) -> float:
@@ -74,13 +89,16 @@ def decoded(actor: EmbedActor, part: str) -> Sequence[Tensor]:
     return [
         pixels
         for _, pixels in batches(
-            table,
-            actor.tower.preprocess,
-            Quarantined("embed"),
-            batch_size=actor.job.batch_size,
-            limits=actor.job.limits,
+            table, actor.pixels, Quarantined("embed"), batch_size=actor.batch_size.images
         )
     ]
+
+
+def _empty_cache(actor: EmbedActor, run: EmbedRun) -> None:
+    """Let the actor keep pixels in a folder of its own, where there are none yet."""
+    folder = next(path for n in count() if not (path := run.workspace / f"pixels-{n}").exists())
+    preprocess = actor.pixels.preprocess
+    actor.pixels = replace(actor.pixels, cache=PixelCache(CacheFolder(folder), preprocess))
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -88,12 +106,14 @@ def measure(bench: Bench) -> list[Row]:
     photos, what = bench.photos
     run = bench.embed(photos)
     actor = actor_here(bench, bench.folder / "embeddings-here")
-    contest = Contest(actor, run, photos, _pixels(actor, run.parts))
+    tower = load_visual(actor.job.backbone.name, (), device=str(bench.device))
+    contest = Contest(actor, tower, run, photos, _pixels(actor, run.parts))
     speed = interleaved(
         {
             "forward": contest.forward,
             "decoding": contest.decoding,
             "sweep": contest.sweep,
+            "again": contest.again,
             "script": contest.script,
         },
         rounds=1 if bench.quick else 3,
@@ -123,8 +143,16 @@ def _rows(bench: Bench, contest: Contest, speed: dict[str, float], what: str) ->
             ours,
             forward,
             ours / forward,
-            at_least=0.9,
+            at_least=1.0,
             note=f"{what}; decoding alone makes {speed['decoding']:,.1f} images/s",
+        ),
+        Row(
+            "embed again, in process : bare forward",
+            unit,
+            speed["again"],
+            forward,
+            speed["again"] / forward,
+            note="pixels from the cache on disk, as all passes after the first",
         ),
         Row("embed, in process : limit", unit, ours, limit, ours / limit, at_least=0.9, note=which),
         Row(

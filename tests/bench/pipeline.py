@@ -164,8 +164,8 @@ def actor_here(bench: Bench, folder: Path) -> EmbedActor:
         weights=(),
         folder=str(folder),
         digest="bench",
-        batch_size=runtime.batch_size,
         limits=PoolSpec(images=""),
+        batch_size=runtime.batch_size,
     )
     return EmbedActor(job, str(bench.device))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from tasks.specs import PromptSpec
+from clipcore.prompts import MEMORY_ON_CPU_MB
 from tests.bench.measure import say
 from tests.bench.pipeline import ROOT, Bench
 from tests.bench.rows import Row
 
-BUDGET_MB = PromptSpec().memory_mb
+BUDGET_MB = MEMORY_ON_CPU_MB
 NO_BUDGET = 10**9
 SHARE_TO_DARE = 0.7  # of the free memory; beyond, the peak is extrapolated
 

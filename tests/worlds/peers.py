@@ -15,7 +15,7 @@ from tasks.label.table import labels_table
 from tasks.phase1 import PeerJob, PeerTrainer
 from tasks.phase2 import NetworkJob
 from tasks.refs import LabelsRef, PeerRef, PoolRef, Reason
-from tasks.specs import AdapterSpec, BackboneSpec, Phase1Spec, Phase2Spec, PromptSpec
+from tasks.specs import AdapterSpec, BackboneSpec, Phase1Spec, Phase2Spec, PoolSpec, PromptSpec
 from tests.worlds.images import encoded_image
 from tests.worlds.stages import stage
 
@@ -105,7 +105,7 @@ def make_network_jobs(
         digest=peer.digest,
         confident=confident,
         spec=PHASE1,
-        max_pixels=10_000,
+        limits=PoolSpec(images="", max_pixels=10_000),
         **shared,
     )
     train_here(PeerTrainer, job)
@@ -117,7 +117,7 @@ def make_network_jobs(
         spec=Phase2Spec.model_validate(
             {"start": start, "epochs": 2, "batch_size": 4, "wise_alphas": alphas}
         ),
-        max_pixels=10_000,
+        limits=PoolSpec(images="", max_pixels=10_000),
         batch_size=3,
         **shared,
     )

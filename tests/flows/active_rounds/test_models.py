@@ -10,7 +10,9 @@ import torch
 from clipcore.classifier import load_classifier
 from flows.active_rounds import active_round
 from tasks.active.rounds import open_rounds, start_rounds
-from tasks.images.disk_cache import map_pixels
+from tasks.images.pixel_cache import PixelCache
+from tasks.images.pixels import Pixels
+from tasks.images.training_pixels import TrainingPixels
 from tasks.specs import LearnerSpec, RoundsSpec
 from tasks.storage.manifest import iter_tables
 from tests.worlds.rounds import NAME, active_spec, here, images_of
@@ -65,12 +67,11 @@ def test_the_model_of_a_round_says_what_the_round_said(
     assert said.num_rows == 60
     where = {row["image_id"]: row["uri"] for row in images_of(common).to_pylist()}
     classifier = load_classifier(folder / "model")
-    pixels = map_pixels(
-        [where[image] for image in said["image_id"].to_pylist()],
-        classifier.preprocess,
-        max_pixels=active.run.pool.max_pixels,
-    )
-    found = classifier.probabilities(pixels)
+    ids = said["image_id"].to_pylist()
+    preprocess = classifier.preprocess
+    pixels = Pixels(preprocess, PixelCache(None, preprocess), active.run.pool.max_pixels)
+    everything = TrainingPixels(pixels, ids, [where[image] for image in ids]).mapped()
+    found = classifier.probabilities(everything)
     expected = torch.tensor(said["probabilities"].to_pylist())
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
     assert state.model_version is not None
