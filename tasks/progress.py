@@ -47,8 +47,26 @@ def progress(label: str, total: int, *, unit: str = "images") -> Iterator[Advanc
         yield advance
 
 
+_kept: list[str] | None = None
+
+
+@contextmanager
+def keep_words() -> Iterator[list[str]]:
+    """Keep what is said in the block, in a process that nobody reads, for who can say it."""
+    global _kept  # noqa: PLW0603  # a worker does one thing at a time, in any of its threads
+    words: list[str] = []
+    _kept = words
+    try:
+        yield words
+    finally:
+        _kept = None
+
+
 def say(text: str) -> None:
     """Tell the person one thing, on standard error."""
+    if _kept is not None:
+        _kept.append(text)
+        return
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 

@@ -4,12 +4,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayTaskError
 
-from tasks.compute.worker import Call, Held
+from tasks.compute.worker import Answer, Call, Held
 from tasks.compute.workers import LOST, Member, Workers, workers_of
 from tasks.specs import GaveUp, RuntimeSpec
 
@@ -133,16 +133,16 @@ class _Board:
         """Go on with the chain whose call has ended; yield its result if it has one."""
         work, member = self._running.pop(reference)
         try:
-            value = _result(reference)
+            answer = _result(reference)
         except LOST as error:
             self._give_again(work, member, error)
             return
         except Exception:
             self._workers.took(member)
             raise
-        self._workers.took(member)
+        self._workers.took(member, answer.words)
         try:
-            call = work.chain.send(value)
+            call = work.chain.send(answer.value)
         except StopIteration as end:
             yield work.position, end.value
         else:
@@ -173,10 +173,10 @@ class _Board:
         self._again.append(work)
 
 
-def _result(reference: Any) -> Any:
-    """Return a finished result; raise what the worker raised, without Ray's wrapping."""
+def _result(reference: Any) -> Answer:
+    """Return what a finished call answers; raise what the worker raised, without Ray's wrapping."""
     try:
-        return ray.get(reference)
+        return cast("Answer", ray.get(reference))
     except LOST:
         raise
     except RayTaskError as error:

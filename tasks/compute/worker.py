@@ -4,12 +4,13 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import ray
 
 from tasks.on_demand import OnDemand
+from tasks.progress import keep_words
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,13 @@ class Call:
     held: Held | None = None
 
 
+class Answer(NamedTuple):
+    """What a call returned, and what was said meanwhile, which a worker has nobody to tell."""
+
+    value: Any
+    words: list[str]
+
+
 class Worker:
     """Loads the libraries once, and then does what it is asked, one call after the other.
 
@@ -72,14 +80,15 @@ class Worker:
         for name in LIBRARIES:
             import_module(name)
 
-    def do(self, call: Call) -> Any:
-        """Return what a call returns; the number of threads that a call sets ends with it."""
+    def do(self, call: Call) -> Answer:
+        """Make a call; the number of threads that it sets ends with it."""
         torch.set_num_threads(self._num_threads)
-        if call.held is None:
-            function: Any = call.target
-        else:
-            function = getattr(self._get(call.held), str(call.target))
-        return function(*call.arguments)
+        with keep_words() as words:
+            if call.held is None:
+                function: Any = call.target
+            else:
+                function = getattr(self._get(call.held), str(call.target))
+            return Answer(function(*call.arguments), words)
 
     def _get(self, held: Held) -> Any:
         if held.key != self._key:

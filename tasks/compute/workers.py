@@ -71,6 +71,7 @@ class Workers:
         self._progress = self._looked = time.monotonic()
         self._said = -SAY_EVERY
         self._still_born = 0
+        self._words: set[str] = set()
         self._start(self._share)
 
     @property
@@ -111,10 +112,14 @@ class Workers:
         member.load += 1
         return member.handle.do.remote(call)
 
-    def took(self, member: Member) -> None:
-        """Note that a call has ended with a result."""
+    def took(self, member: Member, words: Sequence[str] = ()) -> None:
+        """Note that a call has ended, and say what its worker had to say, once for all workers."""
         member.load -= 1
         self._progress = time.monotonic()
+        for text in words:
+            if text not in self._words:
+                self._words.add(text)
+                say(text)
 
     def wait(self, running: Sequence[Any]) -> list[Any]:
         """Wait until some of the calls have ended, and return which; look after workers meanwhile.

@@ -209,6 +209,17 @@ def test_the_threads_that_a_call_sets_end_with_it() -> None:
         assert {count for _, count in run_tasks(threads, items, runtime=RuntimeSpec())} == {1}
 
 
+def test_what_workers_say_reaches_the_person_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def speak(number: int) -> int:
+        from tasks.progress import say
+
+        say("The disk is nearly full.")
+        return number
+
+    assert len(list(run_tasks(speak, [(n,) for n in range(4)], runtime=RuntimeSpec()))) == 4
+    assert capsys.readouterr().err.count("The disk is nearly full.") == 1
+
+
 # --- chains ---------------------------------------------------------------------------------------
 
 
