@@ -52,11 +52,20 @@ class EmbedRun:
         """Return what starting and ending Python, Prefect, Ray and the actors takes."""
         first_scan = min(mark["begun"] for mark in self._named("scan"))
         first_sweep = min(mark["begun"] for mark in self._named("sweep"))
-        (command,) = self._named("command")
         (asked,) = self._named("actors asked for")
         until_work = first_scan - self.started
-        until_end = self.ended - command["ended"]
-        return float(until_work + (first_sweep - asked["ended"]) + until_end)
+        return float(until_work + (first_sweep - asked["ended"]) + self.leaving)
+
+    @property
+    def first_images(self) -> float:
+        """Return how long after the command the first part was embedded."""
+        return float(min(mark["ended"] for mark in self._named("sweep")) - self.started)
+
+    @property
+    def leaving(self) -> float:
+        """Return how long the process takes to end after its last line."""
+        (command,) = self._named("command")
+        return float(self.ended - command["ended"])
 
     def peak_mb(self, name: str) -> float:
         """Return the peak memory of the "command" (the driver) or of an actor ("sweep")."""
@@ -129,7 +138,7 @@ class Bench:
         done = subprocess.run(
             [sys.executable, "-m", "tests.bench.embed_run", str(marks), *words],
             cwd=ROOT,
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -140,7 +149,7 @@ class Bench:
         lines = [line for file in marks.iterdir() for line in file.read_text().splitlines()]
         return EmbedRun(workspace, started, ended, tuple(map(json.loads, lines)))
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Return this environment without a person's servers, and with the homes in our folder."""
         kept = {
             name: value

@@ -19,12 +19,20 @@ from infra import offline
 offline.apply()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from tests.bench import embed_memory, embedding, orchestration, phase1_step, text_memory  # noqa: E402  # what these load reads the switches
+from tests.bench import (  # noqa: E402  # what these load reads the switches
+    embed_memory,
+    embedding,
+    orchestration,
+    phase1_step,
+    startup,
+    text_memory,
+)
 from tests.bench.measure import say  # noqa: E402
 from tests.bench.pipeline import Bench  # noqa: E402
 from tests.bench.rows import Row, machine, render  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
+    "startup": startup.measure,
     "embedding": embedding.measure,
     "orchestration": orchestration.measure,
     "embed-memory": embed_memory.measure,
