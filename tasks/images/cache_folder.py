@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import ray
 
@@ -30,6 +31,7 @@ _WATCHER = """
 import fcntl, os, shutil, sys
 if os.fork():
     os._exit(0)
+os.chdir("/")
 with open(sys.argv[1]) as alive:
     fcntl.flock(alive, fcntl.LOCK_EX)
     shutil.rmtree(os.path.dirname(sys.argv[1]), ignore_errors=True)
@@ -75,6 +77,7 @@ class CacheFolder:
         _remove_abandoned(path)
         self._alive = _enter(path)  # closed, and with it unlocked, when the process ends
         self._bound = self.open(BOUND, os.O_RDWR | os.O_CREAT)
+        self._threads = Lock()
         self._claims = self.open(CLAIMS, os.O_RDWR | os.O_CREAT)
         with self._locked():
             if not os.fstat(self._bound).st_size:
@@ -114,11 +117,12 @@ class CacheFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._bound, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._bound, fcntl.LOCK_UN)
+        with self._threads:  # which share the file's lock
+            fcntl.flock(self._bound, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._bound, fcntl.LOCK_UN)
 
     def _read_bound(self) -> tuple[int, int]:
         bound, reserved = os.pread(self._bound, 64, 0).split()

@@ -26,6 +26,7 @@ def test_settings_have_defaults_for_a_laptop(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.mlflow_tracking_uri is None
     assert settings.mlflow_registry_uri is None
     assert settings.num_gpus == 0
+    assert settings.pixel_cache is None
 
 
 def test_settings_read_their_own_names_and_three_known_ones(
@@ -33,6 +34,7 @@ def test_settings_read_their_own_names_and_three_known_ones(
 ) -> None:
     monkeypatch.setenv("COFT_WORKSPACE", "s3://bucket/work")
     monkeypatch.setenv("COFT_NUM_GPUS", "0.5")
+    monkeypatch.setenv("COFT_PIXEL_CACHE", "8GiB")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
@@ -40,6 +42,7 @@ def test_settings_read_their_own_names_and_three_known_ones(
     settings = Settings()
     assert settings.workspace == "s3://bucket/work"
     assert settings.num_gpus == 0.5
+    assert settings.pixel_cache == 8 * 2**30
     assert settings.ray_address == "auto"
     assert settings.prefect_api_url == "http://127.0.0.1:4200/api"
     assert settings.mlflow_tracking_uri == "http://127.0.0.1:5000"
@@ -62,9 +65,11 @@ def test_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_settings_are_frozen_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().workspace = "elsewhere"  # type: ignore[misc]
-    monkeypatch.setenv("COFT_NUM_GPUS", "-1")
-    with pytest.raises(ValidationError, match="num_gpus"):
-        Settings()
+    for name, value in (("num_gpus", "-1"), ("pixel_cache", "much")):
+        monkeypatch.setenv(f"COFT_{name.upper()}", value)
+        with pytest.raises(ValidationError, match=name):
+            Settings()
+        monkeypatch.delenv(f"COFT_{name.upper()}")
 
 
 def test_switches_are_set_but_a_persons_own_value_stays(monkeypatch: pytest.MonkeyPatch) -> None:
