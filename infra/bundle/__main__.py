@@ -79,14 +79,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _fill(folder: Path, wanted: Sequence[str], python_version: str) -> None:
     """Lay out a bundle: `project` as it is tracked, `site` with its libraries, `bin` to start."""
-    _say(f"Installing {len(wanted)} packages for Python {python_version}.")
     site = folder / "site"
+    project.copy_tracked(ROOT, folder / "project")
+    project.write_start(folder, python_version)
+    project.write_metadata(folder / "project", site)
+    _say(f"Installing {len(wanted)} packages for Python {python_version}.")
     packages.install(wanted, python_version, site)
     packages.prune(site)
     packages.strip_symbols(site)
-    project.copy_tracked(ROOT, folder / "project")
-    project.write_metadata(folder / "project", site)
-    project.write_start(folder, python_version)
 
 
 def _name(asked: argparse.Namespace) -> str:

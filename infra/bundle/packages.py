@@ -61,7 +61,7 @@ def pins(project: Path, python_version: str, without: Iterable[str]) -> list[str
 
 
 def install(wanted: Sequence[str], python_version: str, site: Path) -> None:
-    """Install packages into an empty folder, as copies that may be changed.
+    """Install packages into a folder, as copies that may be changed.
 
     uv would link files to its cache; to strip one of those would damage every environment that
     has it.

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+MOST_TOLD = 2000  # characters
+
 
 class BundleError(RuntimeError):
     """A bundle that cannot be made. The message says why and what to do about it."""
@@ -27,10 +29,10 @@ def run(*command: str | Path, cwd: Path | None = None) -> bytes:
     """Run a program to its end and return what it prints.
 
     Raises:
-        BundleError: it failed; with all that it says of that.
+        BundleError: it failed; with what it says of that.
     """
     done = subprocess.run(command, cwd=cwd, capture_output=True, check=False)  # noqa: S603  # no shell, and the words are ours
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-        raise BundleError(f"{Path(command[0]).name} failed: {said}")
+        said = done.stderr.decode(errors="replace").strip()[-MOST_TOLD:]
+        raise BundleError(f"{Path(command[0]).name} failed: {said or done.returncode}")
     return done.stdout

@@ -45,9 +45,14 @@ def copy_tracked(root: Path, folder: Path) -> None:
 def write_metadata(project: Path, site: Path) -> None:
     """Write what `importlib.metadata` reads of coft: its version and what it requires.
 
+    Args:
+        project: The files of coft.
+        site: An empty or absent folder; setuptools insists on that.
+
     Raises:
         BundleError: setuptools is absent.
     """
+    site.mkdir(exist_ok=True)
     run(sys.executable, "-c", DESCRIBE, site, cwd=project)
     for folder in project.glob("*.egg-info"):
         shutil.rmtree(folder)
