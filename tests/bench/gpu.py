@@ -8,11 +8,12 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         return NO_GPU
     begun = time.monotonic()
-    found = [_part(name, asked) for name in SECONDS]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    found = list(_parts(asked))
     rows = [row for part in found for row in part["rows"]]
-    facts = next((part["machine"] for part in found if part["machine"]), {})
-    facts |= {"seconds": f"{time.monotonic() - begun:.0f} for all parts"}
+    facts: dict[str, str] = next((part["machine"] for part in found if part["machine"]), {})
+    facts["seconds"] = f"{time.monotonic() - begun:.0f} for all parts"
     sys.stdout.write(_table(facts, rows) + "\n")
     if asked.json:
         table = {"machine": facts, "rows": [row.as_json() for row in rows]}
@@ -57,6 +59,21 @@ def has_gpu() -> bool:
     return bool(listed and listed.stdout.startswith(b"GPU"))
 
 
+def _parts(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield what each part found; after an interrupt, that the others did not run."""
+    stopped = False
+    for name in SECONDS:
+        try:
+            yield _none(name, "not run: stopped before") if stopped else _part(name, asked)
+        except KeyboardInterrupt:
+            stopped = True
+            yield _none(name, "stopped from outside")
+
+
+def _none(name: str, why: str) -> dict[str, Any]:
+    return {"machine": {}, "rows": [Row(name, note=why)]}
+
+
 def _part(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Return the rows of one part, or a row that says why there are none."""
     limit = SECONDS[name] * (CPU_FACTOR if asked.device == "cpu" else 1)
@@ -73,7 +90,7 @@ def _part(name: str, asked: argparse.Namespace) -> dict[str, Any]:
             found = json.loads(answer.read_text())
         except (OutOfTimeError, OSError, ValueError) as error:
             late = isinstance(error, OutOfTimeError)
-            return {"machine": {}, "rows": [Row(name, note=str(error) if late else last_line(log))]}
+            return _none(name, str(error) if late else last_line(log))
     rows = [Row.from_json(row) for row in found["rows"]]
     rows += [Row(failed, note=why) for failed, why in found["failed"].items()]
     return {"machine": found["machine"], "rows": rows}

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-GRACE = 5.0  # seconds between asking and killing
+GRACE = 10.0  # seconds between asking and killing
 
 
 class OutOfTimeError(RuntimeError):

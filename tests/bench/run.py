@@ -1,8 +1,8 @@
 """Measure speed and memory against named peers, in one run, and print one table of ratios.
 
-`python -m tests.bench [--only NAME] [--quick] [--json FILE]`. Without `--only` all run but those that
-want a GPU; `gpu.sh` runs these. A missed target is printed as such
-and is no error; a benchmark that fails is one, after the others have run.
+`python -m tests.bench [--only NAME] [--quick] [--json FILE]`. Without `--only` all run but those
+that want a GPU; `gpu.sh` runs these. A missed target is printed as such and is no error; a
+benchmark that fails is one, after the others have run.
 """
 
 import argparse

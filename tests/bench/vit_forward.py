@@ -57,7 +57,8 @@ def _rows(bench: Bench, speed: dict[str, float], batch: int) -> list[Row]:
 
 def _under_autocast(tower: VisualTower, pixels: Tensor) -> Tensor:
     with precision.mixed(tower.mean.device, training=False):
-        return tower(pixels)
+        features: Tensor = tower(pixels)
+    return features
 
 
 def _as_actor(actor: EmbedActor, pixels: Tensor) -> Tensor:
