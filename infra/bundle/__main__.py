@@ -46,8 +46,8 @@ def make(asked: argparse.Namespace) -> Made:
     commit = project.last_commit(ROOT)
     if commit.changed:
         _say(f"Packing commit {commit.name}; what was changed since then is not in it.")
-    without = [*packages.BASES[asked.base], *re.split(r"[\s,]+", asked.without.strip())]
-    wanted = packages.pins(ROOT, asked.python_version, without)
+    there = [*packages.BASES[asked.base], *re.split(r"[\s,]+", asked.without.strip())]
+    wanted = packages.absent(packages.pins(ROOT, asked.python_version), there)
     name = _name(asked)
     asked.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=asked.out) as scratch:
@@ -81,7 +81,7 @@ def _fill(folder: Path, wanted: Sequence[str], python_version: str) -> None:
     """Lay out a bundle: `project` as it is tracked, `site` with its libraries, `bin` to start."""
     site = folder / "site"
     project.copy_tracked(ROOT, folder / "project")
-    project.write_start(folder, python_version)
+    project.write_start(folder, _minor(python_version))
     project.write_metadata(folder / "project", site)
     _say(f"Installing {len(wanted)} packages for Python {python_version}.")
     packages.install(wanted, python_version, site)
@@ -91,7 +91,12 @@ def _fill(folder: Path, wanted: Sequence[str], python_version: str) -> None:
 
 def _name(asked: argparse.Namespace) -> str:
     base = "" if asked.base == "none" else f"-beside-{asked.base}"
-    return f"coft-{metadata.version('coft')}-python{asked.python_version}-x86_64{base}"
+    return f"coft-{metadata.version('coft')}-python{_minor(asked.python_version)}-x86_64{base}"
+
+
+def _minor(python_version: str) -> str:
+    """Return the part of a version that wheels depend on: 3.12 of 3.12.1."""
+    return ".".join(python_version.split(".")[:2])
 
 
 def _size(folder: Path) -> int:
@@ -114,7 +119,7 @@ def _say(text: str) -> None:
 
 
 def _version(text: str) -> str:
-    if not re.fullmatch(r"3\.\d+", text):
+    if not re.fullmatch(r"3\.\d+(\.\d+)?", text):
         raise argparse.ArgumentTypeError(f"expected a version such as 3.12, not {text!r}")
     return text
 

@@ -34,20 +34,19 @@ WORTH_STRIPPING = 500_000  # bytes
 NEVER_STRIPPED = ("torch/*", "torchvision*", "triton/*", "nvidia/*", "*.libs/*")
 
 
-def pins(project: Path, python_version: str, without: Iterable[str]) -> list[str]:
-    """Return `name==version` of all that coft imports, directly or not, but for what is there.
+def pins(project: Path, python_version: str) -> list[str]:
+    """Return `name==version` of all that coft imports, directly or not.
 
     Args:
         project: Folder of pyproject.toml and requirements.lock.
         python_version: Of the Python that will run it.
-        without: Names of packages that are there already; `nvidia-*` stands for many.
 
     Raises:
         BundleError: uv is absent, or a package has no wheel for that Python; it is named.
     """
-    uv = find("uv", "`make install` brings it; or install uv yourself")
     asked = [*_for(python_version), "--constraint", "requirements.lock", "pyproject.toml"]
     asked += ["--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
+    uv = _uv()
     try:
         answer = run(uv, "pip", "compile", *asked, cwd=project).decode()
     except BundleError as error:
@@ -55,9 +54,13 @@ def pins(project: Path, python_version: str, without: Iterable[str]) -> list[str
             f"There is no set of wheels for Python {python_version} on {PLATFORM} with the "
             f"versions of requirements.lock. {error}"
         ) from error
-    patterns = list(without)
-    lines = [line.strip() for line in answer.splitlines() if "==" in line]
-    return [line for line in lines if not _matches(line.partition("==")[0], patterns)]
+    return [line.strip() for line in answer.splitlines() if "==" in line]
+
+
+def absent(wanted: Iterable[str], there: Iterable[str]) -> list[str]:
+    """Return the pins of packages that are not there; `nvidia-*` stands for many."""
+    patterns = list(there)
+    return [pin for pin in wanted if not _matches(pin.partition("==")[0], patterns)]
 
 
 def install(wanted: Sequence[str], python_version: str, site: Path) -> None:
@@ -69,9 +72,8 @@ def install(wanted: Sequence[str], python_version: str, site: Path) -> None:
     Raises:
         BundleError: a package cannot be had.
     """
-    uv = find("uv", "`make install` brings it; or install uv yourself")
     target = ["--target", str(site), "--link-mode", "copy", "--no-deps", "--quiet"]
-    run(uv, "pip", "install", *target, *_for(python_version), *wanted)
+    run(_uv(), "pip", "install", *target, *_for(python_version), *wanted)
 
 
 def prune(site: Path) -> None:
@@ -83,16 +85,25 @@ def prune(site: Path) -> None:
         shutil.rmtree(folder)
 
 
-def strip_symbols(site: Path) -> None:
-    """Remove debugging symbols from large libraries and programs.
+def strippable(site: Path) -> list[Path]:
+    """Return the large libraries and programs whose debugging symbols can go.
 
     PyTorch and CUDA come without; libraries that were renamed for a wheel (`*.libs`) stay as they
     are, because their headers were moved.
     """
-    strip = find("strip", "it comes with binutils (Debian: apt-get install binutils)")
-    large = [path for path in sorted(site.rglob("*")) if _worth_stripping(path, site)]
+    return [path for path in sorted(site.rglob("*")) if _worth_stripping(path, site)]
+
+
+def strip_symbols(site: Path) -> None:
+    """Remove debugging symbols from large libraries and programs."""
+    large = strippable(site)
     if large:
+        strip = find("strip", "it comes with binutils (Debian: apt-get install binutils)")
         run(strip, "--strip-unneeded", *large)
+
+
+def _uv() -> str:
+    return find("uv", "`make install` brings it; or install uv yourself")
 
 
 def _for(python_version: str) -> list[str]:
@@ -101,7 +112,7 @@ def _for(python_version: str) -> list[str]:
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch(name.strip(), pattern) for pattern in patterns)
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _worth_stripping(path: Path, site: Path) -> bool:
