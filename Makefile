@@ -5,16 +5,24 @@
 # make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
 # make bench  measure speed and memory against named peers
+# make bundle PYTHON_VERSION=3.12   an archive for machines without a package index, in dist/. Options:
+#               BASE=pytorch|science: what they have already; BUNDLE_WITHOUT="grpcio ...": and these;
+#               PARTS=60M: in files of at most that size; PRESET=6: smaller than 1, and far slower
 # make picture  draw the picture of the README from a report of the demo, with Chromium
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
-# target but `lock` opens a connection. PYTHON=python3.12 picks another interpreter.
+# target but `lock` and `bundle` opens a connection. PYTHON=python3.12 picks another interpreter.
 #
 # git config core.hooksPath .ci/hooks   checks style and import contracts before each commit
 
 PYTHON ?= python3
 ARGS ?=
 UV_VERSION := 0.13.9
+PYTHON_VERSION ?= 3.12
+BASE ?= none
+BUNDLE_WITHOUT ?=
+PARTS ?=
+PRESET ?= 1
 LABEL_STUDIO_VERSION := 1.23.2
 LABEL_STUDIO := .venv-label-studio
 BIN := .venv/bin
@@ -23,7 +31,7 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test fast lint format label-studio bench picture lock venv packages clean
+.PHONY: install demo test fast lint format label-studio bench bundle picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -57,6 +65,10 @@ label-studio: install
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bundle: install
+	@$(BIN)/python -m infra.bundle --python-version "$(PYTHON_VERSION)" \
+		--base "$(BASE)" --without "$(BUNDLE_WITHOUT)" --parts "$(PARTS)" --preset "$(PRESET)"
 
 # Chromium comes from the system; on Debian: apt-get install chromium
 picture: install

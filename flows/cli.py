@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import sys
+from importlib import metadata
 
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 app = App(
     name="coft",
     help="Adapt CLIP to your own images without labels.",
+    version=lambda: metadata.version("coft"),  # by itself cyclopts looks for a package "flows"
     version_flags=["--version"],
     result_action="return_value",
 )

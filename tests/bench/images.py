@@ -4,10 +4,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-REAL = Path(__file__).parents[3] / "shared" / "bench" / "tiny25.parquet"
+BESIDE = Path(__file__).parents[3] / "shared" / "bench"
+REAL = BESIDE / "tiny25.parquet"
+REAL_LABELLED = BESIDE / "cifar10.parquet"
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def write_photos(folder: Path, count: int) -> str:
@@ -20,6 +24,26 @@ def write_photos(folder: Path, count: int) -> str:
             return "real photos, 64 x 64"
     write_generated(folder, count, side=256)
     return "generated pictures, 256 x 256"
+
+
+def labelled(target: Path, *, quick: bool) -> tuple[Path, str]:
+    """Return a Parquet file of pictures of ten classes, real ones where there are any.
+
+    Generated ones go into `target`; what they show has nothing to do with their labels.
+    """
+    if REAL_LABELLED.exists() and not quick:
+        return REAL_LABELLED, "CIFAR-10"
+    pool, test = (160, 40) if quick else (10_000, 3_000)
+    names = [CLASSES[number % len(CLASSES)] for number in range(pool + test)]
+    table = pa.table(
+        {
+            "image": [jpeg(number, side=32) for number in range(pool + test)],
+            "label": names,
+            "split": ["pool"] * pool + ["test"] * test,
+        }
+    )
+    pq.write_table(table, target)
+    return target, "generated pictures, 32 x 32"
 
 
 def write_generated(folder: Path, count: int, *, side: int) -> None:

@@ -87,7 +87,8 @@ class Trainee:
             learner.prompts = TwoFullPasses(cast("DualPrompts", learner.prompts), backbone.text)
         sgd = SPEC.sgd
         optimizer = torch.optim.SGD(learner.learned(), lr=sgd.learning_rate, momentum=sgd.momentum)
-        return cls(learner, optimizer, _pictures(len(classes), steps), steps)
+        side = backbone.visual.preprocess.size
+        return cls(learner, optimizer, _pictures(len(classes), steps, side), steps)
 
     def losses(self, *, epochs: int) -> list[float]:
         """Train, and return the mean loss of each epoch."""
@@ -146,10 +147,10 @@ def _loss_difference(clip: Backbone) -> float:
     return float(difference)
 
 
-def _pictures(num_classes: int, steps: int) -> TrainingSet:
+def _pictures(num_classes: int, steps: int, side: int) -> TrainingSet:
     draws = generator(0, "bench", "pictures")
     size = steps * SPEC.batch_size
-    pixels = torch.randint(0, 256, (size, 32, 32, 3), generator=draws, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (size, side, side, 3), generator=draws, dtype=torch.uint8)
     labels = torch.tensor([n % num_classes for _, n in zip(range(size), count(), strict=False)])
 
     def load(batches: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +91,8 @@ class Bench:
 
     folder: Path
     quick: bool
+    images: Path | None = None
+    seconds: float | None = None
     _runs: dict[int, EmbedRun] = field(default_factory=dict)
     _photos: str = ""
 
@@ -105,6 +107,13 @@ class Bench:
         folder = self.folder / "photos"
         return folder, images.write_photos(folder, 96 if self.quick else 2000)
 
+    @cached_property
+    def labelled(self) -> tuple[Path, str]:
+        """Return a Parquet file of labelled pictures as those of CIFAR-10, and what they are."""
+        if self.images:
+            return self.images, self.images.name
+        return images.labelled(self.folder / "labelled.parquet", quick=self.quick)
+
     def small_run(self, count: int) -> EmbedRun:
         """Run `coft embed` over `count` pictures of 64 pixels, once for all that ask."""
         if count not in self._runs:
@@ -113,13 +122,17 @@ class Bench:
             self._runs[count] = self.embed(folder)
         return self._runs[count]
 
-    def embed(self, pictures: Path) -> EmbedRun:
+    def embed(self, pictures: Path, *, backbone: str | None = None) -> EmbedRun:
         """Run `coft embed` in a process and a workspace of its own, after one that is not counted.
 
         A person's second run finds Prefect's database made and Python's files compiled.
+
+        Args:
+            pictures: What `--images` takes.
+            backbone: What `--backbone` takes; None leaves the default.
         """
         _ = self._warmed_up
-        return self._embed(pictures)
+        return self._embed(pictures, ["--backbone", backbone] if backbone else [])
 
     @cached_property
     def _warmed_up(self) -> EmbedRun:
@@ -127,11 +140,11 @@ class Bench:
         images.write_generated(folder, 8, side=64)
         return self._embed(folder)
 
-    def _embed(self, pictures: Path) -> EmbedRun:
+    def _embed(self, pictures: Path, options: Sequence[str] = ()) -> EmbedRun:
         workspace = self.folder / f"workspace-{pictures.name}"
         marks = workspace / "marks"
         marks.mkdir(parents=True)
-        words = ["embed", "--images", str(pictures), "--workspace", str(workspace)]
+        words = ["embed", "--images", str(pictures), "--workspace", str(workspace), *options]
         words += ["--rows-per-shard", "32"] if self.quick else []
         say(f"  coft embed: {pictures.name}")
         started = time.time()
@@ -158,18 +171,19 @@ class Bench:
         }
         return {
             **kept,
-            "PYTHONPATH": str(ROOT),  # Ray's workers look for this package too
+            # Ray's workers look for this package too; libraries may lie on the path, see `bundle`.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_LOGGING_LEVEL": "CRITICAL",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         }
 
 
-def actor_here(bench: Bench, folder: Path) -> EmbedActor:
+def actor_here(bench: Bench, folder: Path, *, backbone: BackboneSpec | None = None) -> EmbedActor:
     """Return the actor of `coft embed` in this process; it writes into `folder`."""
     runtime = RuntimeSpec(workspace=str(folder))
     job = EmbedJob(
-        backbone=describe(BackboneSpec()),
+        backbone=describe(backbone or BackboneSpec()),
         weights=(),
         folder=str(folder),
         digest="bench",

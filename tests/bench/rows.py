@@ -1,26 +1,22 @@
-"""What a benchmark found: one row per comparison, one table, and the machine it was found on."""
+"""What a benchmark found: one row per comparison, and all of them as one table."""
 
-import os
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
-
-import torch
-
-from clipcore.precision import has_fast_bf16
 
 HEADINGS = ("", "ours", "peer", "unit", "ratio", "target", "ok?")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. The target is a bound on the ratio; without one the row only informs."""
+    """One comparison. The target is a bound on the ratio; without one the row only informs.
+
+    A row without a number of ours was not measured; its note says why.
+    """
 
     name: str
-    unit: str
-    ours: float
+    unit: str = ""
+    ours: float | None = None
     peer: float | None = None
     ratio: float | None = None
     at_least: float | None = None
@@ -43,6 +39,11 @@ class Row:
             return self.ratio >= self.at_least
         return self.at_most is not None and self.ratio <= self.at_most
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Row":
+        """Return the row that `as_json` was made of."""
+        return cls(**{field.name: found[field.name] for field in fields(cls)})
+
     def as_json(self) -> dict[str, Any]:
         """Return all fields, the target as text, and whether it is met."""
         return {**asdict(self), "target": self.target, "ok": self.ok}
@@ -57,22 +58,8 @@ def render(rows: Sequence[Row]) -> str:
     return "\n".join([*text, "", *notes])
 
 
-def machine(device: torch.device) -> dict[str, str]:
-    """Return what the numbers depend on."""
-    return {
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f} over the last minute, before the first benchmark",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": "bf16 autocast" if has_fast_bf16(device) else "fp32",
-        "torch": str(torch.__version__),
-        "torch threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-    }
-
-
 def _cells(row: Row) -> tuple[str, ...]:
-    ok = {None: "", True: "yes", False: "NO"}[row.ok]
+    ok = {None: "" if row.ours is not None else "none", True: "yes", False: "NO"}[row.ok]
     numbers = (_number(row.ours), _number(row.peer), row.unit, _number(row.ratio, digits=3))
     return (row.name, *numbers, row.target, ok)
 
@@ -87,12 +74,3 @@ def _align(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
         cell.ljust(width) if place in left else cell.rjust(width)
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -1,7 +1,8 @@
 """Measure speed and memory against named peers, in one run, and print one table of ratios.
 
-`python -m tests.bench [--only NAME] [--quick] [--json FILE]`. A missed target is printed as such
-and is no error; a benchmark that fails is one, after the others have run.
+`python -m tests.bench [--only NAME] [--quick] [--json FILE]`. Without `--only` all run but those
+that want a GPU; `gpu.sh` runs these. A missed target is printed as such and is no error; a
+benchmark that fails is one, after the others have run.
 """
 
 import argparse
@@ -14,22 +15,29 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from infra import offline
 
 offline.apply()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests.bench import (  # noqa: E402  # what these load reads the switches
+    adapt_run,
     embed_memory,
     embedding,
     orchestration,
     phase1_step,
     startup,
     text_memory,
+    vit_embedding,
+    vit_forward,
+    vit_phase1,
 )
+from tests.bench.machine import machine  # noqa: E402
 from tests.bench.measure import say  # noqa: E402
 from tests.bench.pipeline import Bench  # noqa: E402
-from tests.bench.rows import Row, machine, render  # noqa: E402
+from tests.bench.rows import Row, render  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "startup": startup.measure,
@@ -39,21 +47,34 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "phase1": phase1_step.measure,
     "text-memory": text_memory.measure,
 }
+FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
+    "vit-forward": vit_forward.measure,
+    "vit-embedding": vit_embedding.measure,
+    "adapt": adapt_run.measure,
+    "vit-phase1": vit_phase1.measure,
+}
+KNOWN = {**BENCHMARKS, **FOR_A_GPU}
+NO_DEVICE = 2
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run what was asked for; return 1 if a benchmark failed."""
+    """Run what was asked for; return 1 if a benchmark failed, 2 if the device is not there."""
     asked = _parser().parse_args(words)
+    if asked.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # here, and in all processes that are started
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        say(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use a GPU here.")
+        return NO_DEVICE
     started = time.monotonic()
     rows: list[Row] = []
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="coft-bench-") as folder:
-        bench = Bench(Path(folder), asked.quick)
+        bench = Bench(Path(folder), asked.quick, images=asked.images, seconds=asked.seconds)
         facts = machine(bench.device)
         for name in asked.only or BENCHMARKS:
             say(f"{name}:")
             try:
-                rows += BENCHMARKS[name](bench)
+                rows += KNOWN[name](bench)
             except Exception as error:  # noqa: BLE001  # the other benchmarks can still tell something
                 traceback.print_exc()
                 failed[name] = f"{type(error).__name__}: {error}"
@@ -69,8 +90,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="may be repeated")
+    parser.add_argument("--only", action="append", choices=KNOWN, help="may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the benchmarks")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU where one is")
+    parser.add_argument("--images", type=Path, help="Parquet of real images, with labels")
+    parser.add_argument("--seconds", type=float, help="the most that `adapt` may take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     return parser
 

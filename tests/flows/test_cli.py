@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,8 @@ def closed() -> str:
     """Return an address at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_version_is_that_of_coft(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == cli.DONE
+    assert capsys.readouterr().out.strip() == metadata.version("coft")
