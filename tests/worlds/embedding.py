@@ -1,6 +1,6 @@
 """A workspace in which images are embedded in this process, and every forward pass is counted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tests.worlds.pools import images_of
 def embed_here(
     actor_class: type[EmbedActor],
     job: EmbedJob,
-    items: list[tuple[Any, ...]],
+    items: Iterable[tuple[Any, ...]],
     runtime: RuntimeSpec,
     **_: object,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,8 @@ def test_without_any_usable_image_there_is_a_sentence(place: Embedding) -> None:
 def test_a_run_that_was_killed_goes_on(place: Embedding, monkeypatch: pytest.MonkeyPatch) -> None:
     put(place, range(20))
 
-    def killed(actor: Any, job: Any, items: list[Any], runtime: Any, **named: Any) -> None:
-        embed_here(actor, job, items[1:2], runtime)
+    def killed(actor: Any, job: Any, items: Iterable[Any], runtime: Any, **named: Any) -> None:
+        embed_here(actor, job, list(items)[1:2], runtime)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as short:
