@@ -1,7 +1,6 @@
 """open_clip's models behind one interface: a visual tower, a text tower and a logit scale."""
 
 import copy
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from clipcore.backbone_names import (
     kind_of,
     read_preprocess,
 )
+from clipcore.checkpoint import tensors_sha256
 from clipcore.images import Preprocess
 from clipcore.published import open_clip
 
@@ -190,11 +190,7 @@ class Backbone(nn.Module):
 
         An adapter changes it, so compute it before one is attached.
         """
-        sha = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return tensors_sha256(self.state_dict())
 
 
 def load(name: str, *, device: str | torch.device = "cpu") -> Backbone:

@@ -1,5 +1,6 @@
 """Weights and training state in safetensors, with a JSON header; never a pickle."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,15 @@ def to_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
     """Serialise tensors and a header of JSON values."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(on_cpu, metadata={HEADER: json.dumps(header, sort_keys=True)})
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the names, shapes and values of tensors."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def read(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -142,6 +142,23 @@ def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Clas
         classes=description["classes"],
         facts=description["facts"],
     )
+
+
+def load_heads(folder: Path) -> list[dict[str, Tensor]]:
+    """Return the weight and the bias of each member's linear head, and no tower.
+
+    Raises:
+        BrokenModel: as `load_classifier`.
+    """
+    description = _read_description(folder)
+    heads = []
+    for name in description["members"]:
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                heads.append({part: file.get_tensor(f"head.{part}") for part in ("weight", "bias")})
+        except (OSError, SafetensorError) as error:
+            raise BrokenModel(f"{folder / name}: {error}. Copy the whole folder again.") from error
+    return heads
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from tasks.active.train import LearnerRef, train_round
 from tasks.answers.outcome import ImportReport
 from tasks.backbone import find_backbone
 from tasks.embed import embed_pool
-from tasks.pool.open import open_pool
-from tasks.refs import BackboneRef, EmbeddingsRef, PoolRef
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
+from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, TaskRef
 from tasks.run import tracked
 from tasks.specs import RuntimeSpec
 
@@ -53,19 +54,19 @@ def _round(rounds: Rounds) -> RoundState:
     spec = rounds.spec.active
     answers = fix_answers(rounds)
     backbone = find_backbone(spec.run.backbone, spec.run.runtime)
-    pool = open_pool(spec.run.pool, spec.run.runtime)
+    images, task = _about(rounds)
     check_learner(spec.learner, backbone.kind)
-    pin(rounds, pool, backbone)
+    pin(rounds, images, task, backbone)
     title = f"{rounds.spec.name}-round-{rounds.number}"
-    with tracked(spec.run, pool, backbone, name=title, more=rounds.spec) as run:
-        start = find_start(spec, pool, backbone, run)
-        learner = train_round(rounds, answers, start, pool, backbone, run)
-        features = _features(rounds, learner, start, pool, backbone)
-        scores = score_pool(rounds, learner, features, pool)
-        model = round_model(rounds, learner, start, pool, backbone)
-        size = ask(rounds, answers, learner, features, scores, start, pool)
+    with tracked(spec.run, images, task, backbone, name=title, more=rounds.spec) as run:
+        start = find_start(spec, images, task, backbone, run)
+        learner = train_round(rounds, answers, start, images, task, backbone, run)
+        features = _features(rounds, learner, start, images, backbone)
+        scores = score_pool(rounds, learner, features, images, task)
+        model = round_model(rounds, learner, start, task, backbone)
+        size = ask(rounds, answers, learner, features, scores, start, images, task)
         result = RoundResult(answers, learner, scores, model, query_size=size)
-        return close_round(rounds, result, pool, start, run)
+        return close_round(rounds, result, images, task, start, run)
 
 
 @flow(name="active-rounds")
@@ -88,7 +89,7 @@ def active_rounds(
         rounds = open_rounds(runtime, name)
         if unanswered(rounds):
             if oracle is not None:
-                answer_by_script(rounds, oracle, _pool(rounds))
+                answer_by_script(rounds, oracle, *_about(rounds))
             elif wait == "return":
                 return rounds.states[-1]
             else:
@@ -104,21 +105,22 @@ def active_rounds(
 def answer_rounds(runtime: RuntimeSpec, name: str, file: str) -> ImportReport:
     """Take a file of answers, and return what it changed."""
     rounds = open_rounds(runtime, name)
-    return take_answers(rounds, file, _pool(rounds))
+    return take_answers(rounds, file, *_about(rounds))
 
 
 def _features(
-    rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+    rounds: Rounds, learner: LearnerRef, start: StartRef, images: ImagesRef, backbone: BackboneRef
 ) -> EmbeddingsRef:
     """Return the features that the round's learner reads: those of the start, or of its tower."""
     spec = rounds.spec.active
     if spec.learner.on_features:
         return start.features
     learned = [ref for ref in (start.model, start.peer, learner) if ref is not None]
-    return embed_pool(pool, backbone, spec.run, learned=learned, name=f"round {rounds.number}")
+    return embed_pool(images, backbone, spec.run, learned=learned, name=f"round {rounds.number}")
 
 
-def _pool(rounds: Rounds) -> PoolRef:
-    """Return the images that the rounds are about."""
+def _about(rounds: Rounds) -> tuple[ImagesRef, TaskRef]:
+    """Return the images that the rounds are about, and the classes."""
     spec = rounds.spec.active.run
-    return open_pool(spec.pool, spec.runtime)
+    images = open_images(spec.pool, spec.runtime)
+    return images, open_task(images, spec.pool, spec.runtime)

@@ -1,10 +1,10 @@
-"""Collaborative fine-tuning (CoFT), from a pool of unlabelled images to a registered model."""
+"""Collaborative fine-tuning (CoFT), from unlabelled images to a registered model."""
 
 from prefect import flow
 
 from tasks.backbone import find_backbone
 from tasks.classifier import combine, zero_shot_model
-from tasks.embed import embed_pool
+from tasks.embed import embed_pool, embed_with_peers
 from tasks.evaluate import evaluate
 from tasks.gate import assess
 from tasks.label.confident import most_confident
@@ -13,7 +13,8 @@ from tasks.label.people import known_answers
 from tasks.label.zero_shot import label_zero_shot
 from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
-from tasks.pool.open import open_pool
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
 from tasks.predict import predict_pool
 from tasks.publish import publish, register
 from tasks.refs import RunSummary, Stages
@@ -29,43 +30,33 @@ def coft(spec: CoftSpec) -> RunSummary:
     carries no tensors, and a second run goes on where the first one stopped.
     """
     backbone = find_backbone(spec.backbone, spec.runtime)
-    pool = open_pool(spec.pool, spec.runtime)
-    answers = known_answers(pool, spec)
-    with tracked(spec, pool, backbone, answers=answers) as run:
-        images = embed_pool(pool, backbone, spec)
-        zero_shot = label_zero_shot(images, pool, backbone, spec)
+    images = open_images(spec.pool, spec.runtime)
+    task = open_task(images, spec.pool, spec.runtime)
+    answers = known_answers(images, task, spec)
+    with tracked(spec, images, task, backbone, answers=answers) as run:
+        embeddings = embed_pool(images, backbone, spec)
+        zero_shot = label_zero_shot(embeddings, images, task, backbone, spec)
+        stages = Stages(
+            images=images, task=task, backbone=backbone, embeddings=embeddings, zero_shot=zero_shot
+        )
         if spec.method == "zero-shot":
-            model = zero_shot_model(zero_shot, pool, backbone, spec)
-            stages = Stages(pool=pool, backbone=backbone, images=images, zero_shot=zero_shot)
+            model = zero_shot_model(zero_shot, task, backbone, spec)
         else:
             # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
-            confident = most_confident(zero_shot, images, pool, spec, answers)
-            peers = adapt_peers(confident, pool, backbone, spec, run)
+            confident = most_confident(zero_shot, embeddings, images, task, spec, answers)
+            peers = adapt_peers(confident, images, task, backbone, spec, run)
 
-            # Collaboration: each peer labels the pool; the other keeps what it holds to be right.
-            features = tuple(
-                embed_pool(pool, backbone, spec, learned=[peer], name=f"peer {peer.peer}")
-                for peer in peers
-            )
-            clean = cross_filter(peers, features, pool, spec, answers)
+            # Collaboration: each peer labels the images; the other keeps what it holds to be right.
+            features = embed_with_peers(images, backbone, peers, spec)
+            clean = cross_filter(peers, features, images, task, spec, answers)
 
             # Phase II: each clean set trains one whole visual tower and its linear head.
-            networks = finetune_each(clean, peers, pool, backbone, spec, run)
-            model = combine(networks, pool, backbone, spec)
-            stages = Stages(
-                pool=pool,
-                backbone=backbone,
-                images=images,
-                zero_shot=zero_shot,
-                answers=answers,
-                confident=confident,
-                peers=peers,
-                features=features,
-                clean=clean,
-                networks=networks,
-            )
+            networks = finetune_each(clean, peers, images, task, backbone, spec, run)
+            model = combine(networks, task, backbone, spec)
+            made = {"confident": confident, "peers": peers, "features": features, "clean": clean}
+            stages = stages.model_copy(update={**made, "answers": answers, "networks": networks})
 
-        predictions = predict_pool(model, pool, spec)
+        predictions = predict_pool(model, images, spec)
         evaluation = evaluate(stages, predictions, spec)
         model = assess(model, stages, predictions, evaluation, spec)
         registered = register(run, model, evaluation, name=spec.register_as, answers=answers)

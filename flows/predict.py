@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.pool.open import open_pool
+from tasks.pool.open import open_images
 from tasks.predict import predict_pool
 from tasks.refs import PredictionsRef
 from tasks.specs import CoftSpec
@@ -12,5 +12,5 @@ from tasks.tracking.registry_model import find_model
 @flow(name="predict")
 def predict(spec: CoftSpec, model: str) -> PredictionsRef:
     """Classify a folder or bucket with `models:/NAME@champion` or a model's folder."""
-    pool = open_pool(spec.pool, spec.runtime, for_training=False)
-    return predict_pool(find_model(model, spec.runtime), pool, spec)
+    images = open_images(spec.pool, spec.runtime, for_training=False)
+    return predict_pool(find_model(model, spec.runtime), images, spec)

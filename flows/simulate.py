@@ -7,7 +7,8 @@ from flows.rounds_start import find_start
 from tasks.active.checks import check_learner, check_simulation, settle_start
 from tasks.active.simulate import SimulationRef, check_measurable, simulate_rounds
 from tasks.backbone import find_backbone
-from tasks.pool.open import open_pool
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
 from tasks.run import tracked
 from tasks.specs import SimulationSpec
 
@@ -23,9 +24,10 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     settle_start(spec.active.start, run_spec.runtime)
     backbone = find_backbone(run_spec.backbone, run_spec.runtime)
     check_learner(spec.active.learner, backbone.kind)
-    pool = open_pool(run_spec.pool, run_spec.runtime)
-    check_measurable(pool)
-    with tracked(run_spec, pool, backbone, name="simulate", more=spec) as run:
-        start = find_start(spec.active, pool, backbone, run)
+    images = open_images(run_spec.pool, run_spec.runtime)
+    task = open_task(images, run_spec.pool, run_spec.runtime)
+    check_measurable(images, task)
+    with tracked(run_spec, images, task, backbone, name="simulate", more=spec) as run:
+        start = find_start(spec.active, images, task, backbone, run)
         accuracy = coft(run_spec).accuracy if spec.with_coft else None
-        return simulate_rounds(start, pool, backbone, spec, run, coft_accuracy=accuracy)
+        return simulate_rounds(start, images, task, backbone, spec, run, coft_accuracy=accuracy)

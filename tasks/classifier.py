@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from clipcore.backbone import Backbone
+from clipcore.checkpoint import tensors_sha256
 from clipcore.classifier import save_classifier
 from clipcore.coft import guard
 from clipcore.coft.guard import Candidate
@@ -15,20 +16,20 @@ from clipcore.network import interpolate, new_network
 from tasks.backbone import adapter_arguments, load_backbone
 from tasks.label.zero_shot import read_zero_shot
 from tasks.progress import say
-from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, PoolRef
+from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
 from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
-from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
+from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, TOWERS, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
-from tasks.weights import served_adapters
+from tasks.weights import served_adapters, tower_digest
 
 
 @step("combine networks")
 def combine(
-    networks: Sequence[PeerRef], pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+    networks: Sequence[PeerRef], task: TaskRef, backbone: BackboneRef, spec: CoftSpec
 ) -> ModelRef:
     """Choose, without labels, the epoch and the mix with Phase I, and write both networks.
 
@@ -56,7 +57,7 @@ def combine(
             if phase2.start == "phase1"
             else ()
         )
-        save_model(folder, members, pool, load_backbone(backbone.name), facts, attached)
+        save_model(folder, members, task, load_backbone(backbone.name), facts, attached)
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -64,7 +65,7 @@ def combine(
 
 @step("zero-shot model")
 def zero_shot_model(
-    zero_shot: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+    zero_shot: LabelsRef, task: TaskRef, backbone: BackboneRef, spec: CoftSpec
 ) -> ModelRef:
     """Write CLIP itself as a classifier: the original tower, and a head from the templates."""
     digest = fingerprint(Folder.MODELS, "zero-shot", zero_shot.digest)
@@ -73,8 +74,8 @@ def zero_shot_model(
         head = read_zero_shot(zero_shot.uri)
         loaded = load_backbone(backbone.name)
         state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
-        facts = {"method": "zero-shot"}
-        save_model(folder, [state], pool, loaded, facts, ())
+        facts = {"method": "zero-shot", TOWERS: [tower_digest(backbone)]}
+        save_model(folder, [state], task, loaded, facts, ())
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -112,24 +113,37 @@ def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
 def save_model(  # what a classifier is made of
     folder: str,
     members: Sequence[Mapping[str, Tensor]],
-    pool: PoolRef,
+    task: TaskRef,
     backbone: Backbone,
     facts: Mapping[str, Any],
     attached: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a classifier of networks' states to any URI; `model.json` is sent last."""
+    """Write a classifier of networks' states to any URI; `model.json` is sent last.
+
+    Unless the facts name the towers, each is named by its weights.
+    """
+    towers = [_digest_of(state, backbone, attached) for state in members]
     with tempfile.TemporaryDirectory(prefix="coft-model-") as temporary:
         save_classifier(
             Path(temporary),
             members,
-            classes=pool.classes,
+            classes=task.classes,
             config=backbone.config,
             preprocess=backbone.visual.preprocess,
             attached=attached,
-            facts={**facts, "backbone": backbone.name, "pool": pool.digest},
+            facts={TOWERS: towers, **facts, "backbone": backbone.name},
         )
         for path in sorted(Path(temporary).iterdir(), reverse=True):  # safetensors, then JSON
             write_bytes(join(folder, path.name), path.read_bytes())
+
+
+def _digest_of(
+    state: Mapping[str, Tensor], backbone: Backbone, attached: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return what the features of a network's tower depend on."""
+    visual = {name: value for name, value in state.items() if name.startswith("visual.")}
+    made_from = (backbone.config, backbone.visual.preprocess.digest(), list(attached))
+    return fingerprint("tower", tensors_sha256(visual), made_from)
 
 
 def _model_once(

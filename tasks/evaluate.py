@@ -13,26 +13,27 @@ from torch import Tensor
 
 from clipcore import metrics
 from tasks.label.people import answered_ids
-from tasks.pool.readers import iter_images, true_labels, value_of
+from tasks.pool.readers import value_of
+from tasks.pool.shards import shards
+from tasks.pool.truth import TrueLabels
 from tasks.progress import say
 from tasks.refs import (
-    EmbeddingsRef,
     EvaluationRef,
+    ImagesRef,
     LabelsRef,
-    PeerRef,
-    PoolRef,
     PredictionsRef,
     Reason,
     Split,
     Stages,
+    TaskRef,
 )
 from tasks.specs import CoftSpec
-from tasks.storage.columns import class_numbers, read_features, tensor_of
+from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_json
 from tasks.storage.layout import METRICS, Folder, in_workspace
 from tasks.storage.manifest import iter_tables
-from tasks.storage.stage import Outcome, once, part_uris, step
+from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import read_dual_head
 
@@ -95,20 +96,20 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     labels were not; images that a person labelled are left out. Of the confident and the clean
     sets it says how many kept labels are right.
     """
-    pool, zero_shot = stages.pool, stages.zero_shot
+    images, task, zero_shot = stages.images, stages.task, stages.zero_shot
     labellings = [labels for labels in (stages.confident, *stages.clean) if labels is not None]
     made_from = (*stages.peers, *stages.features, *labellings, stages.answers)
     inputs = [stage.digest for stage in made_from if stage is not None]
-    digest = fingerprint(Folder.EVALUATIONS, pool.digest, zero_shot.digest, adapted.digest, inputs)
+    digest = fingerprint(Folder.EVALUATIONS, task.digest, zero_shot.digest, adapted.digest, inputs)
     folder = in_workspace(spec.runtime.workspace, Folder.EVALUATIONS, digest)
-    split: Split = "test" if pool.num_test else "pool"
+    split: Split = "test" if images.num_test else "pool"
 
     def compute() -> Outcome:
-        phase1 = _phase1_predictions(stages.peers, stages.features) if stages.peers else None
+        phase1 = _phase1_predictions(images, stages) if stages.peers else None
         answered = answered_ids(stages.answers)
 
         def measure(predicted: Predicted) -> dict[str, Any] | None:
-            return tally(pool, predicted, split, without=answered)
+            return tally(task, predicted, split, without=answered)
 
         measured = {
             "transductive": split == "pool",
@@ -116,7 +117,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
             "phase1": phase1 and measure(phase1),
             "adapted": measure(labels_of(adapted.uri, "score")),
             "kept_label_precision": {
-                labels.source: _kept_precision(pool, labels) for labels in labellings
+                labels.source: _kept_precision(task, labels) for labels in labellings
             },
         }
         write_json(join(folder, METRICS), measured)
@@ -146,7 +147,7 @@ def read_metrics(folder: str) -> dict[str, Any]:
 
 
 Predicted = Iterator[tuple[Any, Any, Tensor]]
-"""For each part of the pool: ids, predicted class names, confidence."""
+"""For each range of images: ids, predicted class names or numbers, confidence."""
 
 
 def labels_of(folder: str, confidence: str) -> Predicted:
@@ -155,46 +156,49 @@ def labels_of(folder: str, confidence: str) -> Predicted:
         yield table["image_id"], table["label"], tensor_of(table, confidence)
 
 
-def _phase1_predictions(peers: Sequence[PeerRef], features: Sequence[EmbeddingsRef]) -> Predicted:
+def _phase1_predictions(images: ImagesRef, stages: Stages) -> Predicted:
     """Yield the mean softmax of the peers' positive prompts, part by part."""
-    heads = [read_dual_head(peer.uri).positive for peer in peers]
-    for uris in zip(*(part_uris(stage.uri) for stage in features), strict=True):
-        parts = [read_features(uri) for uri in uris]
+    heads = [read_dual_head(peer.uri).positive for peer in stages.peers]
+    for shard in shards(images, *stages.features):
+        ids, seen = shard.features_of_all()
         probabilities = torch.stack(
-            [head.probabilities(vectors) for head, (_, vectors) in zip(heads, parts, strict=True)]
+            [head.probabilities(vectors) for head, vectors in zip(heads, seen, strict=True)]
         )
         confidence, labels = probabilities.mean(dim=0).max(dim=1)
-        yield parts[0][0], labels, confidence
+        yield ids, labels, confidence
 
 
 def tally(
-    pool: PoolRef, predicted: Predicted, split: Split, *, without: Collection[str] = ()
+    task: TaskRef, predicted: Predicted, split: Split, *, without: Collection[str] = ()
 ) -> dict[str, Any] | None:
     """Return the metrics of predictions for one split, added up over all parts; None unlabelled.
 
     Images whose id is in `without` are left out.
     """
-    if not pool.labeled:
+    if not task.labeled:
         return None
     excluded = pa.array(sorted(without), pa.string())
-    total = Tally.empty(len(pool.classes))
-    images = iter_images(pool, ["image_id", "label"], split)
-    for (ids, labels, confidence), table in zip(predicted, images, strict=True):
-        table = table.filter(pc.invert(pc.is_in(table["image_id"], excluded)))  # noqa: PLW2901
-        total.add(true_labels(table, ids, pool.classes), _numbers(labels, pool), confidence)
-    return total.summary(pool.classes)
+    total = Tally.empty(len(task.classes))
+    truth = TrueLabels(task)
+    for ids, labels, confidence in predicted:
+        known = truth.about(ids, split)
+        known = known.filter(pc.invert(pc.is_in(known["image_id"], excluded)))
+        numbers = class_numbers(task.classes, value_of(known, ids, "label"))
+        total.add(numbers, _numbers(labels, task), confidence)
+    return total.summary(task.classes)
 
 
-def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
+def _kept_precision(task: TaskRef, labels: LabelsRef) -> dict[str, Any] | None:
     """Return how many of the kept, and of the rejected, pseudo-labels of a labelling are right."""
-    if not pool.labeled:
+    if not task.labeled:
         return None
+    truth = TrueLabels(task)
     counts = {"kept": 0, "kept_right": 0, "rejected": 0, "rejected_right": 0}
-    parts = iter_tables(labels.uri, ["image_id", "label", "kept", "reason"])
-    for part, images in zip(parts, iter_images(pool, ["image_id", "label"]), strict=True):
+    for part in iter_tables(labels.uri, ["image_id", "label", "kept", "reason"]):
         pseudo = part.filter(pc.not_equal(part["reason"], Reason.ANSWERED))
-        truth = value_of(images, pseudo["image_id"], "label")
-        right = pc.equal(truth, pseudo["label"]).fill_null(fill_value=False)
+        ids = pseudo["image_id"]
+        known = value_of(truth.about(ids), ids, "label")
+        right = pc.equal(known, pseudo["label"]).fill_null(fill_value=False)
         kept, right = pseudo["kept"].to_numpy(), right.to_numpy()
         counts["kept"] += int(kept.sum())
         counts["kept_right"] += int((kept & right).sum())
@@ -207,8 +211,8 @@ def _kept_precision(pool: PoolRef, labels: LabelsRef) -> dict[str, Any] | None:
     }
 
 
-def _numbers(labels: Any, pool: PoolRef) -> Tensor:
-    return labels if isinstance(labels, Tensor) else class_numbers(pool.classes, labels)
+def _numbers(labels: Any, task: TaskRef) -> Tensor:
+    return labels if isinstance(labels, Tensor) else class_numbers(task.classes, labels)
 
 
 def _ratio(part: int, whole: int) -> float | None:

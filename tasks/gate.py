@@ -120,7 +120,8 @@ def assess(
     """
     if not stages.clean:
         return model.model_copy(update={"verdict": "Zero-shot: nothing was trained."})
-    measured = health.measure(stages.pool, stages.zero_shot, predictions, stages.clean, spec.gate)
+    classes = stages.task.classes
+    measured = health.measure(classes, stages.zero_shot, predictions, stages.clean, spec.gate)
     evidence = replace(
         Evidence.of_health(measured),
         accuracy=evaluation.accuracy,

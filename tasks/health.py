@@ -8,22 +8,22 @@ from jaxtyping import Int
 from torch import Tensor
 
 from clipcore.health import Health, class_drift
-from tasks.refs import LabelsRef, PoolRef, PredictionsRef, Reason, Ref
+from tasks.refs import LabelsRef, PredictionsRef, Reason, Ref
 from tasks.specs import GateSpec
 from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.manifest import iter_tables
 
 
 def measure(
-    pool: PoolRef,
+    classes: Sequence[str],
     zero_shot: LabelsRef,
     predictions: PredictionsRef,
     clean: Sequence[LabelsRef],
     bounds: GateSpec,
 ) -> Health:
     """Measure a run without labels."""
-    drift, lost = drift_of(zero_shot, predictions, pool, bounds)
-    kept, all_labels, separation = _cross_filtered(clean, pool.classes)
+    drift, lost = drift_of(zero_shot, predictions, classes, bounds)
+    kept, all_labels, separation = _cross_filtered(clean, classes)
     shares = kept.double() / torch.clamp(all_labels, min=1)
     labelled = all_labels > 0
     return Health(
@@ -36,9 +36,11 @@ def measure(
     )
 
 
-def drift_of(before: Ref, after: Ref, pool: PoolRef, bounds: GateSpec) -> tuple[float, int]:
+def drift_of(
+    before: Ref, after: Ref, classes: Sequence[str], bounds: GateSpec
+) -> tuple[float, int]:
     """Return how far the class shares moved between two stages, and how many classes were lost."""
-    counts = (class_counts(ref.uri, pool.classes) for ref in (before, after))
+    counts = (class_counts(ref.uri, classes) for ref in (before, after))
     return class_drift(*counts, lost_share=bounds.lost_share)
 
 

@@ -16,8 +16,8 @@ from tasks.backbone import adapter_arguments, load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
-from tasks.pool.readers import training_rows
-from tasks.refs import PEERS, BackboneRef, LabelsRef, PeerRef, PoolRef
+from tasks.pool.training_rows import training_rows
+from tasks.refs import PEERS, BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, InputError, Phase1Spec, PoolSpec
 from tasks.storage.checkpoints import Row
 from tasks.storage.digests import fingerprint
@@ -36,7 +36,8 @@ class PeerJob:
     digest: str
     backbone: BackboneRef
     confident: LabelsRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     spec: Phase1Spec
     seed: int
     flip: bool
@@ -59,7 +60,7 @@ class PeerTrainer:
         try:
             self._peer = new_peer(
                 backbone,
-                job.pool.classes,
+                job.task.classes,
                 generator=generator(job.seed, "phase1", job.peer),
                 prompts=job.spec.prompts.model_dump(),
                 adapter=self._attach,
@@ -67,7 +68,7 @@ class PeerTrainer:
             )
         except (ContextTooLong, UnsupportedBackbone) as error:
             raise InputError(str(error)) from error
-        ids, uris, labels = training_rows(job.confident, job.pool)
+        ids, uris, labels = training_rows(job.confident, job.images, job.task)
         pixels = pixels_of_run(
             backbone.visual.preprocess, job.limits, job.pixel_cache, device=device
         )
@@ -125,14 +126,19 @@ class PeerTrainer:
 
 @step("adapt peers")
 def adapt_peers(
-    confident: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec, run: Run
+    confident: LabelsRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
+    spec: CoftSpec,
+    run: Run,
 ) -> tuple[PeerRef, ...]:
     """Train both peers of Phase I from one confident set, seeded apart (CoFT 3.1).
 
     Each epoch ends in a checkpoint: a peer that was killed goes on from it and arrives at the same
     weights. A peer that is finished is not trained again.
     """
-    jobs = [_job(peer, confident, pool, backbone, spec) for peer in PEERS]
+    jobs = [_job(peer, confident, images, task, backbone, spec) for peer in PEERS]
     trained = train_jobs(
         PeerTrainer,
         jobs,
@@ -144,7 +150,12 @@ def adapt_peers(
 
 
 def _job(
-    peer: int, confident: LabelsRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+    peer: int,
+    confident: LabelsRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
+    spec: CoftSpec,
 ) -> PeerJob:
     made_from = (peer, confident.digest, backbone, spec.phase1, spec.seed, spec.flip)
     digest = fingerprint("phase1", *made_from)
@@ -154,7 +165,8 @@ def _job(
         digest=digest,
         backbone=backbone,
         confident=confident,
-        pool=pool,
+        images=images,
+        task=task,
         spec=spec.phase1,
         seed=spec.seed,
         flip=spec.flip,

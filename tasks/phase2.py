@@ -14,8 +14,8 @@ from tasks.backbone import load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
-from tasks.pool.readers import held_out_rows, training_rows
-from tasks.refs import BackboneRef, LabelsRef, PeerRef, PoolRef
+from tasks.pool.training_rows import held_out_rows, training_rows
+from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, Phase2Spec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
@@ -35,7 +35,8 @@ class NetworkJob:
     backbone: BackboneRef
     clean: LabelsRef
     start: PeerRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     spec: Phase2Spec
     seed: int
     flip: bool
@@ -57,9 +58,9 @@ class NetworkTrainer:
         self._network = start_network(job, device=device)
         self._start = _copy(self._network.state_dict())
         self._device = device
-        ids, uris, labels = training_rows(job.clean, job.pool)
+        ids, uris, labels = training_rows(job.clean, job.images, job.task)
         self._data = TrainingSet(labels, self._pixels_of(ids, uris).load)
-        self._held_out, held_out_uris = held_out_rows(job.clean, job.pool)
+        self._held_out, held_out_uris = held_out_rows(job.clean, job.images)
         self._guard = self._pixels_of(self._held_out, held_out_uris)
         groups = parameter_groups(
             self._network,
@@ -150,10 +151,11 @@ def start_network(job: NetworkJob, *, device: str) -> Network:
 
 
 @step("fine-tune")
-def finetune_each(
+def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     clean: Sequence[LabelsRef],
     peers: Sequence[PeerRef],
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     backbone: BackboneRef,
     spec: CoftSpec,
     run: Run,
@@ -164,7 +166,8 @@ def finetune_each(
     held-out images, so that the guard can choose among them.
     """
     jobs = [
-        _job(labels, peer, pool, backbone, spec) for labels, peer in zip(clean, peers, strict=True)
+        _job(labels, peer, images, task, backbone, spec)
+        for labels, peer in zip(clean, peers, strict=True)
     ]
     trained = train_jobs(
         NetworkTrainer,
@@ -177,7 +180,12 @@ def finetune_each(
 
 
 def _job(
-    clean: LabelsRef, start: PeerRef, pool: PoolRef, backbone: BackboneRef, spec: CoftSpec
+    clean: LabelsRef,
+    start: PeerRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
+    spec: CoftSpec,
 ) -> NetworkJob:
     made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
     digest = fingerprint("phase2", *made_from)
@@ -188,7 +196,8 @@ def _job(
         backbone=backbone,
         clean=clean,
         start=start,
-        pool=pool,
+        images=images,
+        task=task,
         spec=spec.phase2,
         seed=spec.seed,
         flip=spec.flip,

@@ -1,141 +1,97 @@
-"""Predict with a classifier: Ray actors over the parts of a pool, one row an image."""
-
-from dataclasses import dataclass
+"""Predict with a classifier: features of its towers, computed once, and its heads on them."""
 
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 
-from clipcore.classifier import load_classifier
-from clipcore.inference import BatchSize
-from tasks.compute.map_parts import map_parts
-from tasks.images.pixels import batches, pixels_of_run
-from tasks.images.quarantine import Quarantined
-from tasks.pool.readers import read_images
-from tasks.refs import EmbeddingsRef, ModelRef, PoolRef, PredictionsRef
-from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
-from tasks.storage.columns import fixed_size_list
-from tasks.storage.digests import fingerprint
-from tasks.storage.files import local_copy
-from tasks.storage.layout import FEATURES, QUARANTINE, Folder, in_workspace
+from clipcore.classifier import load_heads
+from tasks.compute.calls import run_tasks
+from tasks.compute.map_parts import write_missing
+from tasks.features.embedding import embed
+from tasks.features.towers import towers_of
+from tasks.pool.readers import value_of
+from tasks.pool.shards import ID, Shard, shards
+from tasks.refs import ImagesRef, ModelRef, PredictionsRef
+from tasks.specs import CoftSpec
+from tasks.storage.checkpoints import read_tensors, write_tensors
+from tasks.storage.digests import classes_digest, fingerprint
+from tasks.storage.files import local_copy, read_json
+from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
+from tasks.storage.manifest import Part
 from tasks.storage.schemas import PREDICTIONS
 from tasks.storage.stage import Outcome, once, step
-from tasks.storage.tables import write_table
+from tasks.storage.tables import count_rows, write_table
 from tasks.storage.uris import join
 
-
-@dataclass(frozen=True)
-class PredictJob:
-    """The inputs of a prediction stage, for its actors."""
-
-    model: str
-    folder: str
-    digest: str
-    limits: PoolSpec
-    batch_size: int | None = None
-    pixel_cache: int | None = None
-
-
-class PredictActor:
-    """A classifier that stays loaded and turns parts of a pool into predictions."""
-
-    def __init__(self, job: PredictJob, device: str) -> None:
-        self.job = job
-        with local_copy(job.model) as folder:
-            self.classifier = load_classifier(folder, device=device)
-        first = self.classifier.encoders[0]
-        self.batch_size = BatchSize.fitting(first, asked=job.batch_size)
-        self.pixels = pixels_of_run(first.preprocess, job.limits, job.pixel_cache, device=device)
-
-    def write_part(self, images_uri: str, name: str) -> int:
-        """Predict one part of the pool; the predictions are written last."""
-        images = read_images(images_uri, ["image_id", "uri", "split", "bytes"])
-        quarantined = Quarantined("predict")
-        rows, features, softmaxes = self._predict(images, quarantined)
-        kept = images.take(pa.array(rows)).select(["image_id", "uri", "split"])
-        facts = {"digest": self.job.digest}
-        if quarantined.rows:
-            bad = join(self.job.folder, QUARANTINE, name)
-            write_table(bad, quarantined.table(), facts)
-        vectors = {"image_id": kept["image_id"], "embedding": fixed_size_list(features)}
-        write_table(join(self.job.folder, FEATURES, name), pa.table(vectors), facts)
-        table = _with_predictions(kept, softmaxes, self.classifier.classes)
-        write_table(join(self.job.folder, name), table, facts)
-        return int(images.num_rows)
-
-    def _predict(
-        self, images: pa.Table, quarantined: Quarantined
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the rows of the images that could be read, in order, features and softmaxes.
-
-        These are of shape (images, dim) and (members, images, classes).
-        """
-        classifier, rows = self.classifier, []
-        device, num_members = classifier.encoders[0].device, len(classifier.members)
-        features = [torch.zeros(0, classifier.members[0].head.in_features, device=device)]
-        softmaxes = [torch.zeros(num_members, 0, len(classifier.classes), device=device)]
-        batch_size = self.batch_size.images
-        for numbers, pixels in batches(images, self.pixels, quarantined, batch_size=batch_size):
-            encoded, probabilities = self.batch_size.run(classifier.predict_members, pixels)
-            rows += numbers
-            features.append(encoded)
-            softmaxes.append(probabilities)
-        order = np.argsort(rows)
-        return (
-            np.array(rows, np.int64)[order],
-            torch.cat(features).cpu().numpy()[order],
-            torch.cat(softmaxes, dim=1).cpu().numpy()[:, order],
-        )
+HEADS = "heads.safetensors"
 
 
 @step("predict")
-def predict_pool(model: ModelRef, pool: PoolRef, spec: CoftSpec) -> PredictionsRef:
-    """Write the class probabilities of every image of a pool, test split included."""
-    limits, runtime = spec.pool, spec.runtime
-    digest = fingerprint(Folder.PREDICTIONS, model.digest, pool.digest, limits.max_pixels)
+def predict_pool(model: ModelRef, images: ImagesRef, spec: CoftSpec) -> PredictionsRef:
+    """Write the class probabilities of every image, test split included.
+
+    What a tower of the classifier has seen before, for whatever reason, it does not see again.
+    """
+    runtime = spec.runtime
+    features = embed(images, towers_of(model), spec, label="Predict")
+    made_from = (model.digest, [seen.digest for seen in features])
+    digest = fingerprint(Folder.PREDICTIONS, *made_from)
     folder = in_workspace(runtime.workspace, Folder.PREDICTIONS, digest)
-    job = PredictJob(model.uri, folder, digest, limits, runtime.batch_size, runtime.pixel_cache)
+    classes = tuple(read_json(join(model.uri, DESCRIPTION))["classes"])
+
+    def compute() -> Outcome:
+        list(run_tasks(_write_heads, [(model.uri, folder)], runtime=runtime))
+        parts = {part.span.file_name(digest): part for part in shards(images, *features)}
+        work = {join(folder, name): (folder, name, part, classes) for name, part in parts.items()}
+        write_missing(_predict_part, work, runtime, label="Classify", total=features[0].rows)
+        return Outcome(
+            [Part(name=name, rows=count_rows(join(folder, name))) for name in parts],
+            {
+                "images": images.digest,
+                "classes": classes_digest(classes),
+                "embedding": sum(seen.seconds for seen in features if not seen.resumed),
+            },
+        )
+
     manifest, resumed = once(
-        folder,
-        kind=Folder.PREDICTIONS,
-        digest=digest,
-        label="Predict",
-        compute=lambda: _predict_missing(job, pool, runtime),
+        folder, kind=Folder.PREDICTIONS, digest=digest, label="Classify", compute=compute
     )
     return PredictionsRef(
         uri=folder,
         digest=digest,
         rows=manifest.rows,
-        seconds=manifest.seconds,
+        seconds=manifest.seconds + float(str(manifest.facts["embedding"])),
         resumed=resumed,
-        num_quarantined=int(str(manifest.facts["quarantined"])),
+        num_quarantined=images.num_pool + images.num_test - manifest.rows,
+        features=features,
     )
 
 
-def features_of(predictions: PredictionsRef, *, dim: int) -> EmbeddingsRef:
-    """Return the features that the classifier's first member saw while it predicted."""
-    return EmbeddingsRef(
-        uri=join(predictions.uri, FEATURES),
-        digest=predictions.digest,
-        rows=predictions.rows,
-        dim=dim,
-        model="adapted",
-    )
+def _write_heads(model: str, folder: str) -> None:
+    """Write the heads of a classifier, without its towers."""
+    with local_copy(model) as path:
+        heads = load_heads(path)
+    tensors = {f"{name}.{n}": value for n, head in enumerate(heads) for name, value in head.items()}
+    write_tensors(folder, HEADS, tensors, {})
 
 
-def _predict_missing(job: PredictJob, pool: PoolRef, runtime: RuntimeSpec) -> Outcome:
-    """Predict what is missing; the features get a manifest of their own, for their readers."""
-    outcome = map_parts(PredictActor, job, pool, runtime, label="Predict")
-    folder = join(job.folder, FEATURES)
-    once(
-        folder, kind=Folder.EMBEDDINGS, digest=job.digest, label="Features", compute=lambda: outcome
-    )
-    return outcome
+def _predict_part(folder: str, name: str, part: Shard, classes: tuple[str, ...]) -> int:
+    """Write the predictions for one part of the images."""
+    tensors, _ = read_tensors(folder, HEADS)
+    ids, seen = part.features_of_all()
+    softmaxes = [
+        F.linear(features, tensors[f"weight.{n}"], tensors[f"bias.{n}"]).softmax(dim=1)
+        for n, features in enumerate(seen)
+    ]
+    images = part.read_images([ID, "uri", "split"])
+    kept = pa.table({ID: ids, **{c: value_of(images, ids, c) for c in ("uri", "split")}})
+    table = with_predictions(kept, torch.stack(softmaxes).numpy(), classes)
+    write_table(join(folder, name), table)
+    return len(ids)
 
 
-def _with_predictions(
-    images: pa.Table, softmaxes: np.ndarray, classes: tuple[str, ...]
-) -> pa.Table:
+def with_predictions(images: pa.Table, softmaxes: np.ndarray, classes: tuple[str, ...]) -> pa.Table:
     """Add the label, its probability, all probabilities, and each member's own label."""
     names = np.array(classes, dtype=object)
     mean = softmaxes.mean(axis=0)

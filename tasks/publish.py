@@ -8,7 +8,6 @@ from prefect.context import FlowRunContext
 
 from tasks.evaluate import read_metrics
 from tasks.on_demand import OnDemand
-from tasks.predict import features_of
 from tasks.progress import say
 from tasks.refs import (
     AnswersRef,
@@ -92,9 +91,10 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
     return ReportInputs(
         spec=spec,
         backbone=stages.backbone,
-        pool=stages.pool,
-        before=stages.images,
-        after=features_of(predictions, dim=stages.backbone.embed_dim),
+        images=stages.images,
+        task=stages.task,
+        before=stages.embeddings,
+        after=predictions.features[0],
         zero_shot=stages.zero_shot,
         answers=stages.answers,
         confident=stages.confident,
@@ -132,8 +132,8 @@ def _stage_times(
     Of the phases only the slower peer counts: both train at the same time.
     """
     by_name: dict[StageName, tuple[Ref | None, ...]] = {
-        StageName.POOL: (stages.pool,),
-        StageName.EMBED: (stages.images,),
+        StageName.POOL: (stages.images, stages.task),
+        StageName.EMBED: (stages.embeddings,),
         StageName.LABEL: (stages.zero_shot, stages.confident),
         StageName.PHASE_1: stages.peers,
         StageName.EMBED_WITH_PEERS: stages.features,
@@ -168,8 +168,8 @@ def _summarize(inputs: ReportInputs, report: str) -> RunSummary:
     return RunSummary(
         method=inputs.spec.method,
         backbone=inputs.backbone.name,
-        num_images=inputs.pool.num_pool + inputs.pool.num_test,
-        num_quarantined=inputs.pool.num_quarantined + inputs.before.num_quarantined,
+        num_images=inputs.images.num_pool + inputs.images.num_test,
+        num_quarantined=inputs.images.num_quarantined + inputs.before.num_quarantined,
         num_answers=0 if inputs.answers is None else inputs.answers.num_labels,
         zero_shot_accuracy=inputs.evaluation.zero_shot_accuracy,
         accuracy=inputs.evaluation.accuracy,

@@ -37,15 +37,28 @@ class Ref(Spec):
     resumed: bool = Field(default=False, description="Whether this run found it finished.")
 
 
-class PoolRef(Ref):
-    """`images/part-*.parquet`, `quarantine/part-*.parquet`: the images of a run, without pixels."""
+class ImagesRef(Ref):
+    """`images/part-*.parquet`, `quarantine/part-*.parquet`: the images of a run, without pixels.
 
-    classes: tuple[str, ...]
-    labeled: bool = Field(description="Whether images carry labels for evaluation.")
+    The digest is of the content: which images there are, and which of them are for testing. Where
+    they lie, in which order and how often does not change it; the folder is named by these.
+    """
+
     num_pool: int = Field(ge=0, description="Distinct images that may be trained on.")
     num_test: int = Field(ge=0, description="Distinct images for evaluation only.")
     num_duplicates: int = Field(ge=0)
     num_quarantined: int = Field(ge=0)
+
+
+class TaskRef(Ref):
+    """`part-*.parquet` of (image_id, split, label): the classes, and true labels for evaluation.
+
+    Labels of models and trainings depend on the classes, never on the digest, which is also of the
+    true labels.
+    """
+
+    classes: tuple[str, ...]
+    labeled: bool = Field(description="Whether images have labels for evaluation.")
 
 
 class BackboneRef(Spec):
@@ -61,8 +74,12 @@ class BackboneRef(Spec):
 
 
 class EmbeddingsRef(Ref):
-    """`part-*.parquet` of (image_id, embedding), L2-normalised; bad images in quarantine."""
+    """`part-*.parquet` of (image_id, embedding), L2-normalised, of these and of other images.
 
+    The digest says which images they are of: those of an `ImagesRef` without those in quarantine.
+    """
+
+    run: str = Field("", description="Folder that says which parts these are; `uri` by default.")
     dim: int
     num_quarantined: int = 0
     model: str = Field(description="Backbone name, or the folder of the weights that were used.")
@@ -89,11 +106,12 @@ class PeerRef(Ref):
 
 
 class Stages(Spec):
-    """The stages of a run of CoFT, from the pool to the trained networks; empty for zero-shot."""
+    """The stages of a run of CoFT, from images to trained networks; zero-shot trains none."""
 
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     backbone: BackboneRef
-    images: EmbeddingsRef
+    embeddings: EmbeddingsRef
     zero_shot: LabelsRef
     answers: AnswersRef | None = None
     confident: LabelsRef | None = None
@@ -116,6 +134,7 @@ class PredictionsRef(Ref):
     """`part-*.parquet` of (image_id, uri, split, label, score, probabilities, member_labels)."""
 
     num_quarantined: int = 0
+    features: tuple[EmbeddingsRef, ...] = Field(default=(), description="What each member saw.")
 
 
 class EvaluationRef(Ref):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.refs import AnswersRef, BackboneRef, PoolRef
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
 from tasks.specs import CoftSpec, Spec
 from tasks.storage.digests import fingerprint
 from tasks.tracking.runs import Run, finish_run, start_run
@@ -14,9 +14,10 @@ EXPERIMENT = "coft"
 
 
 @contextmanager
-def tracked(
+def tracked(  # noqa: PLR0913  # what tells one run from another
     spec: CoftSpec,
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     backbone: BackboneRef,
     *,
     name: str | None = None,
@@ -27,7 +28,8 @@ def tracked(
 
     Args:
         spec: What was asked for.
-        pool: The images.
+        images: The images.
+        task: The classes, and the labels for evaluation.
         backbone: The pretrained CLIP.
         name: What people call the run; by default the method and the images.
         more: What a flow was asked for beside `spec`; another value, another run.
@@ -35,7 +37,8 @@ def tracked(
     """
     inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
     answers_digest = None if answers is None else answers.digest
-    digest = fingerprint("run", pool.digest, backbone, inputs, name, more, answers_digest)
+    about = (images.digest, task.digest, backbone)
+    digest = fingerprint("run", *about, inputs, name, more, answers_digest)
     added = {} if more is None else more.model_dump()
     run = start_run(
         tracking_for(spec.runtime.workspace),

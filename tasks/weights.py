@@ -15,8 +15,9 @@ from clipcore.head import DualHead, Head
 from clipcore.network import Network
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Job
-from tasks.refs import PeerRef
+from tasks.refs import BackboneRef, PeerRef, Ref
 from tasks.storage.checkpoints import read_tensors
+from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, local_copy
 from tasks.storage.layout import DESCRIPTION
 from tasks.storage.manifest import Manifest
@@ -39,6 +40,12 @@ def load_visual(name: str, weights: Sequence[str], *, device: str) -> VisualTowe
         if number < len(weights):
             adapter.merge()
     return tower.eval()
+
+
+def tower_digest(backbone: BackboneRef, learned: Sequence[Ref] = ()) -> str:
+    """Return what the features of a backbone's tower depend on, with what was learned on it."""
+    made_from = (backbone.weights_sha256, backbone.quick_gelu, backbone.preprocess_hash)
+    return fingerprint("tower", made_from, [ref.digest for ref in learned])
 
 
 def attach_learned(tower: VisualTower, folder: str) -> Adapter:

@@ -107,8 +107,8 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
 @pytest.fixture(scope="module")
 def asked(adapted: dict[str, Any], place: Place) -> list[object]:
     """Return which images a question is about: those that were adapted to."""
-    pools = {path.name: _rows(str(path), "label")["label"] for path in place.pools}
-    (digest,) = [name for name, labels in pools.items() if not labels.null_count]
+    rows = {path.name: _rows(str(path), "image_id").num_rows for path in place.pools}
+    digest = next(name for name, count in rows.items() if count == NUM_IMAGES)
     return ["--workspace", place.workspace, "--pool", digest]
 
 
@@ -138,7 +138,8 @@ def test_embed(place: Place) -> None:
     made = place.made()
     assert printed == f"{NUM_IMAGES} embeddings of 32 dimensions in {made['uri']}\n"
     assert (made["rows"], made["dim"]) == (NUM_IMAGES, 32)
-    features = _rows(made["uri"], "embedding")["embedding"]
+    parts = Path(made["uri"]).glob("part-*.parquet")
+    features = pa.concat_tables(pq.read_table(part) for part in parts)["embedding"]
     assert [len(feature) for feature in features] == [32] * NUM_IMAGES
 
 

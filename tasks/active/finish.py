@@ -24,7 +24,7 @@ from tasks.gate import Evidence, decide
 from tasks.health import class_counts, drift_of
 from tasks.label.people import answered_ids
 from tasks.progress import say
-from tasks.refs import AnswersRef, BackboneRef, ModelRef, PoolRef, Split
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, ModelRef, Split, TaskRef
 from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.files import write_json
 from tasks.storage.manifest import iter_tables
@@ -40,7 +40,7 @@ MODEL = "model"
 
 @step("model of round")
 def round_model(
-    rounds: Rounds, learner: LearnerRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+    rounds: Rounds, learner: LearnerRef, start: StartRef, task: TaskRef, backbone: BackboneRef
 ) -> ModelRef:
     """Write the round's learner as a classifier: the tower, its adapters, a head of its prompts."""
     folder = join(rounds.round_folder(rounds.number), MODEL)
@@ -64,7 +64,7 @@ def round_model(
             attached.append({"name": "bottleneck"})
         head = dual_head_of(dict(model.tensors)).positive
         state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
-        save_model(folder, [state], pool, loaded, facts, attached)
+        save_model(folder, [state], task, loaded, facts, attached)
         return Outcome(parts=(), facts=facts)
 
     manifest, resumed = once(
@@ -88,14 +88,19 @@ class RoundResult:
 
 @step("close round")
 def close_round(
-    rounds: Rounds, result: RoundResult, pool: PoolRef, start: StartRef, run: Run
+    rounds: Rounds,
+    result: RoundResult,
+    images: ImagesRef,
+    task: TaskRef,
+    start: StartRef,
+    run: Run,
 ) -> RoundState:
     """Measure what labels allow, register the model with the round's evidence, and end the round.
 
     Nothing of the round changes after its `state.json` is written.
     """
-    measured = _measured(result, pool, start)
-    moved = _moved(rounds, result.scores, pool)
+    measured = _measured(result, images, task, start)
+    moved = _moved(rounds, result.scores, task)
     changes = [*_changes(rounds), *([moved] if moved else [])]
     expected = outlook(changes, smallest_gain=rounds.spec.smallest_gain)
     state = RoundState(
@@ -106,13 +111,13 @@ def close_round(
         ),
         query_size=result.query_size,
         **measured,
-        answers_per_class=_coverage(result.answers, pool.classes),
+        answers_per_class=_coverage(result.answers, task.classes),
         churn=moved and moved.churn,
         surer=moved and moved.surer,
         outlook=expected and Outlook(**vars(expected)),
         seconds=result.learner.seconds + result.scores.seconds + result.model.seconds,
     )
-    state = _passed_gate(rounds, state, result, pool, start)
+    state = _passed_gate(rounds, state, result, task, start)
     state = _registered(rounds, state, result.model, run)
     log_file(run, write_rounds_report(rounds, state), folder="rounds")
     write_json(join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json"))
@@ -141,12 +146,14 @@ def _registered(rounds: Rounds, state: RoundState, model: ModelRef, run: Run) ->
     return state.model_copy(update={"model_uri": version.uri, "model_version": version.version})
 
 
-def _measured(result: RoundResult, pool: PoolRef, start: StartRef) -> dict[str, Any]:
+def _measured(
+    result: RoundResult, images: ImagesRef, task: TaskRef, start: StartRef
+) -> dict[str, Any]:
     """Return the accuracies on the test split, or else on pool images that have no answer."""
-    split: Split = "test" if pool.num_test else "pool"
+    split: Split = "test" if images.num_test else "pool"
     answered = answered_ids(result.answers)
-    after = tally(pool, labels_of(result.scores.uri, "confidence"), split, without=answered)
-    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
+    after = tally(task, labels_of(result.scores.uri, "confidence"), split, without=answered)
+    before = tally(task, labels_of(start.zero_shot.uri, "confidence"), split, without=answered)
     return {
         "accuracy": after and after["accuracy"],
         "zero_shot_accuracy": before and before["accuracy"],
@@ -155,11 +162,11 @@ def _measured(result: RoundResult, pool: PoolRef, start: StartRef) -> dict[str, 
 
 
 def _passed_gate(
-    rounds: Rounds, state: RoundState, result: RoundResult, pool: PoolRef, start: StartRef
+    rounds: Rounds, state: RoundState, result: RoundResult, task: TaskRef, start: StartRef
 ) -> RoundState:
     """Return the state with the gate's verdict on the round's model."""
     bounds = rounds.spec.active.run.gate
-    drift, lost = drift_of(start.zero_shot, result.scores, pool, bounds)
+    drift, lost = drift_of(start.zero_shot, result.scores, task.classes, bounds)
     earlier = [past.accuracy for past in rounds.states if past.accuracy is not None]
     evidence = Evidence(
         drift=drift,
@@ -168,11 +175,11 @@ def _passed_gate(
         accuracy_before=max([*earlier, state.zero_shot_accuracy or 0.0]),
     )
     verdict = decide(evidence, bounds)
-    counts = class_counts(result.scores.uri, pool.classes).tolist()
+    counts = class_counts(result.scores.uri, task.classes).tolist()
     update = {
         "healthy": verdict.healthy,
         "verdict": verdict.text,
-        "predicted_per_class": dict(zip(pool.classes, counts, strict=True)),
+        "predicted_per_class": dict(zip(task.classes, counts, strict=True)),
     }
     return state.model_copy(update=update)
 
@@ -192,18 +199,18 @@ def _changes(rounds: Rounds) -> list[Change]:
     ]
 
 
-def _moved(rounds: Rounds, scores: ScoresRef, pool: PoolRef) -> Change | None:
+def _moved(rounds: Rounds, scores: ScoresRef, task: TaskRef) -> Change | None:
     """Return how the predictions differ from the round before; None in the first round."""
     if not rounds.number:
         return None
     last = join(rounds.round_folder(rounds.number - 1), SCORES)
-    before, after = (list(_predicted(uri, pool)) for uri in (last, scores.uri))
+    before, after = (list(_predicted(uri, task)) for uri in (last, scores.uri))
     labels_before, p_clean_before = (torch.cat(column) for column in zip(*before, strict=True))
     labels_after, p_clean_after = (torch.cat(column) for column in zip(*after, strict=True))
     return change(labels_before, labels_after, p_clean_before, p_clean_after)
 
 
-def _predicted(folder: str, pool: PoolRef) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _predicted(folder: str, task: TaskRef) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (class numbers, clean probabilities) shard by shard: twelve bytes an image."""
     for table in iter_tables(folder, ["label", "p_clean"]):
-        yield class_numbers(pool.classes, table["label"]), tensor_of(table, "p_clean")
+        yield class_numbers(task.classes, table["label"]), tensor_of(table, "p_clean")

@@ -21,14 +21,14 @@ from tasks.answers.label_studio import write_tasks
 from tasks.answers.schema import QUERY
 from tasks.compute.calls import run_tasks
 from tasks.label.people import answers_about
-from tasks.pool.readers import of_pool_split, uris_of
+from tasks.pool.readers import uris_of
+from tasks.pool.shards import shards
 from tasks.progress import say
-from tasks.refs import AnswersRef, EmbeddingsRef, PoolRef
+from tasks.refs import AnswersRef, EmbeddingsRef, ImagesRef, TaskRef
 from tasks.specs import PoolSpec
-from tasks.storage.columns import read_features, tensor_of
 from tasks.storage.files import exists
 from tasks.storage.manifest import iter_tables
-from tasks.storage.stage import part_uris, step
+from tasks.storage.stage import step
 from tasks.storage.tables import count_rows, read_table, write_table
 from tasks.storage.uris import join
 
@@ -56,7 +56,8 @@ class QueryJob:
     features: EmbeddingsRef
     scores: ScoresRef
     start: StartRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     budget: int
 
 
@@ -102,7 +103,8 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     features: EmbeddingsRef,
     scores: ScoresRef,
     start: StartRef,
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
 ) -> int:
     """Write the query of this round, a contact sheet and Label Studio tasks; return its size.
 
@@ -114,7 +116,7 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
     spec = rounds.spec
     budget = min(spec.active.query.per_round, spec.budget - num_answered(answers))
     if not exists(uri):
-        job = QueryJob(rounds, answers, learner, features, scores, start, pool, budget)
+        job = QueryJob(rounds, answers, learner, features, scores, start, images, task, budget)
         list(run_tasks(_write_query, [(job, uri)], runtime=spec.active.run.runtime))
     asked = count_rows(uri)
     if asked:
@@ -135,7 +137,7 @@ def _write_query(job: QueryJob, uri: str) -> None:
 
 
 def _write_sheets(table: pa.Table, folder: str, job: QueryJob, limits: PoolSpec) -> None:
-    classes, name = job.pool.classes, f"{job.rounds.spec.name}-round-{job.rounds.number}"
+    classes, name = job.task.classes, f"{job.rounds.spec.name}-round-{job.rounds.number}"
     sheet = join(folder, SHEET)
     write_contact_sheet(sheet, table, classes=classes, max_pixels=limits.max_pixels)
     write_tasks(
@@ -210,26 +212,19 @@ def _by_id(parts: list[Rows]) -> Rows:
 def _parts(job: QueryJob) -> Iterator[Rows]:
     """Yield the images of the pool split, part by part, as the learner sees them."""
     model = read_learner(job.learner.uri)
-    parts = zip(part_uris(job.start.features.uri), part_uris(job.features.uri), strict=True)
-    for number, (start_uri, uri) in enumerate(parts):
-        ids, start_features = read_features(start_uri)
-        same = uri == start_uri
-        own_ids, features = (ids, start_features) if same else read_features(uri)
-        if not own_ids.equals(ids):
-            raise AssertionError(f"{uri}: other images than in {start_uri}")
-        table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)), pa.int64())})
-        kept = of_pool_split(table, job.pool, number)
-        keep = tensor_of(kept, "row")
-        scores = model.score(features[keep])
-        labels = answers_about(kept["image_id"], job.answers, job.pool.classes).labels
-        names = kept["image_id"].to_pylist()
+    seen = (job.start.features, job.features)
+    stages = seen[:1] if seen[0].digest == seen[1].digest else seen
+    for shard in shards(job.images, *stages):
+        ids, features = shard.features_of_all("pool")
+        scores = model.score(features[-1])
+        labels = answers_about(ids, job.answers, job.task.classes).labels
         yield Rows(
-            names,
+            ids.to_pylist(),
             labels,
             scores.features,
             scores.probabilities,
             scores.gap,
-            start_features[keep],
+            features[0],
         )
 
 
@@ -240,7 +235,7 @@ def _table(job: QueryJob, chosen: list[str]) -> pa.Table:
     for table in iter_tables(job.scores.uri, ["image_id", "label", "confidence", "gap"]):
         for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
             rows[row["image_id"]].update(row)
-    for image, uri in zip(chosen, uris_of(job.pool, chosen), strict=True):
+    for image, uri in zip(chosen, uris_of(job.images, chosen), strict=True):
         rows[image]["uri"] = uri
     strategy = job.rounds.spec.active.query.strategy
     why = WHY.get(strategy, f"chosen by {strategy}")

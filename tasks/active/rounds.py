@@ -1,6 +1,5 @@
 """Rounds as files: one folder a round, never changed once its `state.json` is there."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,11 +10,10 @@ from pydantic import Field
 
 from tasks.active.checks import check_strategies, settle_start
 from tasks.answers.record import merge
-from tasks.refs import AnswersRef, BackboneRef, PoolRef
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
 from tasks.storage.layout import Folder, check_workspace, claim_workspace, in_workspace
-from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import absolute, is_local, join, local_path, redact
 from tasks.tracking.versions import check_name
@@ -246,18 +244,18 @@ def has_news(rounds: Rounds) -> bool:
     return not merge(rounds.folder).equals(read_table(last))
 
 
-def pin(rounds: Rounds, pool: PoolRef, backbone: BackboneRef) -> None:
+def pin(rounds: Rounds, images: ImagesRef, task: TaskRef, backbone: BackboneRef) -> None:
     """Hold the rounds to the images, classes and backbone that their first round saw.
 
-    The images count by their content and order: a copy of them on another machine is as good.
+    The images count by their content: a copy of them on another machine is as good.
 
     Raises:
         InputError: they are others now, so that scores of one round would not fit the next.
     """
     uri = join(rounds.folder, PIN)
     now = {
-        "images": _content(pool),
-        "classes": list(pool.classes),
+        "images": images.digest,
+        "classes": list(task.classes),
         "backbone": backbone.weights_sha256,
     }
     if not exists(uri):
@@ -269,15 +267,6 @@ def pin(rounds: Rounds, pool: PoolRef, backbone: BackboneRef) -> None:
             "began. Put them back, or start rounds with another --name; the answers so far can be "
             "given to those too."
         )
-
-
-def _content(pool: PoolRef) -> str:
-    """Return a digest of the ids and splits of a pool, in order and by part."""
-    digest = hashlib.sha256()
-    for table in iter_tables(pool.uri, ["image_id", "split"]):
-        for column in ("image_id", "split"):
-            digest.update("\n".join(table[column].to_pylist()).encode())
-    return digest.hexdigest()
 
 
 def check_next(rounds: Rounds) -> None:

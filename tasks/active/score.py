@@ -13,12 +13,13 @@ from clipcore.image_sides import CachedFeatures
 from tasks.active.rounds import SCORES, Rounds
 from tasks.active.train import LearnerRef
 from tasks.compute.map_parts import write_missing
-from tasks.refs import EmbeddingsRef, PoolRef, Ref
+from tasks.pool.shards import Shard, shards
+from tasks.refs import EmbeddingsRef, ImagesRef, Ref, TaskRef
 from tasks.storage.checkpoints import read_tensors
-from tasks.storage.columns import class_names, read_features
+from tasks.storage.columns import class_names
 from tasks.storage.digests import fingerprint
-from tasks.storage.manifest import Part, part_name
-from tasks.storage.stage import Outcome, once, part_uris, step
+from tasks.storage.manifest import Part
+from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import count_rows, write_table
 from tasks.storage.uris import join
 from tasks.weights import dual_head_of
@@ -30,7 +31,11 @@ class ScoresRef(Ref):
 
 @step("score pool")
 def score_pool(
-    rounds: Rounds, learner: LearnerRef, features: EmbeddingsRef, pool: PoolRef
+    rounds: Rounds,
+    learner: LearnerRef,
+    features: EmbeddingsRef,
+    images: ImagesRef,
+    task: TaskRef,
 ) -> ScoresRef:
     """Write what the learner says of every image, test split included, one task for each part.
 
@@ -38,21 +43,23 @@ def score_pool(
         rounds: The rounds.
         learner: Of this round.
         features: Those that it corrects or that its tower gave.
-        pool: The images.
+        images: The images.
+        task: The classes.
     """
     folder = join(rounds.round_folder(rounds.number), SCORES)
     digest = fingerprint("scores", learner.digest)
     runtime = rounds.spec.active.run.runtime
 
     def compute() -> Outcome:
-        parts = part_uris(features.uri)
-        uris = [join(folder, part_name(number, digest)) for number, _ in enumerate(parts)]
+        parts = shards(images, features)
+        names = [part.span.file_name(digest) for part in parts]
+        uris = [join(folder, name) for name in names]
         work = {
-            uri: (learner.uri, part, uri, pool.classes)
+            uri: (learner.uri, part, uri, task.classes)
             for part, uri in zip(parts, uris, strict=True)
         }
         write_missing(_score_part, work, runtime, label="Score", total=features.rows)
-        return Outcome([Part(name=uri.rpartition("/")[2], rows=count_rows(uri)) for uri in uris])
+        return Outcome([Part(name=name, rows=count_rows(join(folder, name))) for name in names])
 
     manifest, resumed = once(folder, kind="scores", digest=digest, label="Score", compute=compute)
     return ScoresRef(
@@ -86,9 +93,9 @@ def read_learner(folder: str) -> RoundModel:
     return RoundModel(tensors=read_tensors(folder)[0])
 
 
-def _score_part(learner: str, features_uri: str, uri: str, classes: tuple[str, ...]) -> int:
+def _score_part(learner: str, part: Shard, uri: str, classes: tuple[str, ...]) -> int:
     """Write one part of scores, and return how many images it has."""
-    ids, features = read_features(features_uri)
+    ids, features = part.features()
     scores = read_learner(learner).score(features)
     confidence, predicted = scores.probabilities.max(dim=1)
     table = pa.table(

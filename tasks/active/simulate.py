@@ -25,7 +25,7 @@ from tasks.compute.map_parts import write_missing
 from tasks.evaluate import labels_of, tally
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
-from tasks.refs import BackboneRef, PoolRef, Ref
+from tasks.refs import BackboneRef, ImagesRef, Ref, TaskRef
 from tasks.specs import CoftSpec, InputError, LearnerSpec, PoolSpec, QuerySpec, SimulationSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy, read_json, write_bytes, write_json
@@ -57,7 +57,8 @@ class TrialJob:
     """The inputs of a trial, the device that it runs on, and where its rows go."""
 
     start: StartRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     backbone: str
     trial: Trial
     rounds: int
@@ -72,24 +73,25 @@ class SimulationRef(Ref):
     """`results.json`: for each line of the plot, what each round of each seed measured."""
 
 
-def check_measurable(pool: PoolRef) -> None:
+def check_measurable(images: ImagesRef, task: TaskRef) -> None:
     """Refuse a data set that cannot tell how good a round is.
 
     Raises:
         InputError: there is no test split, or nothing has a label.
     """
-    if not pool.labeled or not pool.num_test:
+    if not task.labeled or not images.num_test:
         raise InputError(
             "A simulation measures on images that it never asks about: expected labels and a test "
-            f"split, got {pool.num_test} test images. Name some with --test, or mark rows of a "
+            f"split, got {images.num_test} test images. Name some with --test, or mark rows of a "
             "Parquet file with split = test."
         )
 
 
 @step("simulate rounds")
-def simulate_rounds(
+def simulate_rounds(  # noqa: PLR0913  # what a simulation depends on
     start: StartRef,
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     backbone: BackboneRef,
     spec: SimulationSpec,
     run: Run,
@@ -118,10 +120,10 @@ def simulate_rounds(
     folder = in_workspace(runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
-        jobs = _jobs(start, pool, backbone, spec, _device(spec))
+        jobs = _jobs(start, images, task, backbone, spec, _device(spec))
         probe = in_workspace(runtime.workspace, KIND, TRIALS, f"probe-{start.digest}.json")
         stages: list[tuple[str, Callable[..., int], dict[str, tuple[Any, ...]]]] = [
-            ("Probe", _probe, {probe: (start, pool, active.run.seed, probe)}),
+            ("Probe", _probe, {probe: (start, images, task, active.run.seed, probe)}),
             ("Simulate round 0", _first, {job.first_uri: (job,) for _, job in jobs}),
             ("Simulate", _play, {job.uri: (job,) for _, job in jobs}),
         ]
@@ -135,7 +137,7 @@ def simulate_rounds(
                 unit="trials",
                 single_threaded=jobs[0][1].device == "cpu",
             )
-        results = _gather(jobs, start, pool, probe, coft_accuracy)
+        results = _gather(jobs, start, task, probe, coft_accuracy)
         write_json(join(folder, RESULTS), results)
         return Outcome(parts=())
 
@@ -165,12 +167,12 @@ def _publish(folder: str, spec: CoftSpec, run: Run) -> None:
 def _gather(
     jobs: Sequence[tuple[str, TrialJob]],
     start: StartRef,
-    pool: PoolRef,
+    task: TaskRef,
     probe: str,
     coft_accuracy: float | None,
 ) -> dict[str, Any]:
     """Return the rows of every trial by line and seed, beside what needs none of their labels."""
-    before = tally(pool, labels_of(start.zero_shot.uri, "confidence"), "test")
+    before = tally(task, labels_of(start.zero_shot.uri, "confidence"), "test")
     results: dict[str, Any] = {
         "levels": {
             "zero-shot": before and before["accuracy"],
@@ -194,7 +196,12 @@ def _device(spec: SimulationSpec) -> str:
 
 
 def _jobs(
-    start: StartRef, pool: PoolRef, backbone: BackboneRef, spec: SimulationSpec, device: str
+    start: StartRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
+    spec: SimulationSpec,
+    device: str,
 ) -> list[tuple[str, TrialJob]]:
     """Return (line of the plot, trial), with files by what each is made from.
 
@@ -203,14 +210,15 @@ def _jobs(
     """
     run = spec.active.run
     jobs = []
-    for name, trial in _trials(spec, pool):
+    for name, trial in _trials(spec, images.num_pool):
         learner = trial.learner.model_copy(update={"pseudo_labels": True})
         first = fingerprint("first", start.digest, learner, trial.seed, trial.flip)
         made_from = (trial.learner, trial.query, trial.seed, trial.flip, spec.rounds)
         rows = fingerprint("trial", start.digest, *made_from)
         job = TrialJob(
             start=start,
-            pool=pool,
+            images=images,
+            task=task,
             backbone=backbone.name,
             trial=trial,
             rounds=spec.rounds,
@@ -224,10 +232,10 @@ def _jobs(
     return jobs
 
 
-def _trials(spec: SimulationSpec, pool: PoolRef) -> list[tuple[str, Trial]]:
+def _trials(spec: SimulationSpec, num_pool: int) -> list[tuple[str, Trial]]:
     """Return (line of the plot, trial) for all, the seeds of a line side by side."""
     active = spec.active
-    per_round = spec.per_round or max(1, round(SHARE * pool.num_pool))
+    per_round = spec.per_round or max(1, round(SHARE * num_pool))
     query = active.query.model_copy(update={"per_round": per_round})
     lines = [
         (name, active.learner, query.model_copy(update={"strategy": name}))
@@ -268,14 +276,14 @@ def _data_set(job: TrialJob) -> tuple[Images, Oracle]:
     """Return the data set of a trial; a learner that works through the tower gets pixels."""
     torch.set_num_threads(1)  # one trial a core; sums do not depend on the number of threads
     if job.trial.learner.on_features:
-        return read_labelled(job.start.features, job.pool)
+        return read_labelled(job.start.features, job.images, job.task)
     preprocess = load_start(job.backbone, job.start, device="cpu").visual.preprocess
 
     def load_pixels(ids: list[str], uris: list[str]) -> Tensor:
         pixels = pixels_of_run(preprocess, job.limits, job.pixel_cache, device="cpu")
         return TrainingPixels(pixels, ids, uris).mapped()
 
-    return read_labelled(job.start.features, job.pool, load_pixels)
+    return read_labelled(job.start.features, job.images, job.task, load_pixels)
 
 
 def _method(job: TrialJob, images: Images) -> Method:
@@ -324,9 +332,9 @@ def method_of(
     )
 
 
-def _probe(start: StartRef, pool: PoolRef, seed: int, uri: str) -> int:
+def _probe(start: StartRef, about: ImagesRef, task: TaskRef, seed: int, uri: str) -> int:
     """Write what a linear classifier reaches with all labels of the pool."""
-    images, oracle = read_labelled(start.features, pool)
+    images, oracle = read_labelled(start.features, about, task)
     labels = oracle.answer(range(len(images.features)))
     accuracy = probe_accuracy(
         images.features, labels, images.test_features, images.test_labels, seed=seed

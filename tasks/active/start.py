@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -16,14 +15,23 @@ from clipcore.backbone_names import Kind
 from clipcore.head import Head
 from tasks.backbone import adapter_arguments, load_backbone
 from tasks.label.zero_shot import read_zero_shot
-from tasks.pool.readers import iter_images, true_labels, value_of
-from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, ModelRef, PeerRef, PoolRef
+from tasks.pool.readers import value_of
+from tasks.pool.shards import shards
+from tasks.pool.truth import TrueLabels
+from tasks.refs import (
+    BackboneRef,
+    EmbeddingsRef,
+    ImagesRef,
+    LabelsRef,
+    ModelRef,
+    PeerRef,
+    TaskRef,
+)
 from tasks.specs import InputError, Phase1Spec, Spec
-from tasks.storage.columns import read_features, tensor_of
+from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json
 from tasks.storage.layout import DESCRIPTION
-from tasks.storage.stage import part_uris
 from tasks.storage.uris import join
 from tasks.weights import (
     attach_learned,
@@ -79,16 +87,16 @@ def start_adapters(start: StartRef, spec: Phase1Spec, kind: Kind) -> list[dict[s
     return [] if start.peer is None else served_adapters(adapter_arguments(spec.adapter, kind))
 
 
-def check_model(model: ModelRef, pool: PoolRef, backbone: BackboneRef) -> None:
+def check_model(model: ModelRef, task: TaskRef, backbone: BackboneRef) -> None:
     """Refuse to start from a classifier of something else.
 
     Raises:
         InputError: its classes or its backbone are others than those of the rounds.
     """
     description = read_description(model.uri)
-    if tuple(description["classes"]) != pool.classes:
+    if tuple(description["classes"]) != task.classes:
         raise InputError(
-            f"--start: expected a model of these {len(pool.classes)} classes, in their order, got "
+            f"--start: expected a model of these {len(task.classes)} classes, in their order, got "
             f"one of {len(description['classes'])}: {', '.join(description['classes'][:5])}, ..."
         )
     if description["facts"]["backbone"] != backbone.name:
@@ -106,7 +114,8 @@ def read_description(folder: str) -> dict[str, Any]:
 
 def read_labelled(
     features: EmbeddingsRef,
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     load_pixels: Callable[[list[str], list[str]], Tensor] | None = None,
 ) -> tuple[Images, Oracle]:
     """Return a labelled data set as features in the order of the ids, its pool behind an oracle.
@@ -115,38 +124,40 @@ def read_labelled(
 
     Args:
         features: Of the start.
-        pool: With labels.
+        images: The images.
+        task: With labels.
         load_pixels: Gives the pixels of ids and URIs, where a learner needs them.
     """
-    parts = list(_labelled_parts(features, pool))
+    parts = list(_labelled_parts(features, images, task))
     table = pa.concat_tables(table for table, _ in parts)
-    order = torch.from_numpy(np.argsort(table["image_id"].to_numpy(), kind="stable"))
-    table = table.take(pa.array(order.numpy()))
-    vectors = torch.cat([vectors for _, vectors in parts])[order]
+    vectors = torch.cat([vectors for _, vectors in parts])
     labels = tensor_of(table, "label")
     in_pool = torch.from_numpy(pc.equal(table["split"], "pool").to_numpy().copy())
     pixels, test_pixels = (
         load_pixels and load_pixels(rows["image_id"].to_pylist(), rows["uri"].to_pylist())
         for rows in (table.filter(pa.array(mask.numpy())) for mask in (in_pool, ~in_pool))
     )
-    images = Images(
+    data = Images(
         features=vectors[in_pool],
         test_features=vectors[~in_pool],
         test_labels=labels[~in_pool],
-        classes=pool.classes,
+        classes=task.classes,
         pixels=pixels,
         test_pixels=test_pixels,
     )
-    return images, Oracle(labels[in_pool])
+    return data, Oracle(labels[in_pool])
 
 
-def _labelled_parts(features: EmbeddingsRef, pool: PoolRef) -> Iterator[tuple[pa.Table, Tensor]]:
+def _labelled_parts(
+    features: EmbeddingsRef, images: ImagesRef, task: TaskRef
+) -> Iterator[tuple[pa.Table, Tensor]]:
     """Yield (image_id, uri, split, class number) and the features of images that have a label."""
-    images = iter_images(pool, ["image_id", "uri", "split", "label"])
-    for part, table in zip(part_uris(features.uri), images, strict=True):
-        ids, vectors = read_features(part)
-        numbers = true_labels(table, ids, pool.classes)
+    truth = TrueLabels(task)
+    for shard in shards(images, features):
+        ids, vectors = shard.features()
+        numbers = class_numbers(task.classes, value_of(truth.about(ids), ids, "label"))
         labelled = numbers >= 0
-        columns = {name: value_of(table, ids, name) for name in ("image_id", "uri", "split")}
+        table = shard.read_images(["image_id", "uri", "split"])
+        columns = {name: value_of(table, ids, name) for name in table.column_names}
         rows = pa.table({**columns, "label": pa.array(numbers.numpy())})
         yield rows.filter(pa.array(labelled.numpy())), vectors[labelled]

@@ -15,13 +15,14 @@ from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers
 from tasks.answers.schema import SKIP
 from tasks.pool.readers import iter_images
-from tasks.refs import PoolRef
+from tasks.pool.truth import TrueLabels
+from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import InputError
 from tasks.storage.stage import step
 
 
 @step("answer")
-def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
+def take_answers(rounds: Rounds, uri: str, images: ImagesRef, task: TaskRef) -> ImportReport:
     """Add a file of answers to the rounds; the same file again adds nothing.
 
     An answer about an image of the test split, or about a copy of one, is kept and not used.
@@ -29,11 +30,11 @@ def take_answers(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
     Raises:
         InputError: the file cannot be read as answers.
     """
-    return _import(rounds, uri, pool)
+    return _import(rounds, uri, images, task)
 
 
 @step("answer by script")
-def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport:
+def answer_by_script(rounds: Rounds, oracle: str, images: ImagesRef, task: TaskRef) -> ImportReport:
     """Answer the last query, and nothing else, from a file of labels or from the pool's own.
 
     What the oracle does not know it skips, so that it is not asked again.
@@ -42,39 +43,35 @@ def answer_by_script(rounds: Rounds, oracle: str, pool: PoolRef) -> ImportReport
         InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    labelled = _own_labels(asked, pool) if oracle == COLUMN else _of_file(asked, oracle, pool)
+    own = oracle == COLUMN
+    labelled = _own_labels(asked, task) if own else _of_file(asked, oracle, images, task)
     unknown = asked.filter(pc.invert(pc.is_in(asked, labelled["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
     labelled = pa.concat_tables([labelled, skipped])
     with tempfile.TemporaryDirectory(prefix="coft-oracle-") as folder:
         path = Path(folder) / f"oracle-round-{rounds.number - 1}.csv"
         pacsv.write_csv(labelled, path)
-        return _import(rounds, str(path), pool)
+        return _import(rounds, str(path), images, task)
 
 
-def _import(rounds: Rounds, uri: str, pool: PoolRef) -> ImportReport:
-    images = iter_images(pool, ["image_id", "uri"], "pool")
+def _import(rounds: Rounds, uri: str, images: ImagesRef, task: TaskRef) -> ImportReport:
+    located = iter_images(images, ["image_id", "uri"], "pool")
     return import_answers(
-        rounds.folder, uri, classes=pool.classes, pool=images, queried=asked_ids(rounds)
+        rounds.folder, uri, classes=task.classes, pool=located, queried=asked_ids(rounds)
     )
 
 
-def _own_labels(asked: pa.Array, pool: PoolRef) -> pa.Table:
+def _own_labels(asked: pa.Array, task: TaskRef) -> pa.Table:
     """Return `image_id, label` of those asked about that carry a label."""
-    if not pool.labeled:
+    if not task.labeled:
         raise InputError(NO_LABELS)
-    columns = ["image_id", "label"]
-    labelled = [
-        table.filter(pc.and_(pc.is_in(table["image_id"], asked), table["label"].is_valid()))
-        for table in iter_images(pool, columns, "pool")
-    ]
-    return pa.concat_tables(labelled)
+    return TrueLabels(task).about(asked, "pool").select(["image_id", "label"])
 
 
-def _of_file(asked: pa.Array, uri: str, pool: PoolRef) -> pa.Table:
+def _of_file(asked: pa.Array, uri: str, images: ImagesRef, task: TaskRef) -> pa.Table:
     """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
-    images = iter_images(pool, ["image_id", "uri"], "pool")
-    table = match(read_answers(uri, pool.classes), pool.classes, images)
+    located = iter_images(images, ["image_id", "uri"], "pool")
+    table = match(read_answers(uri, task.classes), task.classes, located)
     table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
     if not len(table):
         raise InputError(

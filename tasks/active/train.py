@@ -22,7 +22,7 @@ from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
 from tasks.pool.readers import uris_of
 from tasks.progress import say
-from tasks.refs import AnswersRef, BackboneRef, PoolRef, Ref
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, Ref, TaskRef
 from tasks.storage.checkpoints import Row, read_history
 from tasks.storage.digests import fingerprint
 from tasks.storage.stage import find_finished, finished, step
@@ -55,7 +55,7 @@ class RoundTrainer:
         )
         self._learner = new_learner(
             backbone,
-            job.pool.classes,
+            job.task.classes,
             job.spec.learner,
             given=F.normalize(read_start_head(job.start).embeddings, dim=1),
             seed=run.seed,
@@ -97,20 +97,21 @@ class RoundTrainer:
         run, ids = self._job.spec.run, self._images.ids
         bound = run.runtime.pixel_cache
         pixels = pixels_of_run(visual.preprocess, run.pool, bound, device=device)
-        return TrainingPixels(pixels, ids, uris_of(self._job.pool, ids)).load
+        return TrainingPixels(pixels, ids, uris_of(self._job.images, ids)).load
 
 
 @step("train round")
-def train_round(
+def train_round(  # noqa: PLR0913, PLR0917  # what a round depends on
     rounds: Rounds,
     answers: AnswersRef,
     start: StartRef,
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     backbone: BackboneRef,
     run: Run,
 ) -> LearnerRef:
     """Train a fresh learner on all answers and on the most confident pseudo-labels (3.3)."""
-    job = _job(rounds, answers, start, pool, backbone)
+    job = _job(rounds, answers, start, images, task, backbone)
     resumed = find_finished(job.folder, job.digest) is not None
     label = f"Round {rounds.number}"
     if resumed or not job.spec.learner.on_features:
@@ -137,7 +138,12 @@ def train_round(
 
 
 def _job(
-    rounds: Rounds, answers: AnswersRef, start: StartRef, pool: PoolRef, backbone: BackboneRef
+    rounds: Rounds,
+    answers: AnswersRef,
+    start: StartRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
 ) -> RoundJob:
     elsewhere: Any = {"active": {"run": {"runtime", "command"}}}  # another place, the same round
     settings = rounds.spec.model_dump(mode="json", exclude=elsewhere)
@@ -147,7 +153,8 @@ def _job(
         digest=fingerprint("learner", settings, rounds.number, answers.digest),
         answers=answers,
         start=start,
-        pool=pool,
+        images=images,
+        task=task,
         backbone=backbone,
         rounds=rounds,
         last_scores=last and join(last, SCORES),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -14,12 +15,10 @@ from tasks.active.rounds import Rounds
 from tasks.active.start import StartRef, read_start_head
 from tasks.label.people import Answers, answers_about
 from tasks.label.table import top_of_part
-from tasks.pool.readers import of_pool_split
-from tasks.refs import AnswersRef, BackboneRef, PoolRef
+from tasks.pool.shards import shards
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, Ref, TaskRef
 from tasks.specs import ActiveSpec
-from tasks.storage.columns import class_numbers, read_features, tensor_of
-from tasks.storage.manifest import iter_tables
-from tasks.storage.stage import part_uris
+from tasks.storage.columns import class_numbers, tensor_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class RoundJob:
     digest: str
     answers: AnswersRef
     start: StartRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     backbone: BackboneRef
     rounds: Rounds
     last_scores: str | None
@@ -64,7 +64,7 @@ class RoundImages:
 class _Predicted:
     """Images with what was predicted for them, and people's answers about them."""
 
-    ids: list[str]
+    ids: pa.Array
     labels: Tensor
     confidence: Tensor
     answers: Answers
@@ -76,9 +76,9 @@ def read_training_set(job: RoundJob) -> RoundImages:
     Of each part the answered images are held, and the most confident ones of each class: all that
     `choose_training` can take.
     """
-    spec, num_classes = job.spec.learner, len(job.pool.classes)
-    parts = [_candidates(job, number, *part) for number, part in enumerate(_predictions(job))]
-    images = _by_id(parts)
+    spec, num_classes = job.spec.learner, len(job.task.classes)
+    images = _all_of([_candidates(job, *part) for part in _predictions(job)])
+    ids = images.ids.to_pylist()
     chosen = choose_training(
         images.answers.labels,
         images.labels,
@@ -90,7 +90,7 @@ def read_training_set(job: RoundJob) -> RoundImages:
         minimum_total=spec.top.min_total,
     )
     return RoundImages(
-        ids=[images.ids[position] for position in chosen.all.tolist()],
+        ids=[ids[position] for position in chosen.all.tolist()],
         answers=images.answers.labels[chosen.answered],
         pseudo_labels=images.labels[chosen.believed],
     )
@@ -99,69 +99,60 @@ def read_training_set(job: RoundJob) -> RoundImages:
 def read_start_features(job: RoundJob, ids: list[str]) -> Tensor:
     """Return the features of the start of some images, in their order."""
     features = torch.zeros(len(ids), job.start.features.dim)
-    for uri in part_uris(job.start.features.uri):
-        names, vectors = read_features(uri)
+    for shard in shards(job.images, job.start.features):
+        names, vectors = shard.features()
         rows = pc.index_in(pa.array(ids, pa.string()), names).to_pylist()
         here = [position for position, row in enumerate(rows) if row is not None]
         features[here] = vectors[[rows[position] for position in here]]
     return features
 
 
-def _candidates(
-    job: RoundJob, number: int, ids: pa.Array, labels: Tensor, confidence: Tensor
-) -> _Predicted:
-    """Return the images of one part that may be trained on."""
+def _candidates(job: RoundJob, ids: pa.Array, labels: Tensor, confidence: Tensor) -> _Predicted:
+    """Return those images of one part that may be trained on."""
     top = job.spec.learner.top
-    num_classes = len(job.pool.classes)
-    table = pa.table({"image_id": ids, "row": pa.array(range(len(ids)), pa.int64())})
-    table = of_pool_split(table, job.pool, number).sort_by("image_id")  # ties go to the lower id
-    rows = tensor_of(table, "row")
-    answers = answers_about(table["image_id"], job.answers, job.pool.classes)
+    num_classes = len(job.task.classes)
+    answers = answers_about(ids, job.answers, job.task.classes)
     is_open = torch.from_numpy(~answers.closed)
     best = top_of_part(
-        table["row"].filter(pa.array(is_open.numpy())),
-        labels[rows][is_open],
-        confidence[rows][is_open],
-        part=number,
+        ids.filter(pa.array(~answers.closed)),
+        labels[is_open],
+        confidence[is_open],
         num_classes=num_classes,
         per_class=resolve_per_class(
             top.per_class, num_classes=num_classes, minimum_total=top.min_total
         ),
     )
-    wanted = pc.or_(
-        pc.is_in(table["row"], pa.array(best.image_ids, pa.int64())),
-        pa.array(answers.labeled),
-    ).to_numpy()
+    is_best = pc.is_in(ids, pa.array(best.image_ids, pa.string()))
+    wanted = is_best.to_numpy(zero_copy_only=False) | answers.labeled
     return _Predicted(
-        ids=table["image_id"].filter(pa.array(wanted)).to_pylist(),
-        labels=labels[rows][torch.from_numpy(wanted)],
-        confidence=confidence[rows][torch.from_numpy(wanted)],
+        ids=ids.filter(pa.array(wanted)),
+        labels=labels[torch.from_numpy(wanted)],
+        confidence=confidence[torch.from_numpy(wanted)],
         answers=answers.take(wanted),
     )
 
 
-def _by_id(parts: list[_Predicted]) -> _Predicted:
-    """Return the images of all parts in the order of their ids."""
-    ids = [image for part in parts for image in part.ids]
-    order = torch.tensor(sorted(range(len(ids)), key=lambda row: ids[row]), dtype=torch.long)
+def _all_of(parts: list[_Predicted]) -> _Predicted:
+    """Return the images of all parts, in the order of their ids."""
+    none_fits = np.concatenate([part.answers.none_fits for part in parts])
     labels = torch.cat([part.answers.labels for part in parts])
-    none_fits = torch.cat([torch.from_numpy(part.answers.none_fits) for part in parts])
     return _Predicted(
-        ids=[ids[row] for row in order.tolist()],
-        labels=torch.cat([part.labels for part in parts])[order],
-        confidence=torch.cat([part.confidence for part in parts])[order],
-        answers=Answers(labels[order], none_fits[order].numpy()),
+        ids=pa.concat_arrays([part.ids for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        confidence=torch.cat([part.confidence for part in parts]),
+        answers=Answers(labels, none_fits),
     )
 
 
 def _predictions(job: RoundJob) -> Iterator[tuple[pa.Array, Tensor, Tensor]]:
-    """Yield (ids, class numbers, confidence) of every part: the last round's, or the start's."""
+    """Yield (ids, class numbers, confidence) of pool images: of the last round, or the start."""
     if job.last_scores is not None:
-        for table in iter_tables(job.last_scores, ["image_id", "label", "gap"]):
-            labels = class_numbers(job.pool.classes, table["label"])
+        for shard in shards(job.images, Ref(uri=job.last_scores, digest="scores")):
+            table = shard.read(0, ["image_id", "label", "gap"], "pool")
+            labels = class_numbers(job.task.classes, table["label"])
             yield table["image_id"].combine_chunks(), labels, tensor_of(table, "gap")
         return
     head = read_start_head(job.start)
-    for uri in part_uris(job.start.features.uri):
-        ids, features = read_features(uri)
+    for shard in shards(job.images, job.start.features):
+        ids, features = shard.features(split="pool")
         yield ids, *head.predict(features)

@@ -1,19 +1,13 @@
 """Write the parts of a stage that are absent: by functions, or by models that workers hold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tasks.compute.calls import run_on_held, run_tasks
 from tasks.compute.worker import Held
 from tasks.progress import progress, say
-from tasks.refs import PoolRef
 from tasks.specs import RuntimeSpec
 from tasks.storage.files import exists
-from tasks.storage.layout import QUARANTINE
-from tasks.storage.manifest import Part, part_name
-from tasks.storage.stage import Outcome, finished
-from tasks.storage.tables import count_rows
-from tasks.storage.uris import join
 
 
 def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
@@ -47,44 +41,32 @@ def write_missing(  # noqa: PLR0913  # what the person sees beside what is done
                 advance(units)
 
 
-def map_parts(
-    actor_class: type, job: Any, pool: PoolRef, runtime: RuntimeSpec, *, label: str
-) -> Outcome:
-    """Write the parts of a stage that are absent, one for each part of the pool.
+def map_parts(  # what the person sees beside what is done
+    actor_class: type,
+    job: Any,
+    items: Iterable[tuple[Any, ...]],
+    runtime: RuntimeSpec,
+    *,
+    label: str,
+    total: int,
+) -> None:
+    """Hand items to workers that hold a model, and show how far they are.
 
     Args:
-        actor_class: Made from (job, device); `write_part(images_uri, name)` writes
-            `<folder>/<name>` last and returns how many images it went through.
-        job: Has `folder` and `digest`.
-        pool: The images.
+        actor_class: Made from (job, device); `write_part(*item)` writes a part last and returns how
+            many images it went through.
+        job: What the actors are made from.
+        items: The parts to write.
         runtime: Where to run.
         label: What the person reads.
+        total: Images of all items.
     """
-    source = finished(pool.uri)
-    names = [part_name(number, job.digest) for number, _ in enumerate(source.parts)]
-    missing = [
-        (part, name)
-        for part, name in zip(source.parts, names, strict=True)
-        if not exists(join(job.folder, name))
-    ]
-    _say_finished(label, len(missing), len(names))
-    if missing:
-        items = [(join(pool.uri, part.name), name) for part, name in missing]
-        held = Held(actor_class, (job,))
-        with progress(label, sum(part.rows for part, _ in missing)) as advance:
-            for _, images in run_on_held(held, "write_part", items, runtime=runtime):
-                advance(images)
-    bad = [_count(join(job.folder, QUARANTINE, name)) for name in names]
-    return Outcome(
-        parts=[Part(name=name, rows=_count(join(job.folder, name))) for name in names],
-        facts={"quarantined": sum(bad), "pool": pool.digest},
-    )
+    held = Held(actor_class, (job,))
+    with progress(label, total) as advance:
+        for _, images in run_on_held(held, "write_part", items, runtime=runtime):
+            advance(images)
 
 
 def _say_finished(label: str, missing: int, total: int) -> None:
     if 0 < missing < total:
         say(f"{label}: {total - missing} of {total} shards were finished before")
-
-
-def _count(uri: str) -> int:
-    return count_rows(uri) if exists(uri) else 0

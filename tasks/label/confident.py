@@ -1,6 +1,6 @@
 """The images that start Phase I: the most confident of each class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from tasks.label.table import (
     TopOfPart,
     digests,
     label_parts,
+    labelling_facts,
     labels_once,
     labels_table,
     merge_top,
@@ -20,14 +21,15 @@ from tasks.label.table import (
     write_part,
 )
 from tasks.label.zero_shot import read_zero_shot
-from tasks.pool.readers import of_pool_split
-from tasks.refs import AnswersRef, EmbeddingsRef, LabelsRef, PoolRef, Reason
+from tasks.pool.shards import Shard, shards
+from tasks.refs import AnswersRef, EmbeddingsRef, ImagesRef, LabelsRef, Reason, TaskRef
 from tasks.specs import CoftSpec, RuntimeSpec
-from tasks.storage.columns import class_numbers, read_features, tensor_of
+from tasks.storage.columns import class_numbers, matrix_of, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
-from tasks.storage.stage import Outcome, part_uris, step
-from tasks.storage.tables import read_table
+from tasks.storage.stage import Outcome, step
+
+LABELS, FEATURES = 0, 1  # the stages of a shard
 
 Scored = tuple[float, str, int]  # probability, image id, class number
 
@@ -35,8 +37,9 @@ Scored = tuple[float, str, int]  # probability, image id, class number
 @step("most confident")
 def most_confident(
     labels: LabelsRef,
-    images: EmbeddingsRef,
-    pool: PoolRef,
+    embeddings: EmbeddingsRef,
+    images: ImagesRef,
+    task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None = None,
 ) -> LabelsRef:
@@ -45,7 +48,7 @@ def most_confident(
     A class that no image was predicted as gets the images most probable for it among those left.
     What people answered comes on top, with their labels (CoFT 4.4, the semi-supervised variant).
     """
-    runtime, num_classes = spec.runtime, len(pool.classes)
+    runtime, num_classes = spec.runtime, len(task.classes)
     per_class = cleaning.resolve_per_class(
         spec.label.top.per_class, num_classes=num_classes, minimum_total=spec.label.top.min_total
     )
@@ -53,35 +56,39 @@ def most_confident(
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
     def compute() -> Outcome:
-        parts = list(enumerate(part_uris(labels.uri)))
-        undecided = OpenImages(pool, answers)
-        scan = [(undecided, per_class, *part) for part in parts]
+        parts = shards(images, labels, embeddings)
+        undecided = OpenImages(task.classes, answers)
+        scan = [(undecided, per_class, part) for part in parts]
         tops = [top for _, top in run_tasks(_top_of_part, scan, runtime=runtime)]
         chosen = merge_top(tops, num_classes=num_classes, per_class=per_class)
         empty = sorted(set(range(num_classes)) - set(chosen.values()))
         limit = len(chosen) + per_class
-        scored = _score_empty_classes(empty, limit, labels, images, undecided, runtime)
+        scored = _score_empty_classes(empty, limit, labels, parts, undecided, runtime)
         filled = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
         items = [
-            (Target(folder, digest, number), undecided, uri, set(chosen), filled)
-            for number, uri in parts
+            (Target(folder, digest, part.span), undecided, part, set(chosen), filled)
+            for part in parts
         ]
         return label_parts(
-            _write_confident, items, label="Choose confident", total=labels.rows, runtime=runtime
+            _write_confident,
+            items,
+            label="Choose confident",
+            total=labels.rows,
+            runtime=runtime,
+            about=labelling_facts(images, task),
         )
 
     return labels_once(folder, digest, "confident", compute)
 
 
-def _top_of_part(undecided: OpenImages, per_class: int, number: int, uri: str) -> TopOfPart:
+def _top_of_part(undecided: OpenImages, per_class: int, part: Shard) -> TopOfPart:
     """Return a part's most confident images of each class, of those that nobody decided about."""
-    table = undecided.among(read_table(uri, ["image_id", "label", "confidence"]), number)
-    classes = undecided.pool.classes
+    table = undecided.read(part, LABELS, ["image_id", "label", "confidence"])
+    classes = undecided.classes
     return top_of_part(
         table["image_id"],
         class_numbers(classes, table["label"]),
         tensor_of(table, "confidence"),
-        part=number,
         num_classes=len(classes),
         per_class=per_class,
     )
@@ -91,25 +98,23 @@ def _score_empty_classes(
     empty: list[int],
     limit: int,
     labels: LabelsRef,
-    images: EmbeddingsRef,
+    parts: Sequence[Shard],
     undecided: OpenImages,
     runtime: RuntimeSpec,
 ) -> list[Scored]:
     """Return the images most probable for classes that no image was predicted as."""
     if not empty:
         return []
-    parts = enumerate(part_uris(images.uri))
-    scan = [(labels.uri, undecided, empty, limit, *part) for part in parts]
+    scan = [(labels.uri, undecided, empty, limit, part) for part in parts]
     return [row for _, rows in run_tasks(_score_empty, scan, runtime=runtime) for row in rows]
 
 
 def _score_empty(
-    labels_uri: str, undecided: OpenImages, empty: list[int], limit: int, number: int, uri: str
+    labels_uri: str, undecided: OpenImages, empty: list[int], limit: int, part: Shard
 ) -> list[Scored]:
     """Return, of one part, the `limit` images most probable for each of the empty classes."""
-    ids, features = read_features(uri)
-    table = undecided.among(pa.table({"image_id": ids, "row": np.arange(len(ids))}), number)
-    probabilities = read_zero_shot(labels_uri).probabilities(features[tensor_of(table, "row")])
+    table = undecided.read(part, FEATURES, ["image_id", "embedding"])
+    probabilities = read_zero_shot(labels_uri).probabilities(matrix_of(table))
     scored: list[Scored] = []
     for label in empty:
         scores, positions = probabilities[:, label].topk(min(limit, table.num_rows))
@@ -133,14 +138,14 @@ def _fill_empty(
 
 
 def _write_confident(
-    target: Target, undecided: OpenImages, uri: str, chosen: set[str], filled: dict[str, int]
+    target: Target, undecided: OpenImages, part: Shard, chosen: set[str], filled: dict[str, int]
 ) -> int:
     """Write one part: answers, images of empty classes, the most confident, and the others."""
-    pool = undecided.pool
-    table = of_pool_split(read_table(uri), pool, target.number)
+    classes = undecided.classes
+    table = part.read(LABELS, ["image_id", "label", "confidence"], "pool")
     ids = table["image_id"].to_pylist()
-    answers = answers_about(table["image_id"], undecided.answers, pool.classes)
-    labels = class_numbers(pool.classes, table["label"])
+    answers = answers_about(table["image_id"], undecided.answers, classes)
+    labels = class_numbers(classes, table["label"])
     is_filled = np.array([image in filled for image in ids], bool)
     labels[is_filled] = labels.new_tensor([filled[image] for image in ids if image in filled])
     labels = labels.where(answers.labels < 0, answers.labels)
@@ -157,7 +162,7 @@ def _write_confident(
         "confident",
         labels,
         confidence,
-        classes=pool.classes,
+        classes=classes,
         kept=answers.labeled | is_filled | is_chosen,
         reasons=reasons.tolist(),
     )

@@ -16,19 +16,19 @@ from tasks.label.table import (
     TopOfPart,
     digests,
     label_parts,
+    labelling_facts,
     labels_once,
     labels_table,
     merge_top,
     top_of_part,
     write_part,
 )
-from tasks.pool.readers import of_pool_split
-from tasks.refs import AnswersRef, EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason
+from tasks.pool.shards import Shard, shards
+from tasks.refs import AnswersRef, EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
 from tasks.specs import CoftSpec
-from tasks.storage.columns import read_features, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
-from tasks.storage.stage import Outcome, part_uris, step
+from tasks.storage.stage import Outcome, step
 from tasks.weights import read_dual_head
 
 
@@ -36,7 +36,8 @@ from tasks.weights import read_dual_head
 def cross_filter(
     peers: Sequence[PeerRef],
     features: Sequence[EmbeddingsRef],
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None = None,
 ) -> tuple[LabelsRef, LabelsRef]:
@@ -46,16 +47,17 @@ def cross_filter(
 
     Args:
         peers: Both peers of Phase I.
-        features: The pool as each of them sees it.
-        pool: The images.
+        features: The images as each of them sees them.
+        images: The images.
+        task: The classes.
         spec: `phase2.holdout` and `phase2.min_kept`, the seed, and where to run.
         answers: People's answers, if there are any.
 
     Returns:
         The labelling of each peer: kept labels, and a reason for each.
     """
-    one = _filter_labels_of(0, peers, features, pool, spec, answers)
-    two = _filter_labels_of(1, peers, features, pool, spec, answers)
+    one = _filter_labels_of(0, peers, features, images, task, spec, answers)
+    two = _filter_labels_of(1, peers, features, images, task, spec, answers)
     return one, two
 
 
@@ -69,7 +71,7 @@ def held_out(image_ids: Sequence[str], share: float, seed: int) -> np.ndarray:
 class _Filter:
     """One direction of the cross-filter: `own` labels, `other` keeps or rejects."""
 
-    pool: PoolRef
+    classes: tuple[str, ...]
     own: str
     other: str
     source: str
@@ -79,11 +81,12 @@ class _Filter:
     answers: AnswersRef | None
 
 
-def _filter_labels_of(
+def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
     own: int,
     peers: Sequence[PeerRef],
     features: Sequence[EmbeddingsRef],
-    pool: PoolRef,
+    images: ImagesRef,
+    task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None,
 ) -> LabelsRef:
@@ -94,7 +97,7 @@ def _filter_labels_of(
     digest = fingerprint(Folder.LABELS, source, inputs, *settings)
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
     direction = _Filter(
-        pool=pool,
+        classes=task.classes,
         own=peers[own].uri,
         other=peers[other].uri,
         source=source,
@@ -105,21 +108,18 @@ def _filter_labels_of(
     )
 
     def compute() -> Outcome:
-        pairs = zip(part_uris(features[own].uri), part_uris(features[other].uri), strict=True)
-        parts = [(number, *pair) for number, pair in enumerate(pairs)]
-        scans = [(direction, *part) for part in parts]
+        parts = shards(images, features[own], features[other])
+        scans = [(direction, part) for part in parts]
         scanned = [result for _, result in run_tasks(_scan, scans, runtime=runtime)]
-        rescued = _rescued(scanned, num_classes=len(pool.classes), min_kept=min_kept)
-        items = [
-            (Target(folder, digest, number), direction, uri_own, uri_other, rescued)
-            for number, uri_own, uri_other in parts
-        ]
+        rescued = _rescued(scanned, num_classes=len(task.classes), min_kept=min_kept)
+        items = [(Target(folder, digest, part.span), direction, part, rescued) for part in parts]
         return label_parts(
             _write_filtered,
             items,
             label=f"Cross-filter {source}",
             total=features[own].rows,
             runtime=runtime,
+            about=labelling_facts(images, task),
         )
 
     return labels_once(folder, digest, source, compute)
@@ -138,7 +138,7 @@ class _Filtered:
         out: Where an image is held out; never where a person decided.
     """
 
-    ids: pa.ChunkedArray
+    ids: pa.Array
     labels: Tensor
     confidence: Tensor
     gap: Tensor
@@ -158,46 +158,37 @@ class _Filtered:
         return clean
 
 
-def _filter_part(direction: _Filter, number: int, uri_own: str, uri_other: str) -> _Filtered:
-    ids, features = read_features(uri_own)
-    _, other_features = read_features(uri_other)
-    classes = direction.pool.classes
-    answers = answers_about(ids, direction.answers, classes)
+def _filter_part(direction: _Filter, part: Shard) -> _Filtered:
+    ids, (features, other_features) = part.features_of_all("pool")
+    answers = answers_about(ids, direction.answers, direction.classes)
     probabilities = read_dual_head(direction.own).positive.probabilities(features)
     labels = torch.where(answers.labels >= 0, answers.labels, probabilities.argmax(dim=1))
     gap = read_dual_head(direction.other).gap(other_features, labels)
-    table = pa.table({"image_id": ids, "row": np.arange(len(ids))})
-    table = of_pool_split(table, direction.pool, number)
-    rows = tensor_of(table, "row")
-    answers = answers.take(rows.numpy())
-    out = held_out(table["image_id"].to_pylist(), direction.holdout, direction.seed)
+    out = held_out(ids.to_pylist(), direction.holdout, direction.seed)
     return _Filtered(
-        ids=table["image_id"],
-        labels=labels[rows],
-        confidence=probabilities.gather(1, labels[:, None])[rows, 0],
-        gap=gap[rows],
+        ids=ids,
+        labels=labels,
+        confidence=probabilities.gather(1, labels[:, None])[:, 0],
+        gap=gap,
         answers=answers,
         out=out & ~answers.closed,
     )
 
 
-def _scan(
-    direction: _Filter, number: int, uri_own: str, uri_other: str
-) -> tuple[Tensor, TopOfPart]:
+def _scan(direction: _Filter, part: Shard) -> tuple[Tensor, TopOfPart]:
     """Return how many of each class a part keeps, and its highest gaps of each class."""
-    part = _filter_part(direction, number, uri_own, uri_other)
-    num_classes = len(direction.pool.classes)
-    is_open = torch.from_numpy(part.open)
+    found = _filter_part(direction, part)
+    num_classes = len(direction.classes)
+    is_open = torch.from_numpy(found.open)
     top = top_of_part(
-        part.ids.filter(pa.array(part.open)),
-        part.labels[is_open],
-        part.gap[is_open],
-        part=number,
+        found.ids.filter(pa.array(found.open)),
+        found.labels[is_open],
+        found.gap[is_open],
         num_classes=num_classes,
         per_class=direction.min_kept,
     )
-    kept = torch.from_numpy(part.clean | part.answers.labeled)
-    return torch.bincount(part.labels[kept], minlength=num_classes), top
+    kept = torch.from_numpy(found.clean | found.answers.labeled)
+    return torch.bincount(found.labels[kept], minlength=num_classes), top
 
 
 def _rescued(
@@ -210,25 +201,23 @@ def _rescued(
     return {image for image, label in best.items() if counts[label] < min_kept}
 
 
-def _write_filtered(
-    target: Target, direction: _Filter, uri_own: str, uri_other: str, rescued: set[str]
-) -> int:
+def _write_filtered(target: Target, direction: _Filter, part: Shard, rescued: set[str]) -> int:
     """Write one part: each label with whether it was kept, and the reason."""
-    part = _filter_part(direction, target.number, uri_own, uri_other)
-    is_rescued = np.array([image in rescued for image in part.ids.to_pylist()], bool)
+    found = _filter_part(direction, part)
+    is_rescued = np.array([image in rescued for image in found.ids.to_pylist()], bool)
     reasons = np.select(
-        [part.answers.labeled, part.answers.none_fits, part.out, part.clean, is_rescued],
+        [found.answers.labeled, found.answers.none_fits, found.out, found.clean, is_rescued],
         [Reason.ANSWERED, Reason.NONE_FITS, Reason.HELD_OUT, Reason.KEPT, Reason.RESCUED],
         Reason.REJECTED,
     )
     rows = labels_table(
-        part.ids,
+        found.ids,
         direction.source,
-        part.labels,
-        part.confidence,
-        classes=direction.pool.classes,
-        kept=part.answers.labeled | part.clean | is_rescued,
-        gap=part.gap,
+        found.labels,
+        found.confidence,
+        classes=direction.classes,
+        kept=found.answers.labeled | found.clean | is_rescued,
+        gap=found.gap,
         reasons=reasons.tolist(),
     )
     return write_part(target, rows)

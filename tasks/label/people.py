@@ -1,5 +1,6 @@
 """People's answers, which every labelling takes before the label of a model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from tasks.answers.given import check_answers
 from tasks.answers.record import FOLDER, decide, merge
-from tasks.pool.readers import iter_images, of_pool_split, value_of
+from tasks.pool.readers import iter_images, value_of
+from tasks.pool.shards import ID, Shard
 from tasks.progress import say
-from tasks.refs import AnswersRef, PoolRef
+from tasks.refs import AnswersRef, ImagesRef, TaskRef
 from tasks.specs import CoftSpec, InputError
 from tasks.storage.columns import class_numbers
 from tasks.storage.digests import fingerprint
@@ -25,8 +27,8 @@ from tasks.storage.uris import join, redact
 
 
 @step("read answers")
-def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
-    """Write what people decided about images of the pool; None where nobody was asked.
+def known_answers(images: ImagesRef, task: TaskRef, spec: CoftSpec) -> AnswersRef | None:
+    """Write what people decided about the images; None where nobody was asked.
 
     Raises:
         InputError: answers were named that cannot be read, or none is about an image of the pool
@@ -35,7 +37,7 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
     check_answers(spec.answers, spec.method)
     if spec.answers is None:
         return None
-    decisions, unused = _decisions(spec.answers, pool)
+    decisions, unused = _decisions(spec.answers, images, task.classes)
     labels = decisions.filter(pc.equal(decisions["kind"], "label"))
     if not len(labels):
         raise InputError(
@@ -43,11 +45,11 @@ def known_answers(pool: PoolRef, spec: CoftSpec) -> AnswersRef | None:
             "found none. Name a file of answers about these images, or a folder of rounds."
         )
     rows = decisions.select(["image_id", "kind", "label"]).sort_by("image_id")
-    digest = fingerprint(Folder.ANSWERS, pool.digest, rows.to_pylist())
+    digest = fingerprint(Folder.ANSWERS, images.digest, rows.to_pylist())
     uri = in_workspace(spec.runtime.workspace, Folder.ANSWERS, f"{digest}.parquet")
     if not exists(uri):
         write_table(uri, rows)
-    of_classes = f"{len(pc.unique(labels['label']))} of {len(pool.classes)} classes"
+    of_classes = f"{len(pc.unique(labels['label']))} of {len(task.classes)} classes"
     more = f"; {unused:,} name no image to learn from, or none of its classes" if unused else ""
     say(f"Answers: {len(labels):,} labels of {of_classes}{more}")
     return AnswersRef(uri=uri, digest=digest, rows=len(rows), num_labels=len(labels))
@@ -101,13 +103,13 @@ def answers_about(
 class OpenImages:
     """The images that a model may label: of the pool split, and decided by nobody."""
 
-    pool: PoolRef
+    classes: tuple[str, ...]
     answers: AnswersRef | None
 
-    def among(self, table: pa.Table, number: int) -> pa.Table:
-        """Return the rows about such images; `number` is the part of the pool that has them."""
-        table = of_pool_split(table, self.pool, number)
-        closed = answers_about(table["image_id"], self.answers, self.pool.classes).closed
+    def read(self, shard: Shard, stage: int, columns: Sequence[str]) -> pa.Table:
+        """Return what a stage says of such images."""
+        table = shard.read(stage, columns, "pool")
+        closed = answers_about(table[ID], self.answers, self.classes).closed
         return table.filter(pa.array(~closed))
 
 
@@ -119,27 +121,27 @@ def answered_ids(answers: AnswersRef | None) -> list[str]:
     return ids
 
 
-def _decisions(where: str, pool: PoolRef) -> tuple[pa.Table, int]:
-    """Return labels and "none of these" for images of the pool, and how many could not be used."""
+def _decisions(where: str, images: ImagesRef, classes: tuple[str, ...]) -> tuple[pa.Table, int]:
+    """Return labels and "none of these" for the images, and how many could not be used."""
     unused = 0
     if names_in(join(where, FOLDER)):
         decisions = merge(where)
     else:
-        images = iter_tables(pool.uri, ["image_id", "uri"])  # a copy has its original's id
-        decisions, unused = decide(where, classes=pool.classes, pool=images)
+        located = iter_tables(images.uri, ["image_id", "uri"])  # a copy has its original's id
+        decisions, unused = decide(where, classes=classes, pool=located)
     decisions = decisions.filter(pc.is_in(decisions["kind"], pa.array(["label", "none"])))
-    usable = _usable(decisions, pool)
+    usable = _usable(decisions, images, classes)
     return usable, unused + len(decisions) - len(usable)
 
 
-def _usable(decisions: pa.Table, pool: PoolRef) -> pa.Table:
-    """Return what is about images to learn from and, where it names a class, one of the pool's."""
+def _usable(decisions: pa.Table, images: ImagesRef, classes: tuple[str, ...]) -> pa.Table:
+    """Return what is about images to learn from and, where it names a class, one of these."""
     ids = decisions["image_id"].combine_chunks()
-    images = pa.concat_tables(
+    known = pa.concat_tables(
         table.filter(pc.is_in(table["image_id"], ids))
-        for table in iter_images(pool, ["image_id"], "pool")
+        for table in iter_images(images, ["image_id"], "pool")
     )
-    of_pool = pc.is_in(decisions["image_id"], images["image_id"].combine_chunks())
-    names = pa.array(pool.classes, pa.string())
+    of_pool = pc.is_in(decisions["image_id"], known["image_id"].combine_chunks())
+    names = pa.array(classes, pa.string())
     of_classes = pc.or_(decisions["label"].is_null(), pc.is_in(decisions["label"], names))
     return decisions.filter(pc.and_(of_pool, of_classes))

@@ -1,6 +1,6 @@
 """The table of pseudo-labels: its columns, one task for each part, the best over all parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from clipcore import cleaning
 from tasks.compute.map_parts import write_missing
 from tasks.progress import say
-from tasks.refs import AnswersRef, LabelsRef
+from tasks.refs import AnswersRef, ImagesRef, LabelsRef, TaskRef
 from tasks.specs import RuntimeSpec
 from tasks.storage.columns import class_names
+from tasks.storage.digests import classes_digest
 from tasks.storage.layout import Folder
-from tasks.storage.manifest import Part, part_name
+from tasks.storage.manifest import Part
+from tasks.storage.ranges import Span
 from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, once
 from tasks.storage.tables import count_rows, read_facts, write_table
@@ -28,16 +31,16 @@ KEPT = "kept"  # in the facts of a part: how many of its labels were kept
 
 @dataclass(frozen=True)
 class Target:
-    """Which part of which labelling a task writes."""
+    """Which part of which labelling a task writes: the images of a range of ids."""
 
     folder: str
     digest: str
-    number: int
+    span: Span
 
     @property
     def name(self) -> str:
         """Return the file's name in the folder."""
-        return part_name(self.number, self.digest)
+        return self.span.file_name(self.digest)
 
     @property
     def uri(self) -> str:
@@ -53,29 +56,32 @@ PartOf = tuple[Target, *tuple[Any, ...]]
 class TopOfPart:
     """The highest scores of each class in one part: few per class, so they fit in memory."""
 
-    part: int
     image_ids: list[str]
     labels: Tensor
     scores: Tensor
 
 
 def top_of_part(
-    ids: Any, labels: Tensor, scores: Tensor, *, part: int, num_classes: int, per_class: int
+    ids: Any, labels: Tensor, scores: Tensor, *, num_classes: int, per_class: int
 ) -> TopOfPart:
-    """Return the highest scores of each class in one part, at most `per_class` of each."""
+    """Return the highest scores of each class in one part, at most `per_class` of each.
+
+    Ids come in rising order: of equal scores the lowest id counts.
+    """
     chosen = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
     image_ids = pc.take(ids, pa.array(chosen.numpy())).to_pylist()
-    return TopOfPart(part, image_ids, labels[chosen], scores[chosen])
+    return TopOfPart(image_ids, labels[chosen], scores[chosen])
 
 
 def merge_top(tops: Sequence[TopOfPart], *, num_classes: int, per_class: int) -> dict[str, int]:
     """Return image id -> label of the best over all parts; the best of bests is exact."""
-    tops = sorted(tops, key=lambda top: top.part)
     ids = [image for top in tops for image in top.image_ids]
     if not ids:
         return {}
-    labels = torch.cat([top.labels for top in tops])
-    scores = torch.cat([top.scores for top in tops])
+    by_id = torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))  # the order of equal scores
+    ids = sorted(ids)
+    labels = torch.cat([top.labels for top in tops])[by_id]
+    scores = torch.cat([top.scores for top in tops])[by_id]
     best = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
     return {ids[position]: int(labels[position]) for position in best.tolist()}
 
@@ -124,15 +130,30 @@ def label_parts(
     label: str,
     total: int,
     runtime: RuntimeSpec,
+    about: Mapping[str, JsonValue],
 ) -> Outcome:
-    """Call a function that ends in `write_part` for the parts that are absent; refer to all."""
+    """Call a function that ends in `write_part` for the parts that are absent; refer to all.
+
+    Args:
+        function: Writes a part.
+        items: Its arguments for each part.
+        label: What the person reads.
+        total: Images of all parts.
+        runtime: Where to run.
+        about: What the labels are about, for the manifest.
+    """
     work = {target.uri: (target, *rest) for target, *rest in items}
     write_missing(function, work, runtime, label=label, total=total)
     targets = [target for target, *_ in items]
     return Outcome(
         parts=[Part(name=target.name, rows=count_rows(target.uri)) for target in targets],
-        facts={KEPT: sum(int(read_facts(target.uri)[KEPT]) for target in targets)},
+        facts={**about, KEPT: sum(int(read_facts(target.uri)[KEPT]) for target in targets)},
     )
+
+
+def labelling_facts(images: ImagesRef, task: TaskRef) -> dict[str, JsonValue]:
+    """Return, for a manifest, what labels are about: which images, and which classes."""
+    return {"images": images.digest, "classes": classes_digest(task.classes)}
 
 
 def labels_once(folder: str, digest: str, source: str, compute: Callable[[], Outcome]) -> LabelsRef:

@@ -7,39 +7,52 @@ from clipcore import zero_shot
 from clipcore.head import Head
 from tasks.backbone import load_backbone
 from tasks.compute.calls import run_tasks
-from tasks.label.table import Target, label_parts, labels_once, labels_table, write_part
-from tasks.refs import BackboneRef, EmbeddingsRef, LabelsRef, PoolRef
+from tasks.label.table import (
+    Target,
+    label_parts,
+    labelling_facts,
+    labels_once,
+    labels_table,
+    write_part,
+)
+from tasks.pool.shards import Shard, shards
+from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, TaskRef
 from tasks.specs import CoftSpec
 from tasks.storage.checkpoints import read_tensors, write_tensors
-from tasks.storage.columns import read_features
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
-from tasks.storage.stage import Outcome, part_uris, step
+from tasks.storage.stage import Outcome, step
 
 CLASSES = "classes.safetensors"
 
 
 @step("label zero-shot")
 def label_zero_shot(
-    images: EmbeddingsRef,
-    pool: PoolRef,
+    embeddings: EmbeddingsRef,
+    images: ImagesRef,
+    task: TaskRef,
     backbone: BackboneRef,
     spec: CoftSpec,
 ) -> LabelsRef:
     """Label every image, test split included, with the most probable class (CoFT Eq. 1)."""
     templates, runtime = spec.label.templates, spec.runtime
-    digest = fingerprint(Folder.LABELS, "zero-shot", images.digest, pool.classes, templates)
+    digest = fingerprint(Folder.LABELS, "zero-shot", embeddings.digest, task.classes, templates)
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
     def compute() -> Outcome:
-        encode = (folder, backbone.name, pool.classes, templates)
+        encode = (folder, backbone.name, task.classes, templates)
         list(run_tasks(_write_class_embeddings, [encode], runtime=runtime))
         items = [
-            (Target(folder, digest, number), pool.classes, uri)
-            for number, uri in enumerate(part_uris(images.uri))
+            (Target(folder, digest, shard.span), task.classes, shard)
+            for shard in shards(images, embeddings)
         ]
         return label_parts(
-            _label_part, items, label="Label zero-shot", total=images.rows, runtime=runtime
+            _label_part,
+            items,
+            label="Label zero-shot",
+            total=embeddings.rows,
+            runtime=runtime,
+            about=labelling_facts(images, task),
         )
 
     return labels_once(folder, digest, "zero-shot", compute)
@@ -61,8 +74,8 @@ def _write_class_embeddings(
     write_tensors(folder, CLASSES, {"embeddings": embeddings, "logit_scale": scale}, {})
 
 
-def _label_part(target: Target, classes: tuple[str, ...], uri: str) -> int:
-    ids, features = read_features(uri)
+def _label_part(target: Target, classes: tuple[str, ...], shard: Shard) -> int:
+    ids, features = shard.features()
     labels, confidence = read_zero_shot(target.folder).predict(features)
     kept = np.ones(len(ids), bool)
     table = labels_table(ids, "zero-shot", labels, confidence, classes=classes, kept=kept)

@@ -1,33 +1,24 @@
-"""Open images as a pool: identified by content, with duplicates marked and a quarantine."""
+"""Open the images of a run: identified by content, with duplicates marked and a quarantine."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from tasks.compute.calls import run_tasks
 from tasks.images import quarantine
 from tasks.images.listing import NoImages
 from tasks.images.sources import Source
-from tasks.pool import scan
-from tasks.pool.catalog import Catalog, catalog, has_unreadable
-from tasks.pool.classes import NoClassNames
-from tasks.pool.true_labels import (
-    COLUMN,
-    FOLDERS,
-    BadLabels,
-    check_labels,
-    list_sources,
-    read_classes,
-)
+from tasks.pool.catalog import Catalog, catalog
+from tasks.pool.entries import digest_of, iter_entries
+from tasks.pool.scan import WORK, ScanJob, Scanned, listing_of, scan_images
+from tasks.pool.true_labels import check_labels, list_sources, read_classes
+from tasks.pool.written import Content, cut, mark_duplicates
 from tasks.progress import progress, say
-from tasks.refs import PoolRef
+from tasks.refs import ImagesRef
 from tasks.specs import InputError, PoolSpec, RuntimeSpec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import content_hash, exists, names_in, remove
+from tasks.storage.files import remove
 from tasks.storage.layout import QUARANTINE, Folder, claim_workspace, in_workspace
 from tasks.storage.manifest import (
     Manifest,
@@ -37,8 +28,9 @@ from tasks.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+from tasks.storage.ranges import span_of_keys
 from tasks.storage.stage import step
-from tasks.storage.tables import read_table, write_table
+from tasks.storage.tables import append_tables, write_table
 from tasks.storage.uris import join, redact
 
 
@@ -46,22 +38,23 @@ class TooManyBadImages(InputError):
     """More files are in quarantine than `--max-quarantined` allows."""
 
 
-@step("pool", retries=2)
-def open_pool(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = True) -> PoolRef:
+@step("images", retries=2)
+def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = True) -> ImagesRef:
     """Write the images of a run, without pixels, and the quarantine.
 
-    Images are listed, read once in parallel for their content hash and their header, and
-    compared: of equal images all but the first have `duplicate_of`. Test images come first in
-    that order. A finished pool is found by its digest; an interrupted one continues with the
-    missing parts.
+    Files are listed. What is new to the workspace is read once, in parallel, for its content hash
+    and its header. Of equal images all but one have `duplicate_of`: a test image comes first, then
+    the one that is listed first. Files that are listed as before are found by the digest of the
+    listing; after an interruption only what is still new is read. Failures that may pass are tried
+    again by the next run.
 
     Args:
-        spec: Images, test images, class names, labels for evaluation, limits.
+        spec: Images, test images, limits; class names and labels are only checked.
         runtime: Workspace and cluster.
         for_training: Whether class names and images outside of the test split are required.
 
     Returns:
-        A reference to the pool.
+        A reference to the images.
 
     Raises:
         InputError: anything in the input that has to be corrected.
@@ -69,54 +62,34 @@ def open_pool(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = True
     started = time.monotonic()
     claim_workspace(runtime.workspace)
     sources = list_sources(spec)
-    classes = _read_classes(spec, sources, required=for_training)
-    check_labels(spec, sources, classes)
-    scan_spec, pieces = _plan(spec, sources)
-    digest = fingerprint(scan.digest_of(pieces, scan_spec), classes, _labels_digest(spec))
-    folder = in_workspace(runtime.workspace, Folder.POOL, digest)
+    if for_training:
+        check_labels(spec, sources, read_classes(spec, sources))
+    key = digest_of(sources, spec.rows_per_shard, spec.max_bytes, spec.max_pixels)
+    folder = in_workspace(runtime.workspace, Folder.POOL, key)
     if (manifest := read_manifest(folder)) is not None:
-        say(f"Pool: {manifest.rows:,} images, listed before; nothing to do.")
+        say(f"Images: {manifest.rows:,}, listed before; nothing to do.")
         _check_enough(manifest.facts, spec, for_training=for_training)
         return _reference(folder, manifest, resumed=True)
     _say_skipped(sources)
-    parts = _scan(pieces, scan_spec, runtime, spec)
-    with catalog(map(read_table, parts)) as images:
-        facts = _find_facts(images, spec, classes)
-        assert pc.sum(pieces["rows"]).as_py() == facts["num_images"] + facts["num_quarantined"]  # noqa: S101
-        _remove_unreadable(parts, facts["reasons"])
-        _check_enough(facts, spec, for_training=for_training)
-        manifest = _write(folder, digest, images, rows=spec.rows_per_shard)
-    manifest = manifest.model_copy(update={"seconds": time.monotonic() - started, "facts": facts})
+    with catalog(listing_of(in_workspace(runtime.workspace, Folder.LISTING))) as images:
+        for table in iter_entries(sources):
+            images.add_entries(table)
+        _read_new(images, key, runtime, spec)
+        reasons = images.reasons()
+        _check_quarantine(reasons, images.num_entries(), spec.max_quarantined)
+        if quarantine.UNREADABLE in reasons:  # the next run tries again, and does not find this one
+            folder = f"{folder}-{fingerprint(started)[:8]}"
+        manifest = _write(folder, key, images, sources, rows=spec.rows_per_shard)
+    assert images_and_bad(manifest.facts) == sum(source.num_images for source in sources)  # noqa: S101
+    _check_enough(manifest.facts, spec, for_training=for_training)
+    manifest = manifest.model_copy(update={"seconds": time.monotonic() - started})
     write_manifest(folder, manifest)
     return _reference(folder, manifest, resumed=False)
 
 
-def _read_classes(spec: PoolSpec, sources: Sequence[Source], *, required: bool) -> tuple[str, ...]:
-    try:
-        return read_classes(spec, sources)
-    except NoClassNames:
-        if required:
-            raise
-        return ()
-
-
-def _plan(spec: PoolSpec, sources: Sequence[Source]) -> tuple[scan.ScanSpec, pa.Table]:
-    roots = dict(zip(("pool", "test"), (source.root for source in sources), strict=False))
-    scan_spec = scan.ScanSpec(
-        roots=roots,
-        rows_per_shard=spec.rows_per_shard,
-        max_bytes=spec.max_bytes,
-        max_pixels=spec.max_pixels,
-        with_label=spec.labels == COLUMN,
-    )
-    return scan_spec, scan.cut(sources, spec.rows_per_shard)
-
-
-def _labels_digest(spec: PoolSpec) -> str | None:
-    """Return the source of labels for the pool's digest, or the hash of their file."""
-    if spec.labels is None or spec.labels in (COLUMN, FOLDERS):
-        return spec.labels
-    return content_hash(spec.labels)
+def images_and_bad(facts: Mapping[str, Any]) -> int:
+    """Return how many files a listing has, usable or not."""
+    return int(facts["num_images"]) + int(facts["num_quarantined"])
 
 
 def _say_skipped(sources: Sequence[Source]) -> None:
@@ -125,86 +98,41 @@ def _say_skipped(sources: Sequence[Source]) -> None:
             say(f"{source.uri}: {source.num_skipped:,} links lead out of it; not followed.")
 
 
-def _scan(
-    pieces: pa.Table, scan_spec: scan.ScanSpec, runtime: RuntimeSpec, spec: PoolSpec
-) -> list[str]:
-    """Scan the shards without a part, and return the parts of all shards."""
-    digest = scan.digest_of(pieces, scan_spec)
-    folder = in_workspace(runtime.workspace, Folder.SCAN, digest)
-    listing = join(folder, "listing.parquet")
-    if not exists(listing):
-        write_table(listing, pieces, {"digest": digest})
-    jobs, counts = _jobs(pieces, scan_spec, listing, digest)
-    existing = names_in(folder)
-    missing = [i for i, job in enumerate(jobs) if job.target.rpartition("/")[2] not in existing]
-    reasons: Counter[str] = Counter()
-    with progress("Reading images", sum(counts[i] for i in missing)) as advance:
-        items = [(jobs[i],) for i in missing]
-        for item, reasons_of_shard in _run(items, runtime, pieces["uri"][0].as_py()):
-            advance(counts[missing[item]])
-            reasons.update(reasons_of_shard)
-            if reasons.total() > spec.max_quarantined * sum(counts):  # the rest cannot help
-                _remove_unreadable([job.target for job in jobs], reasons)
-                _check_quarantine(reasons, sum(counts), spec.max_quarantined)
-    return [job.target for job in jobs]
+def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -> None:
+    """Read what is not in the listing, and join what is there by then."""
+    folder = in_workspace(runtime.workspace, Folder.LISTING)
+    work = join(folder, f"new-{key}.parquet")
+    count = append_tables(work, WORK, images.new_images(spec.max_bytes))
+    total, reasons = images.num_entries(), Counter[str]()
+    if 0 < count < total:
+        say(f"Images: {total:,} listed, {count:,} of them new")
+    jobs = [
+        ScanJob(work, first, min(spec.rows_per_shard, count - first), folder, spec.max_bytes)
+        for first in range(0, count, spec.rows_per_shard)
+    ]
+    with progress("Reading images", count) as advance:
+        for number, scanned in _run(jobs, runtime, spec.images):
+            advance(jobs[number].rows)
+            images.add_not_kept(scanned.not_kept)
+            reasons.update(scanned.reasons)
+            _check_quarantine(reasons, total, spec.max_quarantined)  # the rest cannot help
+    remove(work)
+    images.join_listing(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
 
 
-def _jobs(
-    pieces: pa.Table, scan_spec: scan.ScanSpec, listing: str, digest: str
-) -> tuple[list[scan.ScanJob], list[int]]:
-    """Return the job of each shard, and its number of images."""
-    folder = listing.rpartition("/")[0]
-    jobs: list[scan.ScanJob] = []
-    counts: list[int] = []
-    ordinal = 0
-    for index, span in enumerate(scan.spans(pieces, scan_spec.rows_per_shard)):
-        target = join(folder, part_name(index, digest))
-        rows = {"first": span.first, "rows": span.rows, "ordinal": ordinal}
-        jobs.append(scan.ScanJob(listing=listing, target=target, spec=scan_spec, **rows))
-        counts.append(span.num_images)
-        ordinal += span.num_images
-    return jobs, counts
-
-
-def _run(
-    items: Sequence[tuple[scan.ScanJob]], runtime: RuntimeSpec, uri: str
-) -> Iterator[tuple[int, dict[str, int]]]:
+def _run(jobs: Sequence[ScanJob], runtime: RuntimeSpec, uri: str) -> Iterator[tuple[int, Scanned]]:
     if any(location.startswith("memory://") for location in (uri, runtime.workspace)):
         # Other processes have other memory, without these files.
-        yield from ((index, scan.scan_shard(*item)) for index, item in enumerate(items))
-    elif items:
-        yield from run_tasks(scan.scan_shard, items, runtime=runtime)
-
-
-def _remove_unreadable(parts: Sequence[str], reasons: Mapping[str, int]) -> None:
-    """Delete the parts of a scan with temporary failures, so that the next run reads them again."""
-    if quarantine.UNREADABLE in reasons:
-        for part in filter(exists, parts):
-            if has_unreadable(read_table(part, ["reason"])):
-                remove(part)
-
-
-def _find_facts(images: Catalog, spec: PoolSpec, classes: Sequence[str]) -> dict[str, Any]:
-    """Mark duplicates, set labels, and return the counts for the manifest."""
-    images.find_duplicates()
-    images.set_labels(spec.labels, classes)
-    counts, reasons = images.counts(), images.reasons()
-    split = "test" if counts["num_test"] else "pool"
-    if spec.labels and not counts[f"num_{split}_labels"] and counts[f"num_{split}"]:
-        msg = (
-            f"--labels {redact(spec.labels)}: none of the {counts[f'num_{split}']:,} images that "
-            "accuracy is measured on has a label; compare the names in it with those of the images"
-        )
-        raise BadLabels(msg)
-    facts: dict[str, Any] = {**counts, "reasons": reasons, "num_quarantined": sum(reasons.values())}
-    return {**facts, "classes": list(classes), "labeled": spec.labels is not None}
+        yield from ((number, scan_images(job)) for number, job in enumerate(jobs))
+    elif jobs:
+        yield from run_tasks(scan_images, [(job,) for job in jobs], runtime=runtime)
 
 
 def _check_enough(facts: Mapping[str, Any], spec: PoolSpec, *, for_training: bool) -> None:
-    """Refuse a pool with too many files in quarantine, or without images."""
+    """Refuse images with too many files in quarantine, or none at all."""
     reasons: Mapping[str, int] = facts["reasons"]
     num_usable = facts["num_images"]
-    _check_quarantine(reasons, num_usable + facts["num_quarantined"], spec.max_quarantined)
+    _check_quarantine(reasons, images_and_bad(facts), spec.max_quarantined)
     if not (facts["num_pool"] if for_training else num_usable):
         cause = quarantine.most_frequent(reasons) or f"all {num_usable:,} are test images"
         msg = f"{redact(spec.images)}: expected images to adapt to, none is left ({cause})"
@@ -220,33 +148,48 @@ def _check_quarantine(reasons: Mapping[str, int], num_files: int, max_share: flo
         raise TooManyBadImages(msg)
 
 
-def _write(folder: str, digest: str, images: Catalog, *, rows: int) -> Manifest:
-    """Write the images and the quarantine, and return the manifest of both."""
-    manifest = _write_parts(folder, "images", digest, images.images(rows))
-    _write_parts(folder, QUARANTINE, digest, images.quarantine(quarantine.SCHEMA, rows))
-    parts = tuple(Part(name=f"images/{part.name}", rows=part.rows) for part in manifest.parts)
-    return manifest.model_copy(update={"kind": Folder.POOL, "parts": parts})
-
-
-def _write_parts(folder: str, kind: str, digest: str, tables: Iterator[pa.Table]) -> Manifest:
-    """Write one table per part, at least one, and their manifest."""
-    target = join(folder, kind)
-    parts = []
-    for index, table in enumerate(tables):
-        name = part_name(index, digest)
-        write_table(join(target, name), table, {"kind": kind, "digest": digest})
+def _write(
+    folder: str, key: str, images: Catalog, sources: Sequence[Source], *, rows: int
+) -> Manifest:
+    """Write the images and the quarantine, and return the manifest of both, without its time."""
+    content, parts, facts = Content(), list[Part](), {"kind": "images", "digest": key}
+    for table in cut(mark_duplicates(images.images()), rows):
+        content.add(table)
+        name = f"images/{span_of_keys(table['image_id']).file_name(content.digest)}"
+        write_table(join(folder, name), table, facts)
         parts.append(Part(name=name, rows=table.num_rows))
-    manifest = make_manifest(kind, digest, parts)
-    write_manifest(target, manifest)
-    return manifest
+    _write_quarantine(join(folder, QUARANTINE), key, images)
+    reasons, splits = images.reasons(), content.splits
+    counted = {
+        "content": content.digest,
+        "num_images": content.num_rows,
+        "num_pool": splits["pool"],
+        "num_test": splits["test"],
+        "num_duplicates": content.num_rows - splits.total(),
+        "num_quarantined": sum(reasons.values()),
+        "reasons": reasons,
+        "roots": [source.root for source in sources],
+    }
+    return make_manifest(Folder.POOL, key, parts).model_copy(update={"facts": counted})
 
 
-def _reference(folder: str, manifest: Manifest, *, resumed: bool) -> PoolRef:
-    names = ("classes", "labeled", "num_pool", "num_test", "num_duplicates", "num_quarantined")
-    return PoolRef.model_validate(
+def _write_quarantine(folder: str, key: str, images: Catalog) -> None:
+    """Write the quarantine and its manifest."""
+    parts = []
+    tables = images.quarantine(quarantine.SCHEMA)
+    for index, table in enumerate(tables):
+        name = part_name(index, key)
+        write_table(join(folder, name), table, {"kind": QUARANTINE, "digest": key})
+        parts.append(Part(name=name, rows=table.num_rows))
+    write_manifest(folder, make_manifest(QUARANTINE, key, parts))
+
+
+def _reference(folder: str, manifest: Manifest, *, resumed: bool) -> ImagesRef:
+    names = ("num_pool", "num_test", "num_duplicates", "num_quarantined")
+    return ImagesRef.model_validate(
         {
             "uri": folder,
-            "digest": manifest.digest,
+            "digest": manifest.facts["content"],
             "rows": manifest.rows,
             "seconds": manifest.seconds,
             "resumed": resumed,

@@ -60,7 +60,7 @@ def list_sources(spec: PoolSpec) -> list[Source]:
 def check_input(spec: PoolSpec) -> None:
     """Check images, class names and labels before a run.
 
-    Images are listed and not read; `open_pool` finds the same problems and more.
+    Images are listed and not read; `open_images` finds the same problems and more.
 
     Raises:
         InputError: anything in the input that has to be corrected.
@@ -117,8 +117,12 @@ def folder_of(name: str) -> str | None:
 
 def relative(uri: str, root: str) -> str:
     """Return a URI relative to a folder, or unchanged if it is outside of the folder."""
-    base = root.rstrip("/") + "/"
-    return uri.removeprefix(base)
+    return uri.removeprefix(base_of(root))
+
+
+def base_of(root: str) -> str:
+    """Return the beginning of the URIs that lie in a folder."""
+    return root.rstrip("/") + "/"
 
 
 def read_labels(uri: str, *, first: int = 0, rows: int = -1) -> pa.ChunkedArray:

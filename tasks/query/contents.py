@@ -1,54 +1,62 @@
-"""The stages of a workspace, and those that the views show: one pool and what depends on it."""
+"""The stages of a workspace, and those that the views show: one set of images and what is of it."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.pool.shards import Shard, shards_of
 from tasks.specs import InputError
-from tasks.storage.digests import ShardMismatch
+from tasks.storage.digests import ShardMismatch, classes_digest
 from tasks.storage.files import exists, names_in, open_read
-from tasks.storage.layout import QUARANTINE, check_workspace
+from tasks.storage.layout import QUARANTINE, RUNS, Folder, check_workspace
 from tasks.storage.manifest import MANIFEST, Manifest, read_manifest
-from tasks.storage.tables import read_table
+from tasks.storage.tables import read_facts, read_table
 from tasks.storage.uris import is_local, join, local_path, open_filesystem, redact
 
-Kind = Literal["pool", "embeddings", "labels", "predictions"]
-KINDS: tuple[Kind, ...] = ("pool", "embeddings", "labels", "predictions")
+Kind = Literal["pool", "tasks", "embeddings", "labels", "predictions"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage, and the time at which it was finished, in seconds since 1970."""
+    """A finished stage, and the time at which it was finished, in seconds since 1970.
+
+    Attributes:
+        kind: What it is.
+        folder: Of its manifest.
+        home: Of its parts; the store of embeddings has those of several sets of images.
+        manifest: What it consists of.
+        finished: When.
+    """
 
     kind: Kind
     folder: str
+    home: str
     manifest: Manifest
     finished: float
 
     @property
     def digest(self) -> str:
-        return self.manifest.digest
+        """The digest of the stage, of embeddings that of their tower."""
+        return self.home.rpartition("/")[2] if self.kind == "embeddings" else self.manifest.digest
 
     @property
     def files(self) -> list[str]:
         """The URIs of the parts, in order."""
-        return [join(self.folder, part.name) for part in self.manifest.parts]
+        return [join(self.home, part.name) for part in self.manifest.parts]
 
     @property
     def quarantine_files(self) -> list[str]:
-        """The URIs of the parts of the quarantine; a part without bad files has none."""
+        """The URIs of the parts of the quarantine."""
         folder = join(self.folder, QUARANTINE)
-        if self.kind == "pool":
-            manifest = read_manifest(folder)
-            names = [part.name for part in manifest.parts] if manifest else []
-        else:
-            existing = names_in(folder)
-            names = [part.name for part in self.manifest.parts if part.name in existing]
-        return [join(folder, name) for name in names]
+        manifest = read_manifest(folder)
+        return [join(folder, part.name) for part in manifest.parts] if manifest else []
+
+    def is_of(self, images: "Stage") -> bool:
+        """Return whether this was made of some images, wherever they lie."""
+        return self.manifest.facts.get("images") == images.manifest.facts.get("content")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Chosen:
     """The stages that the views show."""
 
     pool: Stage
+    task: Stage | None
     embeddings: Stage | None
     labels: dict[str, Stage]
     predictions: Stage | None
@@ -65,21 +74,26 @@ class Chosen:
         """The length of the embeddings' vectors; None without embeddings."""
         return vector_size(self.embeddings.files[0]) if self.embeddings else None
 
+    def shards(self, *stages: Stage) -> list[Shard]:
+        """Return the images range by range, each with the parts of some stages about it."""
+        return shards_of(self.pool.files, [stage.files for stage in stages])
+
 
 def choose(workspace: str, *, pool: str | None = None, embeddings: str | None = None) -> Chosen:
-    """Return the newest pool, or the one named, with the newest stages that depend on it.
+    """Return the newest images, or those named, with the newest stages that depend on them.
 
-    Labels are the newest of each source. A backbone's embeddings are preferred to those of the
-    peers that were trained from it: training moves the images of a class together, and images that
-    only share a class would count as duplicates.
+    Labels are the newest of each source, predictions the newest, all of the newest classes that
+    these images were sorted into. A backbone's embeddings are preferred to those of the peers that
+    were trained from it: training moves the images of a class together, and images that only share
+    a class would count as duplicates.
 
     Args:
         workspace: Folder or URI.
-        pool: Digest of a pool, or its first characters.
-        embeddings: Digest of embeddings of that pool, or its first characters.
+        pool: Digest of images, or of a task (classes and labels of images), or its beginning.
+        embeddings: Digest of the tower of some embeddings of these images, or its beginning.
 
     Raises:
-        InputError: the workspace is absent or has no pool, or no stage has the digest.
+        InputError: the workspace is absent or has no images, or no stage has the digest.
     """
     if not exists(workspace):
         raise InputError(
@@ -87,23 +101,46 @@ def choose(workspace: str, *, pool: str | None = None, embeddings: str | None = 
             "name the folder that `coft adapt` or `coft embed` wrote, with --workspace"
         )
     check_workspace(workspace)
-    pools = _finished(workspace, "pool")
+    pools, tasks = _finished(workspace, "pool"), _finished(workspace, "tasks")
     if not pools:
         raise InputError(
             f"{redact(workspace)}: the workspace holds no images yet; "
             "run `coft adapt` or `coft embed` with this --workspace first"
         )
-    chosen = _pick(pools, pool, "pool")
-    ids: dict[int, set[str]] = {}
-    stages = {
-        kind: [stage for stage in _finished(workspace, kind) if _belongs_to(stage, chosen, ids)]
-        for kind in KINDS[1:]
-    }
+    chosen, task = _pick_images(pools, tasks, pool)
+    labels = [stage for stage in _finished(workspace, "labels") if _belongs(stage, chosen, task)]
+    predictions = _finished(workspace, "predictions")
+    predictions = [stage for stage in predictions if _belongs(stage, chosen, task)]
+    seen = [stage for stage in _embeddings(workspace) if stage.is_of(chosen)]
     return Chosen(
         pool=chosen,
-        embeddings=_pick_embeddings(stages["embeddings"], embeddings),
-        labels={_source(stage): stage for stage in stages["labels"] if stage.manifest.rows},
-        predictions=stages["predictions"][-1] if stages["predictions"] else None,
+        task=task,
+        embeddings=_pick_embeddings(seen, embeddings),
+        labels={_source(stage): stage for stage in labels if stage.manifest.rows},
+        predictions=predictions[-1] if predictions else None,
+    )
+
+
+def _pick_images(
+    pools: Sequence[Stage], tasks: Sequence[Stage], digest: str | None
+) -> tuple[Stage, Stage | None]:
+    """Return the images, and the classes that they were sorted into last; None without."""
+    named = [task for task in tasks if digest and task.digest.startswith(digest)]
+    named = [task for task in named if any(task.is_of(pool) for pool in pools)]
+    if len(named) == 1 and not any(pool.digest.startswith(str(digest)) for pool in pools):
+        return [pool for pool in pools if named[0].is_of(pool)][-1], named[0]
+    chosen = _pick(pools, digest, "pool")
+    own = [task for task in tasks if task.is_of(chosen)]
+    return chosen, own[-1] if own else None
+
+
+def _belongs(stage: Stage, images: Stage, task: Stage | None) -> bool:
+    """Return whether labels or predictions are of some images and of the classes of a task."""
+    if not stage.is_of(images):
+        return False
+    classes = None if task is None else task.manifest.facts.get("classes")
+    return not isinstance(classes, list) or stage.manifest.facts.get("classes") == classes_digest(
+        [str(name) for name in classes]
     )
 
 
@@ -125,15 +162,28 @@ def vector_size(uri: str) -> int:
 def _finished(workspace: str, kind: Kind) -> list[Stage]:
     """Return the finished stages of a kind, oldest first, of this schema version."""
     base = join(workspace, kind)
+    folders = [join(base, name) for name in sorted(names_in(base))]
+    return _stages(kind, [(folder, folder) for folder in folders])
+
+
+def _embeddings(workspace: str) -> list[Stage]:
+    """Return what runs have embedded, oldest first."""
+    base = join(workspace, Folder.EMBEDDINGS)
+    homes = [join(base, name) for name in sorted(names_in(base))]
+    runs = [(home, join(home, RUNS)) for home in homes]
+    folders = [(join(run, name), home) for home, run in runs for name in sorted(names_in(run))]
+    return _stages("embeddings", folders)
+
+
+def _stages(kind: Kind, folders: Sequence[tuple[str, str]]) -> list[Stage]:
     stages = []
-    for name in sorted(names_in(base)):
-        folder = join(base, name)
+    for folder, home in folders:
         try:
             manifest = read_manifest(folder)
         except ShardMismatch:
             continue
         if manifest is not None:
-            stages.append(Stage(kind, folder, manifest, _modified(folder)))
+            stages.append(Stage(kind, folder, home, manifest, _modified(folder)))
     return sorted(stages, key=lambda stage: stage.finished)
 
 
@@ -158,63 +208,22 @@ def _pick(stages: Sequence[Stage], digest: str | None, option: str) -> Stage:
 
 
 def _pick_embeddings(stages: Sequence[Stage], digest: str | None) -> Stage | None:
-    """Return the first embeddings of the newest backbone: those of its own weights."""
+    """Return the newest embeddings of a backbone as it is, else the newest."""
     stages = [stage for stage in stages if stage.manifest.parts]
     if digest is not None or not stages:
         return _pick(stages, digest, "embeddings") if digest else None
-    newest = _backbone(stages[-1])
-    return next(stage for stage in stages if _backbone(stage) == newest)
+    untrained = [stage for stage in stages if _is_untrained(stage)]
+    return (untrained or stages)[-1]
 
 
-def _backbone(stage: Stage) -> list[str | None]:
-    """Return the facts that identify the backbone of some embeddings."""
-    with open_read(stage.files[0]) as file:
-        header = pq.read_schema(file).metadata or {}
-    facts = json.loads(header.get(b"coft", b"{}"))
-    return [facts.get(name) for name in ("backbone", "weights_sha256", "preprocess_hash")]
-
-
-def _belongs_to(stage: Stage, pool: Stage, ids: dict[int, set[str]]) -> bool:
-    """Return whether a stage depends on a pool.
-
-    A manifest that does not name its pool is compared by its number of parts, the images of its
-    first part, and class names.
-
-    Args:
-        stage: Embeddings, labels or predictions.
-        pool: The pool.
-        ids: Image ids of the pool's parts by number; filled as they are read.
-    """
-    if (pool_digest := stage.manifest.facts.get("pool")) is not None:
-        return pool_digest == pool.digest
-    if len(stage.manifest.parts) != len(pool.manifest.parts):
-        return False
-    for number, table in _first_rows(stage, ["image_id"]):
-        if number not in ids:
-            images = read_table(pool.files[number], ["image_id"])
-            ids[number] = set(images["image_id"].to_pylist())
-        if not ids[number].issuperset(table["image_id"].to_pylist()):
-            return False
-    return stage.kind != "labels" or _has_classes_of(stage, pool)
-
-
-def _has_classes_of(stage: Stage, pool: Stage) -> bool:
-    classes = pool.manifest.facts.get("classes")
-    names = set(classes) if isinstance(classes, list) else set()
-    return all(
-        names.issuperset(table["label"].unique().to_pylist())
-        for _, table in _first_rows(stage, ["label"])
-    )
+def _is_untrained(stage: Stage) -> bool:
+    """Return whether some embeddings are of a backbone that nothing was learned on."""
+    facts = read_facts(stage.files[0])
+    return "weights_sha256" in facts and not facts.get("learned")
 
 
 def _source(stage: Stage) -> str:
-    _, table = next(_first_rows(stage, ["source"]))
-    return str(table["source"][0].as_py())
-
-
-def _first_rows(stage: Stage, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the number and the table of the first part that has rows; nothing without one."""
-    parts = enumerate(zip(stage.manifest.parts, stage.files, strict=True))
-    number, uri = next(((number, uri) for number, (part, uri) in parts if part.rows), (-1, ""))
-    if uri:
-        yield number, read_table(uri, columns)
+    """Return who gave the labels of a stage with rows."""
+    parts = zip(stage.manifest.parts, stage.files, strict=True)
+    uri = next(uri for part, uri in parts if part.rows)
+    return str(read_table(uri, ["source"])["source"][0].as_py())

@@ -7,53 +7,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.query.contents import Stage
-from tasks.specs import InputError
-from tasks.storage.columns import read_features
-from tasks.storage.tables import read_table
-from tasks.storage.uris import redact
+from tasks.pool.shards import Shard
+from tasks.storage.ranges import DIGITS, Span
 
 BLOCK_BYTES = 64 * 2**20  # of vectors that stay in memory while the others are read
 TILE_BYTES = 64 * 2**20  # of one matrix of similarities
 
 
-def features(stage: Stage, *, first: int = 0) -> Iterator[tuple[Any, Tensor]]:
-    """Yield ids and unit vectors, shape (images, dim), of each part from number `first` on.
-
-    Raises:
-        InputError: the parts have vectors of several lengths.
-    """
-    dim = None
-    for uri in stage.files[first:]:
-        ids, vectors = read_features(uri)
-        dim = dim or vectors.shape[1]
-        if vectors.shape[1] != dim:
-            raise InputError(
-                f"{redact(uri)}: expected vectors of {dim} values as in the parts before, "
-                f"got {vectors.shape[1]}; delete {redact(stage.folder)} and embed again"
-            )
+def features(shards: Sequence[Shard]) -> Iterator[tuple[Any, Tensor]]:
+    """Yield ids and unit vectors, shape (images, dim), of each shard."""
+    for shard in shards:
+        ids, vectors = shard.features()
         yield ids, F.normalize(vectors, dim=1)
 
 
-def vector_of(stage: Stage, image_id: str) -> Tensor | None:
+def vector_of(shards: Sequence[Shard], image_id: str) -> Tensor | None:
     """Return the unit vector of one image, shape (dim,); None if it has none."""
-    for ids, vectors in features(stage):
+    own = Span(image_id[:DIGITS], image_id[:DIGITS])
+    for ids, vectors in features([shard for shard in shards if shard.span.meets(own)]):
         if (row := ids.index(image_id).as_py()) >= 0:
             return vectors[row]
     return None
 
 
-def nearest(stage: Stage, query: Tensor, k: int, *, without: str) -> list[tuple[str, float]]:
+def nearest(
+    shards: Sequence[Shard], query: Tensor, k: int, *, without: str
+) -> list[tuple[str, float]]:
     """Return ids and cosines of the k images most similar to a unit vector, best first.
 
     Args:
-        stage: Embeddings.
+        shards: Images with their embeddings.
         query: Unit vector of shape (dim,).
         k: Number of images.
         without: Id of an image to leave out.
     """
     best: list[tuple[str, float]] = []
-    for ids, vectors in features(stage):
+    for ids, vectors in features(shards):
         values, rows = (vectors @ query).topk(min(k + 1, len(vectors)))
         names = [ids[row].as_py() for row in rows.tolist()]
         candidates = zip(names, values.tolist(), strict=True)
@@ -62,7 +51,9 @@ def nearest(stage: Stage, query: Tensor, k: int, *, without: str) -> list[tuple[
     return best
 
 
-def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str, str, float]]:
+def close_pairs(
+    shards: Sequence[Shard], threshold: float, *, limit: int
+) -> list[tuple[str, str, float]]:
     """Return the `limit` most similar pairs of images with a cosine of at least `threshold`.
 
     Every image is compared with every other, block by block: time grows with the square of their
@@ -72,9 +63,9 @@ def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str
         (image id, other id, cosine), best first.
     """
     best = torch.zeros(0), torch.zeros(0, 2, dtype=torch.long)
-    for first, offset, block in _blocks(stage):
+    for first, offset, block in _blocks(shards):
         start = offset
-        for _, vectors in features(stage, first=first):
+        for _, vectors in features(shards[first:]):
             for rows, cosines in _tiles(vectors, block):
                 floor = threshold if len(best[0]) < limit else max(threshold, float(best[0].min()))
                 one, two = (cosines >= floor).nonzero(as_tuple=True)
@@ -84,17 +75,17 @@ def close_pairs(stage: Stage, threshold: float, *, limit: int) -> list[tuple[str
             start += len(vectors)
     values, pairs = best
     order = values.argsort(descending=True, stable=True)
-    names = _ids_at(stage, sorted(set(pairs.flatten().tolist())))
+    names = _ids_at(shards, sorted(set(pairs.flatten().tolist())))
     return [
         (names[one], names[two], value)
         for (one, two), value in zip(pairs[order].tolist(), values[order].tolist(), strict=True)
     ]
 
 
-def _blocks(stage: Stage) -> Iterator[tuple[int, int, Tensor]]:
+def _blocks(shards: Sequence[Shard]) -> Iterator[tuple[int, int, Tensor]]:
     """Yield (number of the first part, images before it, vectors) of groups of parts."""
     first, offset, parts = 0, 0, list[Tensor]()
-    for number, (_, vectors) in enumerate(features(stage)):
+    for number, (_, vectors) in enumerate(features(shards)):
         parts.append(vectors)
         if sum(part.nbytes for part in parts) >= BLOCK_BYTES:
             block = torch.cat(parts)
@@ -123,12 +114,12 @@ def _keep_best(
     return values, pairs[order]
 
 
-def _ids_at(stage: Stage, positions: Sequence[int]) -> dict[int, str]:
+def _ids_at(shards: Sequence[Shard], positions: Sequence[int]) -> dict[int, str]:
     """Return the image ids at positions counted over all parts."""
     names: dict[int, str] = {}
     remaining, start = list(reversed(positions)), 0
-    for uri in stage.files if positions else ():
-        ids = read_table(uri, ["image_id"])["image_id"]
+    for shard in shards if positions else ():
+        ids = shard.read(0, ["image_id"])["image_id"]
         while remaining and remaining[-1] < start + len(ids):
             position = remaining.pop()
             names[position] = ids[position - start].as_py()

@@ -1,6 +1,6 @@
 """How typical an image is of its class: its cosine with the mean direction of the class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasks.query.contents import Stage
+from tasks.pool.shards import Shard
 from tasks.query.neighbours import features
-from tasks.storage.tables import read_table
 
 UNLABELLED = ""  # the class of all images when there are no labels
 
@@ -24,10 +23,10 @@ class Centres:
     directions: Tensor
 
 
-def centres(stage: Stage, labelling: Stage | None) -> Centres:
+def centres(shards: Sequence[Shard]) -> Centres:
     """Return the mean directions of all classes, in one pass over the embeddings."""
     names, directions = list[str](), torch.zeros(0, 0)
-    for _, vectors, labels in _labelled(stage, labelling):
+    for _, vectors, labels in _labelled(shards):
         names += [name for name in sorted(set(labels)) if name not in names]
         numbers = torch.tensor([names.index(name) for name in labels], dtype=torch.long)
         sums = torch.zeros(len(names), vectors.shape[1], dtype=torch.float64)
@@ -38,23 +37,23 @@ def centres(stage: Stage, labelling: Stage | None) -> Centres:
 
 
 def least_typical(
-    stage: Stage, labelling: Stage | None, k: int
+    shards: Sequence[Shard], k: int
 ) -> tuple[list[tuple[str, str, float]], dict[str, float]]:
     """Return the k images with the lowest cosine with the centre of their class, lowest first.
 
     Args:
-        stage: Embeddings.
-        labelling: Labels or predictions; None puts all images into one class.
+        shards: Images with their embeddings, and with labels or predictions as a second stage;
+            without it all images are in one class.
         k: Number of images.
 
     Returns:
         (image id, class, cosine) of each, and the mean cosine of each class.
     """
-    class_centres = centres(stage, labelling)
+    class_centres = centres(shards)
     number = {name: position for position, name in enumerate(class_centres.names)}
     sums, counts = torch.zeros(len(number)), torch.zeros(len(number))
     worst: list[tuple[str, str, float]] = []
-    for ids, vectors, labels in _labelled(stage, labelling):
+    for ids, vectors, labels in _labelled(shards):
         own = torch.tensor([number[name] for name in labels], dtype=torch.long)
         cosines = (vectors * class_centres.directions[own]).sum(dim=1)
         sums.index_add_(0, own, cosines)
@@ -67,16 +66,13 @@ def least_typical(
     return worst, dict(zip(class_centres.names, means, strict=True))
 
 
-def _labelled(
-    stage: Stage, labelling: Stage | None
-) -> Iterator[tuple[pa.Array, Tensor, list[str]]]:
-    """Yield ids, unit vectors and labels of the images of each part that have both."""
-    labels = labelling.files if labelling else [None] * len(stage.files)
-    for (ids, vectors), uri in zip(features(stage), labels, strict=True):
-        if uri is None:
+def _labelled(shards: Sequence[Shard]) -> Iterator[tuple[pa.Array, Tensor, list[str]]]:
+    """Yield ids, unit vectors and labels of the images of each shard that have both."""
+    for shard, (ids, vectors) in zip(shards, features(shards), strict=True):
+        if len(shard.stages) == 1:
             yield ids, vectors, [UNLABELLED] * len(ids)
             continue
-        table = read_table(uri, ["image_id", "label"])
+        table = shard.read(1, ["image_id", "label"])
         rows = pc.index_in(ids, table["image_id"].combine_chunks())
         labelled = rows.is_valid()
         names = table["label"].take(rows.drop_null()).to_pylist()

@@ -9,7 +9,8 @@ import duckdb
 import pyarrow as pa
 
 from tasks.on_demand import OnDemand
-from tasks.query.contents import Chosen, Stage, choose
+from tasks.pool.shards import Shard
+from tasks.query.contents import Chosen, choose
 from tasks.query.sandbox import as_input_errors, connect
 from tasks.specs import InputError
 from tasks.storage.uris import absolute, redact
@@ -74,11 +75,19 @@ class _Workspace:
     connection: duckdb.DuckDBPyConnection
 
     @property
-    def vectors(self) -> Stage:
-        """The embeddings; raises InputError without any."""
+    def vectors(self) -> list[Shard]:
+        """The images with their embeddings; raises InputError without any."""
         if self.chosen.embeddings is None:
-            raise InputError("this pool has no embeddings yet; run `coft embed`")
-        return self.chosen.embeddings
+            raise InputError("these images have no embeddings yet; run `coft embed`")
+        return self.chosen.shards(self.chosen.embeddings)
+
+    @property
+    def labelled_vectors(self) -> list[Shard]:
+        """The images with their embeddings and what they were put in, if they were."""
+        labelling = self.chosen.predictions or self.chosen.labels.get("zero-shot")
+        if self.chosen.embeddings is None or labelling is None:
+            return self.vectors
+        return self.chosen.shards(self.chosen.embeddings, labelling)
 
     def join_images(self, sql: str, matches: pa.Table) -> pa.Table:
         """Run SQL that joins `matches`, a table of image ids, with the view of images."""
@@ -185,8 +194,7 @@ def outliers(
     """
     _check_count(k)
     with _open(workspace, pool, embeddings) as opened:
-        labelling = opened.chosen.predictions or opened.chosen.labels.get("zero-shot")
-        lowest, means = outlying.least_typical(opened.vectors, labelling, k)
+        lowest, means = outlying.least_typical(opened.labelled_vectors, k)
         columns = {
             "image_id": pa.array([row[0] for row in lowest], pa.string()),
             "predicted": pa.array([row[1] or None for row in lowest], pa.string()),

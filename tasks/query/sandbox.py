@@ -10,9 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from tasks.query.contents import Chosen, choose
-from tasks.query.views import VIEWS, create_views, escape, literal
+from tasks.query.views import VIEWS, create_views
 from tasks.specs import InputError
 from tasks.storage.digests import ShardMismatch
+from tasks.storage.sql import OFFLINE, Settings, escape, literal
 from tasks.storage.uris import absolute, is_local, open_filesystem, redact
 
 MEMORY_LIMIT = "2GB"  # larger results go to temporary files
@@ -97,11 +98,10 @@ def as_input_errors() -> Iterator[None]:
         raise InputError(f"the workspace cannot be read: {message}") from error
 
 
-def _settings() -> dict[str, str | bool | int | float | list[str]]:
+def _settings() -> Settings:
     return {
+        **OFFLINE,
         "allow_community_extensions": "false",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
         "max_temp_directory_size": MAX_SPILL,
         "memory_limit": MEMORY_LIMIT,
         "python_enable_replacements": "false",

@@ -1,6 +1,5 @@
 """The views of a workspace as SQL over explicit files; `literal` quotes every name."""
 
-import re
 from collections.abc import Sequence
 
 import duckdb
@@ -10,18 +9,17 @@ from tasks.images import quarantine
 from tasks.pool.catalog import IMAGES
 from tasks.query.contents import Chosen, Stage
 from tasks.storage.schemas import LABELS, PREDICTIONS
-from tasks.storage.uris import is_local, open_filesystem
+from tasks.storage.sql import literal, parquet, reach
 
+_LABEL = pa.field("label", pa.string())
 VIEWS: dict[str, pa.Schema] = {
-    "images": IMAGES,
+    "images": pa.schema([*IMAGES, _LABEL]),
     "quarantine": quarantine.SCHEMA,
     "embeddings": pa.schema([("image_id", pa.string()), ("embedding", pa.list_(pa.float32(), 1))]),
     "labels": LABELS,
     "predictions": PREDICTIONS,
 }
 """The columns of each view; every view also has `digest`, that of the stage."""
-
-_GLOB = re.compile(r"[*?\[]")
 
 _MACROS = """
 CREATE MACRO similar_images(id, k) AS TABLE
@@ -49,33 +47,48 @@ CREATE MACRO class_report() AS TABLE
 """
 
 
-def literal(text: str) -> str:
-    """Return a text as an SQL literal; names enter statements in no other way."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def escape(uri: str) -> str:
-    """Return the pattern that matches one file, also if its name has characters of a pattern."""
-    return _GLOB.sub(lambda match: f"[{match[0]}]", uri)
-
-
 def create_views(connection: duckdb.DuckDBPyConnection, chosen: Chosen) -> list[str]:
     """Create the views and macros of the chosen stages, and return the files that they read."""
-    computed = [stage for stage in (chosen.embeddings, chosen.predictions) if stage]
-    sources: dict[str, list[tuple[Stage, list[str]]]] = {
-        "images": [(chosen.pool, chosen.pool.files)],
-        "quarantine": [(stage, stage.quarantine_files) for stage in (chosen.pool, *computed)],
-        "embeddings": [(stage, stage.files) for stage in computed if stage.kind == "embeddings"],
-        "labels": [(stage, stage.files) for stage in chosen.labels.values()],
-        "predictions": [(stage, stage.files) for stage in computed if stage.kind == "predictions"],
+    seen = [] if chosen.embeddings is None else [chosen.embeddings]
+    predictions = [] if chosen.predictions is None else [chosen.predictions]
+    tables = {
+        "images": [(chosen.pool.digest, _with_labels(chosen))],
+        "quarantine": [
+            (stage.digest, parquet(files))
+            for stage in (chosen.pool, *seen)
+            if (files := stage.quarantine_files)
+        ],
+        "embeddings": [(stage.digest, _of_images(stage, chosen)) for stage in seen],
+        "labels": [(stage.digest, parquet(stage.files)) for stage in chosen.labels.values()],
+        "predictions": [(stage.digest, parquet(stage.files)) for stage in predictions],
     }
-    files = [file for pairs in sources.values() for _, names in pairs for file in names]
-    _register_bucket(connection, chosen.pool.folder)
+    reach(connection, chosen.pool.folder)
     for name, schema in VIEWS.items():
         types = _sql_types(connection, _with_dim(schema, chosen.dim))
-        connection.execute(_view(name, types, sources[name]))
+        connection.execute(_view(name, types, tables[name]))
     connection.execute(_MACROS)
-    return files
+    stages = [chosen.pool, *seen, *chosen.labels.values(), *predictions]
+    stages += [] if chosen.task is None else [chosen.task]
+    files = [file for stage in stages for file in stage.files]
+    return files + [file for stage in (chosen.pool, *seen) for file in stage.quarantine_files]
+
+
+def _with_labels(chosen: Chosen) -> str:
+    """Return the SQL of the images with their true labels."""
+    images = parquet(chosen.pool.files)
+    if chosen.task is None or not chosen.task.files:
+        return f"(SELECT *, NULL AS label FROM {images})"  # noqa: S608  # literals are quoted
+    labels = parquet(chosen.task.files)
+    return f"({images} LEFT JOIN (SELECT image_id, label FROM {labels}) USING (image_id))"  # noqa: S608
+
+
+def _of_images(stage: Stage, chosen: Chosen) -> str:
+    """Return the SQL of the embeddings of the chosen images; a store may have others too."""
+    embeddings, images = parquet(stage.files), parquet(chosen.pool.files)
+    if sum(part.rows for part in stage.manifest.parts) == stage.manifest.rows:
+        return embeddings
+    own = f"{embeddings} SEMI JOIN {images} USING (image_id)"
+    return f"(SELECT DISTINCT ON (image_id) * FROM {own})"  # noqa: S608  # literals are quoted
 
 
 def _with_dim(schema: pa.Schema, dim: int | None) -> pa.Schema:
@@ -92,24 +105,14 @@ def _sql_types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> dict
     return {key: str(kind) for key, kind in zip(relation.columns, relation.dtypes, strict=True)}
 
 
-def _register_bucket(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
-    if not is_local(uri):
-        filesystem, _ = open_filesystem(uri)
-        connection.register_filesystem(filesystem)
-
-
-def _view(name: str, types: dict[str, str], sources: Sequence[tuple[Stage, list[str]]]) -> str:
-    """Return the statement of one view; without files it has its columns and no rows."""
-    selects = [_select(types, stage.digest, files) for stage, files in sources if files]
+def _view(name: str, types: dict[str, str], tables: Sequence[tuple[str, str]]) -> str:
+    """Return the statement of one view of (digest, table); without any it has no rows."""
+    selects = [_select(types, *source) for source in tables]
     nothing = ", ".join(f"NULL::{kind} AS {key}" for key, kind in types.items())
     empty = f"SELECT {nothing}, NULL::VARCHAR AS digest WHERE false"
     return f"CREATE VIEW {name} AS {' UNION ALL '.join(selects) or empty}"
 
 
-def _select(types: dict[str, str], digest: str, files: Sequence[str]) -> str:
+def _select(types: dict[str, str], digest: str, table: str) -> str:
     columns = ", ".join(f"{key}::{kind} AS {key}" for key, kind in types.items())
-    names = ", ".join(literal(escape(file)) for file in files)
-    return (
-        f"SELECT {columns}, {literal(digest)} AS digest "  # noqa: S608  # literals are quoted
-        f"FROM read_parquet([{names}], hive_partitioning = false)"
-    )
+    return f"SELECT {columns}, {literal(digest)} AS digest FROM {table}"  # noqa: S608  # quoted

@@ -16,7 +16,7 @@ from tasks.storage.uris import join
 
 FILE = "report.html"
 TEMPLATE = "report/report.html.j2"
-_LAYOUT = 2  # raised by hand when the same inputs should give another page
+_LAYOUT = 3  # raised by hand when the same inputs should give another page
 
 
 def write_report(inputs: ReportInputs, runtime: RuntimeSpec) -> Ref:
@@ -71,7 +71,7 @@ def summary_markdown(inputs: ReportInputs) -> str:
         lines.append(f"Model: `{inputs.registered.uri}`{version}")
     if slowest := tables.bottleneck(inputs.stages):
         lines.append(f"Slowest stage: {slowest.name}, {numbers.duration(slowest.seconds)}.")
-    if count := inputs.pool.num_quarantined + inputs.before.num_quarantined:
+    if count := inputs.images.num_quarantined + inputs.before.num_quarantined:
         lines.append(f"{numbers.number(count)} files were set aside in quarantine.")
     return "\n\n".join(lines) + "\n"
 

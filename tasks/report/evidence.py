@@ -41,7 +41,7 @@ def gather(inputs: ReportInputs) -> Evidence:
     """Read the metrics and count the labels of the cross-filter."""
     fates = {ref.source: read_stages.count_labels(ref) for ref in inputs.clean}
     counts = [count for rows in fates.values() for count in rows]
-    kept = tables.kept_rows(inputs.pool.classes, counts) if inputs.clean else {}
+    kept = tables.kept_rows(inputs.task.classes, counts) if inputs.clean else {}
     return Evidence(inputs, read_accuracies(inputs), fates, kept)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from tasks.pages import numbers
 from tasks.pages.pictures import read_pictures, square
-from tasks.refs import LabelsRef, PoolRef
 from tasks.report import read_stages, words
+from tasks.report.inputs import ReportInputs
 from tasks.report.read_stages import Example
 from tasks.report.tables import KeptRow
 
@@ -40,25 +40,27 @@ class Strip:
 
 
 def clean_gallery(
-    pool: PoolRef, clean: Sequence[LabelsRef], kept: Mapping[str, KeptRow], *, max_pixels: int
+    inputs: ReportInputs, kept: Mapping[str, KeptRow], *, max_pixels: int
 ) -> list[Strip]:
     """Return, per class, the most confident labels that were kept and that were rejected."""
-    limit = per_strip(len(pool.classes))
-    chosen = choose_classes(pool.classes, {name: row.share or 0.0 for name, row in kept.items()})
-    confident = [row for ref in clean for row in read_stages.pick_surest(ref, limit)]
+    classes = inputs.task.classes
+    limit = per_strip(len(classes))
+    chosen = choose_classes(classes, {name: row.share or 0.0 for name, row in kept.items()})
+    confident = [row for ref in inputs.clean for row in read_stages.pick_surest(ref, limit)]
     confident.sort(key=lambda row: (-row.confidence, row.image_id))
-    return _strips(pool, chosen, _first_of_each(confident, chosen, limit), max_pixels)
+    return _strips(inputs, chosen, _first_of_each(confident, chosen, limit), max_pixels)
 
 
-def zero_shot_gallery(pool: PoolRef, labels: LabelsRef, *, max_pixels: int) -> list[Strip]:
+def zero_shot_gallery(inputs: ReportInputs, *, max_pixels: int) -> list[Strip]:
     """Return, per class, the most confident labels (kept) and the least (rejected)."""
-    limit = per_strip(len(pool.classes))
-    chosen = choose_classes(pool.classes, {})
+    labels, classes = inputs.zero_shot, inputs.task.classes
+    limit = per_strip(len(classes))
+    chosen = choose_classes(classes, {})
     sure = [replace(row, kept=True) for row in read_stages.pick_surest(labels, limit)]
     unsure = [replace(row, kept=False) for row in read_stages.pick_least_sure(labels, limit)]
     sure.sort(key=lambda row: (-row.confidence, row.image_id))
     unsure.sort(key=lambda row: (row.confidence, row.image_id))
-    return _strips(pool, chosen, _first_of_each(sure + unsure, chosen, limit), max_pixels)
+    return _strips(inputs, chosen, _first_of_each(sure + unsure, chosen, limit), max_pixels)
 
 
 def choose_classes(classes: Sequence[str], shares: Mapping[str, float]) -> list[str]:
@@ -89,9 +91,9 @@ def _first_of_each(rows: Sequence[Example], chosen: Sequence[str], limit: int) -
 
 
 def _strips(
-    pool: PoolRef, chosen: Sequence[str], rows: Sequence[Example], max_pixels: int
+    inputs: ReportInputs, chosen: Sequence[str], rows: Sequence[Example], max_pixels: int
 ) -> list[Strip]:
-    located = read_stages.locate(pool, rows)
+    located = read_stages.locate(inputs.images, inputs.task, rows)
     pictures = read_pictures([row.uri for row in located], square(_SIDE), max_pixels=max_pixels)
     shown: dict[tuple[str, bool], list[Thumbnail]] = {}
     for row in located:

@@ -7,12 +7,13 @@ from tasks.refs import (
     BackboneRef,
     EmbeddingsRef,
     EvaluationRef,
+    ImagesRef,
     LabelsRef,
     ModelRef,
     PeerRef,
-    PoolRef,
     PredictionsRef,
     StageName,
+    TaskRef,
 )
 from tasks.specs import CoftSpec, Spec
 
@@ -38,7 +39,8 @@ class ReportInputs(Spec):
 
     spec: CoftSpec
     backbone: BackboneRef
-    pool: PoolRef
+    images: ImagesRef
+    task: TaskRef
     before: EmbeddingsRef
     after: EmbeddingsRef | None = None
     zero_shot: LabelsRef

@@ -45,21 +45,21 @@ def times(evidence: Evidence) -> Section:
 def quarantine(evidence: Evidence) -> Section:
     """Return the files that could not be used, and those that are copies of another."""
     inputs = evidence.inputs
-    stages = (inputs.pool, inputs.before)
+    stages = (inputs.images, inputs.before)
     total = sum(stage.num_quarantined for stage in stages)
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     for stage in stages if total else ():
-        by_reason, first = read_stages.read_quarantine(stage.uri, MAX_QUARANTINE_ROWS - len(rows))
+        by_reason, first = read_stages.read_quarantine(stage, MAX_QUARANTINE_ROWS - len(rows))
         counts += by_reason
         rows += first
     return {
         "total": total,
         "counts": sorted(counts.items(), key=lambda item: (-item[1], item[0])),
         "rows": rows,
-        "num_duplicates": inputs.pool.num_duplicates,
-        "duplicates": read_stages.first_duplicates(inputs.pool, MAX_DUPLICATE_ROWS)
-        if inputs.pool.num_duplicates
+        "num_duplicates": inputs.images.num_duplicates,
+        "duplicates": read_stages.first_duplicates(inputs.images, MAX_DUPLICATE_ROWS)
+        if inputs.images.num_duplicates
         else [],
     }
 
@@ -92,7 +92,8 @@ def provenance(evidence: Evidence) -> Section:
 def _stages(inputs: ReportInputs) -> list[tuple[str, Ref]]:
     peers = [(f"Phase {'I' * peer.phase}, peer {peer.peer}", peer) for peer in inputs.peers]
     refs = [
-        ("Pool", inputs.pool),
+        ("Images", inputs.images),
+        ("Classes and true labels", inputs.task),
         ("Embeddings before", inputs.before),
         ("Zero-shot labels", inputs.zero_shot),
         ("Confident set", inputs.confident),

@@ -12,18 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.pool.readers import find_images
-from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason, Ref
-from tasks.storage.files import exists, read_json
-from tasks.storage.manifest import Manifest, iter_tables, read_manifest
-from tasks.storage.tables import read_table
+from tasks.pool.shards import shards
+from tasks.refs import EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, Reason, Ref, TaskRef
+from tasks.storage.files import read_json
+from tasks.storage.layout import QUARANTINE
+from tasks.storage.manifest import iter_tables
+from tasks.storage.sql import OFFLINE, Settings
 from tasks.storage.uris import join
 
-MAX_PARTS = 256  # of embeddings that a sample reads, evenly spaced
-_OFFLINE: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "threads": 1,  # keeps the order of the rows
-}
+_ONE_THREAD: Settings = {**OFFLINE, "threads": 1}  # keeps the order of the rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class LabelCount:
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled image of a gallery; `uri` and `truth` are filled from the pool."""
+    """One labelled image of a gallery; `uri` and `truth` are filled in later."""
 
     image_id: str
     source: str
@@ -104,21 +101,22 @@ def _pick(ref: LabelsRef, best_by: str, per_group: int) -> list[Example]:
     return [Example(**row) for (row,) in _query(ref.uri, columns, query)]
 
 
-def locate(pool: PoolRef, examples: Sequence[Example]) -> list[Example]:
-    """Fill in where each example's image is, and its true label where the pool has one."""
-    ids = {example.image_id for example in examples}
-    images = find_images(pool, ids, ["uri", "label"])
+def locate(images: ImagesRef, task: TaskRef, examples: Sequence[Example]) -> list[Example]:
+    """Fill in where each example's image is, and its true label where there is one."""
+    ids = sorted({example.image_id for example in examples})
+    found = find_images(images, ids, ["uri"])
+    labels = labels_of(task, ids)
     return [
-        replace(example, uri=row["uri"], truth=row["label"])
+        replace(example, uri=row["uri"], truth=labels.get(example.image_id))
         for example in examples
-        if (row := images.get(example.image_id))
+        if (row := found.get(example.image_id))
     ]
 
 
-def first_duplicates(pool: PoolRef, limit: int) -> list[dict[str, str]]:
+def first_duplicates(images: ImagesRef, limit: int) -> list[dict[str, str]]:
     """Return (uri, duplicate_of) of the first images that are copies of another one."""
     rows: list[dict[str, str]] = []
-    for table in iter_tables(pool.uri, ("uri", "duplicate_of")):
+    for table in iter_tables(images.uri, ("uri", "duplicate_of")):
         copies = table.filter(table["duplicate_of"].is_valid())
         rows += copies.slice(0, limit - len(rows)).to_pylist()
         if len(rows) >= limit:
@@ -126,52 +124,32 @@ def first_duplicates(pool: PoolRef, limit: int) -> list[dict[str, str]]:
     return rows
 
 
-def read_quarantine(folder: str, limit: int) -> tuple[Counter[str], list[dict[str, Any]]]:
+def read_quarantine(
+    stage: ImagesRef | EmbeddingsRef, limit: int
+) -> tuple[Counter[str], list[dict[str, Any]]]:
     """Count the bad files of a stage by reason, and return the first of them."""
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    for table in _quarantine_tables(folder):
+    folder = (stage.run if isinstance(stage, EmbeddingsRef) else "") or stage.uri
+    for table in iter_tables(join(folder, QUARANTINE)):
         counts.update(table["reason"].to_pylist())
         rows += table.slice(0, limit - len(rows)).to_pylist()
     return counts, rows
 
 
-def _quarantine_tables(folder: str) -> Iterator[pa.Table]:
-    """Yield `quarantine/` beside the parts of a stage; a part without bad files has none."""
-    inner = join(folder, "quarantine")
-    if read_manifest(inner) is not None:
-        yield from iter_tables(inner)
-    elif (manifest := read_manifest(folder)) is not None:
-        for part in manifest.parts:
-            if exists(uri := join(inner, part.name.rpartition("/")[2])):
-                yield read_table(uri)
-
-
-def sample_embeddings(ref: EmbeddingsRef, limit: int) -> Sample:
+def sample_embeddings(images: ImagesRef, ref: EmbeddingsRef, limit: int) -> Sample:
     """Draw at most `limit` embeddings.
 
-    Ids are hashes of the images, so the smallest ids are a fair draw, the same in every file.
+    Ids are hashes of the images, so the lowest ids are a fair draw, the same for every tower.
     """
-    manifest = read_manifest(ref.uri)
-    parts = [] if manifest is None else _evenly(manifest, MAX_PARTS)
-    share = 1.5 * limit / max(sum(rows for _, rows in parts), 1)  # some spare for bad luck
-    ceiling = f"{int(share * 2**32):08x}" if share < 1 else "g"  # "g" is above every hex digit
-    ids: list[str] = []
-    vectors: list[np.ndarray] = []
-    for name, _ in parts:
-        table = read_table(join(ref.uri, name), ("image_id", "embedding"))
-        rows = table.filter(pc.less(table["image_id"], ceiling))
-        ids += rows["image_id"].to_pylist()
-        vectors += [np.asarray(row, np.float32) for row in rows["embedding"].to_pylist()]
-    order = sorted(range(len(ids)), key=ids.__getitem__)[:limit]
-    stacked = np.stack([vectors[i] for i in order]) if order else np.zeros((0, ref.dim), np.float32)
-    return Sample(tuple(ids[i] for i in order), stacked)
-
-
-def _evenly(manifest: Manifest, limit: int) -> list[tuple[str, int]]:
-    parts = manifest.parts
-    chosen = np.unique(np.linspace(0, len(parts) - 1, min(limit, len(parts))).astype(int))
-    return [(parts[i].name, parts[i].rows) for i in chosen]
+    ids, vectors = list[str](), [np.zeros((0, ref.dim), np.float32)]
+    for shard in shards(images, ref):  # in rising order of the ids
+        if len(ids) >= limit:
+            break
+        found, features = shard.features()
+        ids += found.to_pylist()
+        vectors.append(features.numpy())
+    return Sample(tuple(ids[:limit]), np.concatenate(vectors)[:limit])
 
 
 def labels_of(ref: Ref | None, image_ids: Sequence[str]) -> dict[str, str]:
@@ -202,7 +180,7 @@ def _query(folder: str, columns: Sequence[str], query: str) -> list[Any]:
     batches = _batches(chain([first], tables), first.schema.remove_metadata())
     with (
         pa.RecordBatchReader.from_batches(first.schema.remove_metadata(), batches) as rows,
-        duckdb.connect(config=_OFFLINE) as connection,
+        duckdb.connect(config=_ONE_THREAD) as connection,
     ):
         connection.register("rows", rows)
         return connection.execute(query).fetchall()

@@ -46,12 +46,12 @@ def title(inputs: ReportInputs) -> str:
 
 def sentence(inputs: ReportInputs) -> str:
     """Return in one sentence what the run did."""
-    pool, name = inputs.pool, inputs.backbone.name
-    images = numbers.number(pool.num_pool)
+    classes, name = inputs.task.classes, inputs.backbone.name
+    images = numbers.number(inputs.images.num_pool)
     if inputs.spec.method == "zero-shot":
-        num_images = numbers.number(pool.num_pool + pool.num_test)
+        num_images = numbers.number(inputs.images.num_pool + inputs.images.num_test)
         return (
-            f"The backbone “{name}” sorted {num_images} images into {len(pool.classes)} classes "
+            f"The backbone “{name}” sorted {num_images} images into {len(classes)} classes "
             "as it is; nothing was trained."
         )
     labels_used = "without a single label in training"
@@ -60,7 +60,7 @@ def sentence(inputs: ReportInputs) -> str:
             f"with the labels that people gave to {numbers.number(inputs.answers.num_labels)}"
         )
     return (
-        f"The backbone “{name}” was adapted to {images} images of {len(pool.classes)} classes, "
+        f"The backbone “{name}” was adapted to {images} images of {len(classes)} classes, "
         f"{labels_used}."
     )
 
@@ -116,7 +116,7 @@ def _before_and_after(metrics: Metrics, field: str) -> tuple[float | None, float
 def classes(evidence: Evidence) -> Section:
     """Return how each class fares before and after."""
     inputs, metrics = evidence.inputs, evidence.metrics
-    names = inputs.pool.classes
+    names = inputs.task.classes
     if evidence.labelled:
         rows = tables.measured_rows(names, metrics, evidence.kept)
     else:
@@ -135,7 +135,7 @@ def classes(evidence: Evidence) -> Section:
 
 def confusions(evidence: Evidence) -> Section:
     """Return which classes are taken for which, drawn and as the most frequent pairs."""
-    names, metrics = evidence.inputs.pool.classes, evidence.metrics
+    names, metrics = evidence.inputs.task.classes, evidence.metrics
     before, after = (_matrix(model, len(names)) for model in (metrics.zero_shot, metrics.adapted))
     last = before if after is None else after
     titled = (("Zero-shot", before), ("Adapted", after))

@@ -29,10 +29,10 @@ def kept(evidence: Evidence) -> Section:
         ],
         "confident": inputs.confident,
         "answers": inputs.answers,
-        "dense": gallery.per_strip(len(inputs.pool.classes)) <= gallery.DENSE,
-        "strips": gallery.clean_gallery(inputs.pool, inputs.clean, evidence.kept, max_pixels=limit)
+        "dense": gallery.per_strip(len(inputs.task.classes)) <= gallery.DENSE,
+        "strips": gallery.clean_gallery(inputs, evidence.kept, max_pixels=limit)
         if inputs.clean
-        else gallery.zero_shot_gallery(inputs.pool, inputs.zero_shot, max_pixels=limit),
+        else gallery.zero_shot_gallery(inputs, max_pixels=limit),
     }
 
 
@@ -96,19 +96,19 @@ def _from_one(
 def maps(evidence: Evidence) -> Section:
     """Return a sample of the images laid out on a plane, before and after."""
     inputs = evidence.inputs
-    sample = read_stages.sample_embeddings(inputs.before, projection.MAX_IMAGES)
+    sample = read_stages.sample_embeddings(inputs.images, inputs.before, projection.MAX_IMAGES)
     labels = read_stages.labels_of(inputs.zero_shot, sample.image_ids)
     predicted = read_stages.labels_of(inputs.predictions, sample.image_ids)
     views = [("Before: zero-shot", sample, labels)]
     if evidence.adapted and inputs.after is not None:
-        later = read_stages.sample_embeddings(inputs.after, projection.MAX_IMAGES)
+        later = read_stages.sample_embeddings(inputs.images, inputs.after, projection.MAX_IMAGES)
         views.append(("After: adapted", later, predicted))
-    shown = _most_common(predicted or labels, inputs.pool.classes)
+    shown = _most_common(predicted or labels, inputs.task.classes)
     drawn = [_map(*view, shown, seed=inputs.spec.seed) for view in views]
     return {
         "maps": [item for item in drawn if item],
         "num_shown": len(shown),
-        "all_shown": len(shown) == len(inputs.pool.classes),
+        "all_shown": len(shown) == len(inputs.task.classes),
         "moves": tables.moves(labels, predicted) if evidence.adapted else [],
         "moved": _moved(labels, predicted),
     }

@@ -9,8 +9,6 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from tasks.storage.tables import read_table
-
 
 def fixed_size_list(vectors: np.ndarray) -> pa.FixedSizeListArray:
     """Return vectors of shape (rows, dim) as a float32 column without nulls."""
@@ -19,13 +17,12 @@ def fixed_size_list(vectors: np.ndarray) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(field, vectors.shape[1]))
 
 
-def read_features(uri: str) -> tuple[pa.Array, Tensor]:
-    """Return the ids and the features, fp32 of shape (images, dim), of one part of embeddings."""
-    table = read_table(uri, ["image_id", "embedding"]).combine_chunks()
-    vectors = table["embedding"].combine_chunks()
-    dim = table.schema.field("embedding").type.list_size
+def matrix_of(table: pa.Table, column: str = "embedding") -> Tensor:
+    """Return a column of vectors as a tensor of shape (rows, dim) that owns its memory."""
+    vectors = table[column].combine_chunks()
+    dim = table.schema.field(column).type.list_size
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
-    return table["image_id"].combine_chunks(), torch.from_numpy(flat.reshape(-1, dim).copy())
+    return torch.from_numpy(flat.reshape(-1, dim).copy())
 
 
 def tensor_of(table: pa.Table, column: str) -> Tensor:

@@ -14,7 +14,8 @@ HISTORY = "history.json"  # what every epoch of a training measured
 RESUME = "resume.safetensors"  # state of a training that is not finished
 DESCRIPTION = "model.json"  # of a classifier; written by clipcore.classifier, beside its weights
 QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixels
-FEATURES = "features"  # folder beside predictions: what the first network saw
+TOWERS = "towers"  # in the facts of a classifier: the digest of each member's tower
+RUNS = "runs"  # folder beside embeddings: which of them each set of images has
 HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
 EPOCH_WEIGHTS = "epoch-{}.safetensors"  # weights after an epoch of Phase II
 METRICS = "metrics.json"  # of an evaluation
@@ -23,8 +24,9 @@ METRICS = "metrics.json"  # of an evaluation
 class Folder(StrEnum):
     """The folders of a workspace. Each holds one folder for each digest, or for each name."""
 
-    SCAN = "scan"
+    LISTING = "listing"
     POOL = "pool"
+    TASKS = "tasks"
     ANSWERS = "answers"
     EMBEDDINGS = "embeddings"
     LABELS = "labels"

@@ -1,7 +1,7 @@
 """Parquet files with facts about their inputs, and readers that check these facts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,14 +22,25 @@ def write_table(uri: str, table: pa.Table, facts: Mapping[str, str] | None = Non
         table: The rows. Only texts are dictionary-encoded, because vectors would get larger.
         facts: Facts about the inputs (digest, backbone, ...), for `read_table(expect=...)`.
     """
+    append_tables(uri, table.schema, [table], facts)
+
+
+def append_tables(
+    uri: str, schema: pa.Schema, tables: Iterable[pa.Table], facts: Mapping[str, str] | None = None
+) -> int:
+    """Write tables into one file, as `write_table` does, one of them in memory; return the rows."""
     header = {"schema_version": SCHEMA_VERSION, "code_version": code_version(), **(facts or {})}
-    metadata = table.schema.metadata or {}
-    table = table.replace_schema_metadata({**metadata, _FACTS: json.dumps(header).encode()})
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    with open_write(uri) as file:
-        pq.write_table(
-            table, file, compression="zstd", use_dictionary=texts, row_group_size=_ROW_GROUP
-        )
+    schema = schema.with_metadata({**(schema.metadata or {}), _FACTS: json.dumps(header).encode()})
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    rows = 0
+    with (
+        open_write(uri) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP)
+            rows += table.num_rows
+    return rows
 
 
 def read_table(

@@ -29,16 +29,16 @@ class WatchedActor:
     folder = ""
 
     def __init__(self, job: Any, device: str) -> None:
-        from tasks.embed import EmbedActor
+        from tasks.features.actor import EmbedActor
 
         self.actor = EmbedActor(job, device)
 
-    def write_part(self, images_uri: str, name: str) -> int:
-        """Embed one part of the pool."""
+    def write_part(self, *shards: Any) -> int:
+        """Embed some shards."""
         import torch
 
         begun = time.time()
-        images = self.actor.write_part(images_uri, name)
+        images = self.actor.write_part(*shards)
         cuda_mb = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
         mark(self.folder, "sweep", begun, images=images, cuda_mb=cuda_mb)
         return images
@@ -50,19 +50,19 @@ def main() -> None:
     folder, *words = sys.argv[1:]
     offline.apply()  # before what follows loads Prefect and Ray
     from flows import cli
-    from tasks import embed
     from tasks.compute import calls, cluster, map_parts, workers
-    from tasks.pool import scan
+    from tasks.features import embedding
+    from tasks.pool import open as pool_open
 
     ensure_ray, run_on_held = cluster.ensure_ray, calls.run_on_held
 
-    def watched_scan(job: Any) -> dict[str, int]:
-        from tasks.pool.scan import scan_shard
+    def watched_scan(job: Any) -> Any:
+        from tasks.pool.scan import scan_images
 
         scan_begun = time.time()
-        reasons = scan_shard(job)
+        scanned = scan_images(job)
         mark(folder, "scan", scan_begun)
-        return reasons
+        return scanned
 
     def watched_ray(runtime: Any) -> None:
         ray_begun = time.time()
@@ -75,8 +75,8 @@ def main() -> None:
 
     WatchedActor.folder = folder
     with (
-        patch.object(embed, "EmbedActor", WatchedActor),
-        patch.object(scan, "scan_shard", watched_scan),
+        patch.object(embedding, "EmbedActor", WatchedActor),
+        patch.object(pool_open, "scan_images", watched_scan),
         patch.object(workers, "ensure_ray", watched_ray),
         patch.object(map_parts, "run_on_held", watched_run),
         patch.object(sys, "argv", ["coft", *words]),

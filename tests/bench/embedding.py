@@ -18,13 +18,12 @@ from torch import Tensor
 
 from clipcore import precision
 from clipcore.backbone import VisualTower
-from tasks.embed import EmbedActor
+from tasks.features.actor import EmbedActor
 from tasks.images.cache_folder import CacheFolder
 from tasks.images.pixel_cache import PixelCache
 from tasks.images.pixels import batches
 from tasks.images.quarantine import Quarantined
 from tasks.pool.readers import read_images
-from tasks.weights import load_visual
 from tests.bench.measure import interleaved, seconds
 from tests.bench.pipeline import ROOT, Bench, EmbedRun, actor_here, sweep_all
 from tests.bench.rows import Row
@@ -106,7 +105,7 @@ def measure(bench: Bench) -> list[Row]:
     photos, what = bench.photos
     run = bench.embed(photos)
     actor = actor_here(bench, bench.folder / "embeddings-here")
-    tower = load_visual(actor.job.backbone.name, (), device=str(bench.device))
+    tower = actor.job.towers[0].load(str(bench.device))
     contest = Contest(actor, tower, run, photos, _pixels(actor, run.parts))
     speed = interleaved(
         {

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from tasks.backbone import describe
-from tasks.embed import EmbedActor, EmbedJob
+from tasks.features.actor import EmbedActor, EmbedJob
+from tasks.features.towers import tower_of
+from tasks.pool.shards import Shard
 from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec
-from tasks.storage.files import exists
 from tests.bench import images
 from tests.bench.measure import say
 
@@ -183,10 +184,9 @@ def actor_here(bench: Bench, folder: Path, *, backbone: BackboneSpec | None = No
     """Return the actor of `coft embed` in this process; it writes into `folder`."""
     runtime = RuntimeSpec(workspace=str(folder))
     job = EmbedJob(
-        backbone=describe(backbone or BackboneSpec()),
-        weights=(),
-        folder=str(folder),
-        digest="bench",
+        towers=(tower_of(describe(backbone or BackboneSpec())),),
+        workspace=runtime.workspace,
+        unreadable=str(folder / "unreadable"),
         limits=PoolSpec(images=""),
         batch_size=runtime.batch_size,
     )
@@ -194,13 +194,10 @@ def actor_here(bench: Bench, folder: Path, *, backbone: BackboneSpec | None = No
 
 
 def sweep_all(actor: EmbedActor, parts: Iterable[str]) -> int:
-    """Embed all parts and return how many images they have."""
-    count = 0
-    for number, part in enumerate(parts):
-        name = f"part-{number:05}.parquet"
-        count += actor.write_part(part, name)
-        if not exists(f"{actor.job.folder}/{name}"):
-            raise RuntimeError(f"{part}: embedding wrote nothing")
+    """Embed all parts as if nothing were embedded yet, and return how many images they have."""
+    count = sum(actor.write_part(Shard(part, ((),))) for part in parts)
+    if not actor.job.towers[0].features(actor.job.workspace).uris():
+        raise RuntimeError("embedding wrote nothing")
     return count
 
 

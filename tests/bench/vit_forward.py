@@ -6,7 +6,7 @@ from torch import Tensor
 from clipcore import precision
 from clipcore.backbone import VisualTower
 from tasks.backbone import load_backbone
-from tasks.embed import EmbedActor
+from tasks.features.actor import EmbedActor
 from tasks.specs import BackboneSpec
 from tests.bench.measure import interleaved
 from tests.bench.pipeline import Bench, actor_here
@@ -61,4 +61,4 @@ def _under_autocast(tower: VisualTower, pixels: Tensor) -> Tensor:
 
 
 def _as_actor(actor: EmbedActor, pixels: Tensor) -> None:
-    actor.batch_size.run(lambda x: (actor.encode(x),), pixels)
+    actor.batch_size.run(lambda x: (actor.encoders[0](x),), pixels)

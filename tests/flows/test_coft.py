@@ -14,7 +14,8 @@ import pyarrow.csv as pacsv
 import pytest
 
 from flows.coft import coft
-from tasks.pool.open import open_pool
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
 from tasks.refs import Reason, RunSummary
 from tasks.specs import (
     AdapterSpec,
@@ -72,8 +73,9 @@ def whole(
 def _answer(images: Path, workspace: Path, clip: Path) -> None:
     """Label a few images beside the Parquet file, one of each split, as a person would."""
     spec = _spec(images, workspace, clip)
-    pool = pa.concat_tables(iter_tables(open_pool.fn(spec.pool, spec.runtime).uri))
-    chosen = [pool.filter(pc.equal(pool["split"], split)).slice(0, 3) for split in SPLITS]
+    refs = open_images.fn(spec.pool, spec.runtime)
+    labels = pa.concat_tables(iter_tables(open_task.fn(refs, spec.pool, spec.runtime).uri))
+    chosen = [labels.filter(pc.equal(labels["split"], split)).slice(0, 3) for split in SPLITS]
     pacsv.write_csv(
         pa.concat_tables(chosen).select(["image_id", "label"]), images.with_name("answers.csv")
     )

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.worlds.embedding import Embedding, watch
 from tests.worlds.peers import NetworkJobs, make_network_jobs
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Embedding:
+    """Return a place in which images are embedded in this process, and forward passes counted."""
+    return watch(tmp_path, tiny_clip, monkeypatch)
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from tasks.refs import (
     BackboneRef,
     EmbeddingsRef,
     EvaluationRef,
+    ImagesRef,
     LabelsRef,
     ModelRef,
     PeerRef,
-    PoolRef,
     PredictionsRef,
     Stages,
+    TaskRef,
 )
 
 
@@ -20,9 +21,13 @@ def ref(seconds: float, rows: int = 0, **others: Any) -> dict[str, Any]:
     return {"uri": "here", "digest": "d", "seconds": seconds, "rows": rows, **others}
 
 
-def pool() -> PoolRef:
+def images() -> ImagesRef:
     counts = dict.fromkeys(("num_pool", "num_test", "num_duplicates", "num_quarantined"), 0)
-    return PoolRef(**ref(1, 60), classes=("a", "b"), labeled=False, **counts)
+    return ImagesRef(**ref(0.75, 60), **counts)
+
+
+def task() -> TaskRef:
+    return TaskRef(**ref(0.25), classes=("a", "b"), labeled=False)
 
 
 def backbone() -> BackboneRef:
@@ -47,7 +52,8 @@ def peers(*seconds: float, phase: Any) -> tuple[PeerRef, ...]:
 
 def zero_shot() -> Stages:
     labels = LabelsRef(**ref(3, 60), source="zero-shot")
-    return Stages(pool=pool(), backbone=backbone(), images=features(2), zero_shot=labels)
+    about = {"images": images(), "task": task(), "backbone": backbone()}
+    return Stages(**about, embeddings=features(2), zero_shot=labels)
 
 
 def times(stages: Stages) -> dict[str, tuple[float, int, bool]]:

@@ -14,7 +14,7 @@ from tasks.compute.epochs import train_here
 from tasks.label.table import labels_table
 from tasks.phase1 import PeerJob, PeerTrainer
 from tasks.phase2 import NetworkJob
-from tasks.refs import LabelsRef, PeerRef, PoolRef, Reason
+from tasks.refs import ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
 from tasks.specs import AdapterSpec, BackboneSpec, Phase1Spec, Phase2Spec, PoolSpec, PromptSpec
 from tests.worlds.images import encoded_image
 from tests.worlds.stages import stage
@@ -45,28 +45,27 @@ class NetworkJobs:
         return torch.from_numpy(resize_and_crop_all(decoded, preprocess))
 
 
-def write_images(folder: Path) -> tuple[PoolRef, dict[str, Path]]:
-    """Write images of noise as a pool of one part."""
+def write_images(folder: Path) -> tuple[ImagesRef, TaskRef, dict[str, Path]]:
+    """Write images of noise, in one part, and the classes that they are sorted into."""
     folder.mkdir(parents=True)
     files = {f"{number:032x}": folder / f"{number}.png" for number in range(COUNT)}
     for number, path in enumerate(files.values()):
         path.write_bytes(encoded_image(number))
     rows = [
-        {"image_id": image, "uri": str(path), "split": "pool", "label": None, "duplicate_of": None}
+        {"image_id": image, "uri": str(path), "split": "pool", "duplicate_of": None}
         for image, path in files.items()
     ]
     schema = pa.schema([(name, pa.string()) for name in rows[0]])
-    pool = PoolRef(
+    images = ImagesRef(
         uri=stage(folder / "pool", [pa.Table.from_pylist(rows, schema)]),
-        digest="pool",
-        classes=CLASSES,
-        labeled=False,
+        digest="images",
         num_pool=COUNT,
         num_test=0,
         num_duplicates=0,
         num_quarantined=0,
     )
-    return pool, files
+    task = TaskRef(uri=stage(folder / "task", []), digest="task", classes=CLASSES, labeled=False)
+    return images, task, files
 
 
 def write_labels(folder: Path, ids: list[str], holdout_every: int | None) -> LabelsRef:
@@ -94,10 +93,11 @@ def make_network_jobs(
     alphas: tuple[float, ...] = (0.0, 0.5, 1.0),
 ) -> NetworkJobs:
     """Train a peer, and return a job of Phase II that starts from it."""
-    pool, files = write_images(folder / "images")
+    images, task, files = write_images(folder / "images")
     ids = list(files)
     backbone = describe(BackboneSpec(name=f"local-dir:{clip}"))
-    shared = {"peer": 1, "backbone": backbone, "pool": pool, "seed": 0, "flip": True}
+    shared = {"peer": 1, "backbone": backbone, "images": images, "task": task}
+    shared |= {"seed": 0, "flip": True}
     peer = PeerRef(uri=str(folder / "peer"), digest="peer", peer=1, phase=1)
     confident = write_labels(folder / "confident", ids, None)
     job = PeerJob(

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.active.rounds import open_rounds
-from tasks.pool.open import open_pool
-from tasks.refs import PoolRef
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
+from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import (
     ActiveSpec,
     AdapterSpec,
@@ -54,13 +55,17 @@ def file_times(folder: Path) -> dict[Path, int]:
 
 
 def images_of(workspace: str) -> pa.Table:
-    folder = min((Path(workspace) / "pool").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    return pa.concat_tables(iter_tables(str(folder), ["image_id", "uri", "label"]))
+    """Return (image_id, uri, label) of the images of the rounds."""
+    images, task = refs_of_rounds(workspace)
+    labels = pa.concat_tables(iter_tables(task.uri, ["image_id", "label"]))
+    located = pa.concat_tables(iter_tables(images.uri, ["image_id", "uri"]))
+    return located.join(labels, "image_id").sort_by("image_id").combine_chunks()
 
 
-def pool_of_rounds(workspace: str) -> PoolRef:
+def refs_of_rounds(workspace: str) -> tuple[ImagesRef, TaskRef]:
     spec = open_rounds(here(workspace), NAME).spec.active.run
-    return open_pool(spec.pool, spec.runtime)
+    images = open_images.fn(spec.pool, spec.runtime)
+    return images, open_task.fn(images, spec.pool, spec.runtime)
 
 
 def truth_of(workspace: str) -> dict[str, str]:

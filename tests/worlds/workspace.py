@@ -10,10 +10,14 @@ import pyarrow as pa
 
 from tasks.images.quarantine import SCHEMA as QUARANTINE
 from tasks.pool.catalog import IMAGES
+from tasks.pool.given_labels import LABELLED
 from tasks.query.sandbox import run_sql
 from tasks.storage.columns import fixed_size_list
+from tasks.storage.digests import classes_digest, fingerprint
+from tasks.storage.files import remove
 from tasks.storage.layout import claim_workspace
-from tasks.storage.manifest import MANIFEST
+from tasks.storage.manifest import MANIFEST, read_manifest, write_manifest
+from tasks.storage.ranges import span_of_keys
 from tasks.storage.schemas import LABELS, PREDICTIONS
 from tasks.storage.uris import join, local_path
 from tests.worlds.stages import cut, stage
@@ -22,7 +26,8 @@ CLASSES = ["cat", "dog", "x'); DROP--"]
 
 
 def image_id(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()
+    """Return an id like a hash; ids rise with the numbers."""
+    return f"{number:04x}{hashlib.sha256(str(number).encode()).hexdigest()[4:]}"
 
 
 @dataclass
@@ -57,27 +62,43 @@ def write_pool(
         {
             "image_id": name,
             "uri": f"{folder}/{number}.png",
+            "name": f"{number}.png",
             "width": 8,
             "height": 8,
             "bytes": 100 + number,
             "split": "test" if number % 5 == 0 else "pool",
-            "label": CLASSES[number % 3],
             "duplicate_of": None,
         }
         for number, name in zip(numbers, ids, strict=True)
     ]
-    rows.append({**rows[0], "uri": f"{folder}/copy.png", "duplicate_of": rows[0]["uri"]})
+    copy = {**rows[0], "uri": f"{folder}/copy.png", "duplicate_of": rows[0]["uri"]}
+    rows.insert(1, copy)  # behind the first of its content
     home = join(uri, "pool", digest)
     bad = {"uri": "bad.png", "stage": "pool", "reason": "truncated", "detail": "", "bytes": 3}
     quarantine = join(home, "quarantine")
     refused = pa.Table.from_pylist([bad], QUARANTINE)
     stage(quarantine, [refused], kind="quarantine", digest=digest)
     tables = cut(pa.Table.from_pylist(rows, IMAGES), parts_of)
-    stage(home, tables, kind="pool", digest=digest, facts={"classes": CLASSES})
+    stage(home, tables, kind="pool", digest=digest, facts={"content": content_of(ids)})
+    write_task(uri, f"t{digest[1:]}", ids, [CLASSES[number % 3] for number in numbers])
     return ids
 
 
-def write_embeddings(
+def content_of(ids: list[str]) -> str:
+    """Return the digest of images by their ids."""
+    return fingerprint(ids)
+
+
+def write_task(
+    uri: str, digest: str, ids: list[str], labels: list[str], classes: list[str] = CLASSES
+) -> None:
+    """Write classes, and the true labels of all images."""
+    table = pa.table([ids, ["pool"] * len(ids), labels], schema=LABELLED)
+    facts = {"images": content_of(ids), "classes": classes}
+    stage(join(uri, "tasks", digest), [table], kind="tasks", digest=digest, facts=facts)
+
+
+def write_embeddings(  # noqa: PLR0913
     uri: str,
     digest: str,
     ids: list[str],
@@ -85,8 +106,10 @@ def write_embeddings(
     *,
     parts_of: int = 16,
     backbone: str = "embedded",
+    learned: str = "",
+    images: list[str] | None = None,
 ) -> None:
-    pieces = range(0, len(ids) + 1, parts_of)  # + 1: the pool's duplicate has no embedding
+    """Write the embeddings of images, as of a run about them or about more of them."""
     tables = [
         pa.table(
             {
@@ -94,10 +117,22 @@ def write_embeddings(
                 "embedding": fixed_size_list(vectors[start : start + parts_of]),
             }
         )
-        for start in pieces
+        for start in range(0, len(ids), parts_of)
     ]
-    header = {"backbone": backbone, "weights_sha256": "0"}
-    stage(join(uri, "embeddings", digest), tables, kind="embeddings", digest=digest, header=header)
+    header = {"backbone": backbone, "weights_sha256": "0", "learned": learned}
+    home = join(uri, "embeddings", digest)
+    stage(home, tables, kind="embeddings", digest=digest, header=header)
+    manifest = read_manifest(home)
+    assert manifest is not None
+    own = ids if images is None else images
+    update = {"facts": {"images": content_of(own)}, "rows": len(own)}
+    write_manifest(join(home, "runs", content_of(own)), manifest.model_copy(update=update))
+    remove(join(home, MANIFEST))
+
+
+def part_of(uri: str, ids: list[str]) -> str:
+    """Return the file of the embeddings of some images."""
+    return join(uri, "embeddings", "e" * 16, span_of_keys(pa.array(ids)).file_name("e" * 16))
 
 
 def write_labels(  # noqa: PLR0913
@@ -109,6 +144,7 @@ def write_labels(  # noqa: PLR0913
     *,
     confidence: list[float] | None = None,
     parts_of: int = 16,
+    classes: list[str] = CLASSES,
 ) -> None:
     rows = [
         {
@@ -123,8 +159,14 @@ def write_labels(  # noqa: PLR0913
         for row, (name, label) in enumerate(zip(ids, names, strict=True))
     ]
     table = pa.Table.from_pylist(rows, LABELS)
-    tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(join(uri, "labels", digest), tables, kind="labels", digest=digest, facts={"kept": 0})
+    facts = {"kept": 0, **about(ids, classes)}
+    folder = join(uri, "labels", digest)
+    stage(folder, cut(table, parts_of), kind="labels", digest=digest, facts=facts)
+
+
+def about(ids: list[str], classes: list[str] = CLASSES) -> dict[str, str]:
+    """Return what labels and predictions say that they are about."""
+    return {"images": content_of(ids), "classes": classes_digest(classes)}
 
 
 def write_predictions(
@@ -135,8 +177,8 @@ def write_predictions(
         for name, row in zip(ids, rows, strict=True)
     ]
     table = pa.Table.from_pylist(full, PREDICTIONS)
-    tables = [table.slice(start, parts_of) for start in range(0, len(ids) + 1, parts_of)]
-    stage(join(uri, "predictions", digest), tables, kind="predictions", digest=digest)
+    folder = join(uri, "predictions", digest)
+    stage(folder, cut(table, parts_of), kind="predictions", digest=digest, facts=about(ids))
 
 
 def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:

@@ -22,7 +22,7 @@ from tests.worlds.rounds import (
     file_times,
     here,
     images_of,
-    pool_of_rounds,
+    refs_of_rounds,
     truth_of,
     write_answers,
 )
@@ -54,7 +54,7 @@ def test_an_oracle_answers_until_the_budget_is_spent_and_nothing_is_computed_twi
     run = rounds.spec.active.run.model_copy(update=unsaid)
     assert again.model_copy(update=unsaid) == run
     known = known_answers.fn(
-        pool_of_rounds(place), run.model_copy(update={"answers": rounds.folder})
+        *refs_of_rounds(place), run.model_copy(update={"answers": rounds.folder})
     )
     assert known is not None
     labels = read_table(known.uri)
@@ -84,13 +84,14 @@ def test_a_file_answers_what_was_asked_and_nothing_else(place: str, tmp_path: Pa
 def test_an_oracle_that_knows_none_of_those_asked_skips_them_and_one_of_others_is_refused(
     place: str, tmp_path: Path
 ) -> None:
-    rounds, truth, pool = open_rounds(here(place), NAME), truth_of(place), pool_of_rounds(place)
+    rounds, truth = open_rounds(here(place), NAME), truth_of(place)
+    refs = refs_of_rounds(place)
     asked = read_query(rounds, 0)["image_id"].to_pylist()
     strange = write_answers(tmp_path / "strange.csv", {"0" * 32: "red"})
     with pytest.raises(InputError, match="expected labels of images of the pool"):
-        answer_by_script.fn(rounds, strange, pool)
-    images = pa.concat_tables(iter_tables(pool.uri, ["image_id", "split"]))
+        answer_by_script.fn(rounds, strange, *refs)
+    images = pa.concat_tables(iter_tables(refs[0].uri, ["image_id", "split"]))
     others = images.filter(pc.equal(images["split"], "pool"))["image_id"].to_pylist()
     other = next(image for image in others if image not in asked)
-    answer_by_script.fn(rounds, write_answers(tmp_path / "other.csv", {other: truth[other]}), pool)
+    answer_by_script.fn(rounds, write_answers(tmp_path / "other.csv", {other: truth[other]}), *refs)
     assert unanswered(open_rounds(here(place), NAME)) == 0

@@ -9,7 +9,7 @@ import torch
 
 from clipcore import checkpoint
 from tasks.label.cross_filter import cross_filter, held_out
-from tasks.refs import EmbeddingsRef, LabelsRef, PeerRef, PoolRef, Reason
+from tasks.refs import EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
 from tasks.specs import CoftSpec, Phase2Spec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.files import write_bytes
@@ -55,12 +55,13 @@ def spec(place: Path, phase2: Phase2Spec) -> CoftSpec:
     )
 
 
-World = tuple[PoolRef, list[PeerRef], list[EmbeddingsRef], list[dict[str, torch.Tensor]]]
+About = tuple[ImagesRef, TaskRef]
+World = tuple[About, list[PeerRef], list[EmbeddingsRef], list[dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Return a pool, two peers that know nothing, and what each of them sees of the pool."""
+    """Return images and classes, two peers that know nothing, and what each of them sees."""
     pool, *_ = write_stages(tmp_path, 16, DIM)
     refs, seen, tensors = [], [], []
     for number in (1, 2):
@@ -96,7 +97,7 @@ def test_each_peer_labels_and_the_other_one_filters(
 ) -> None:
     pool, peers, features, tensors = world
     settings = spec(tmp_path, Phase2Spec(holdout=0.0, min_kept=0))
-    found = cross_filter.fn(peers, features, pool, settings)
+    found = cross_filter.fn(peers, features, *pool, settings)
     for own, labels in enumerate(found):
         rows = rows_of(labels)
         expected = expected_labels(tensors[own], tensors[1 - own])
@@ -120,7 +121,7 @@ def test_a_class_that_kept_too_few_gets_its_highest_gaps(
     pool, peers, features, _ = world
     least = 14
     settings = spec(tmp_path, Phase2Spec(holdout=0.0, min_kept=least))
-    labels, _ = cross_filter.fn(peers, features, pool, settings)
+    labels, _ = cross_filter.fn(peers, features, *pool, settings)
     rows = rows_of(labels)
     rescued = 0
     for name in CLASSES:
@@ -141,7 +142,7 @@ def test_held_out_images_are_neither_kept_nor_rejected(
 ) -> None:
     pool, peers, features, _ = world
     settings = spec(tmp_path, Phase2Spec(holdout=0.3, min_kept=0))
-    one, two = (rows_of(labels) for labels in cross_filter.fn(peers, features, pool, settings))
+    one, two = (rows_of(labels) for labels in cross_filter.fn(peers, features, *pool, settings))
     out, other = ({row["image_id"] for row in rows if is_out(row)} for rows in (one, two))
     assert out == other
     assert 0.1 < len(out) / len(one) < 0.5
@@ -159,13 +160,13 @@ def test_a_killed_labelling_goes_on_with_the_parts_that_are_missing(
 ) -> None:
     pool, peers, features, _ = world
     settings = spec(tmp_path, Phase2Spec(holdout=0.0, min_kept=0))
-    labels, _ = cross_filter.fn(peers, features, pool, settings)
+    labels, _ = cross_filter.fn(peers, features, *pool, settings)
     expected = rows_of(labels)
     parts = sorted(Path(labels.uri).glob("part-*"))
     (Path(labels.uri) / "manifest.json").unlink()
     parts[1].unlink()
     before = {path: path.stat().st_mtime_ns for path in parts if path != parts[1]}
-    again, _ = cross_filter.fn(peers, features, pool, settings)
+    again, _ = cross_filter.fn(peers, features, *pool, settings)
     assert rows_of(again) == expected
     assert again.num_kept == labels.num_kept
     assert {path: path.stat().st_mtime_ns for path in before} == before

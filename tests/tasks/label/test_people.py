@@ -21,12 +21,13 @@ from tasks.refs import (
     AnswersRef,
     BackboneRef,
     EmbeddingsRef,
+    ImagesRef,
     LabelsRef,
     PeerRef,
-    PoolRef,
     PredictionsRef,
     Reason,
     Stages,
+    TaskRef,
 )
 from tasks.specs import CoftSpec, InputError, LabelSpec, Phase2Spec, PoolSpec, RuntimeSpec, TopSpec
 from tasks.storage.files import write_bytes
@@ -39,11 +40,13 @@ from tests.worlds.stages import CLASSES, COUNT, SCALE, images, stage, write_stag
 DIM = 8
 ROWS = 16
 
+Made = tuple[tuple[ImagesRef, TaskRef], EmbeddingsRef, LabelsRef, torch.Tensor]
+
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor]:
+def made(tmp_path: Path) -> Made:
     """Return pool, features, a finished zero-shot labelling that is always right, and centres."""
     pool, features, zero_shot, centres = write_stages(tmp_path, ROWS, DIM)
     table = images(DIM)[0]
@@ -120,25 +123,23 @@ def peers(place: Path, centres: torch.Tensor, features: EmbeddingsRef) -> tuple[
 # --- reading --------------------------------------------------------------------------------------
 
 
-def test_nobody_was_asked(made: tuple[PoolRef, ...], tmp_path: Path) -> None:
-    assert known_answers.fn(made[0], spec(tmp_path)) is None
+def test_nobody_was_asked(made: Made, tmp_path: Path) -> None:
+    assert known_answers.fn(*made[0], spec(tmp_path)) is None
 
 
-def test_a_file_and_rounds_with_the_same_answers_are_one(
-    made: tuple[PoolRef, ...], tmp_path: Path
-) -> None:
+def test_a_file_and_rounds_with_the_same_answers_are_one(made: Made, tmp_path: Path) -> None:
     pool, ids = made[0], pool_ids()
     test_image = images(DIM)[0]["image_id"][0].as_py()
     said = {ids[0]: "red", ids[1]: "blue", ids[2]: "none of these classes", ids[3]: "skip"}
     file = write_answers(tmp_path / "a.csv", said | {test_image: "red"})
-    of_file = known_answers.fn(pool, spec(tmp_path, answers=file))
+    of_file = known_answers.fn(*pool, spec(tmp_path, answers=file))
     rounds = str(tmp_path / "rounds")
     parts = dict(list(reversed(said.items()))[:2]), dict(list(said.items())[:2])
     for number, part in enumerate(parts):
         path = write_answers(tmp_path / f"{number}.csv", part)
-        askable_images = iter_images(pool, ["image_id", "uri"], "pool")
+        askable_images = iter_images(pool[0], ["image_id", "uri"], "pool")
         import_answers(rounds, path, classes=CLASSES, pool=askable_images, queried=set())
-    of_rounds = known_answers.fn(pool, spec(tmp_path, answers=rounds))
+    of_rounds = known_answers.fn(*pool, spec(tmp_path, answers=rounds))
     assert of_file == of_rounds
     assert of_file is not None
     table = read_table(of_file.uri)
@@ -150,7 +151,7 @@ def test_a_file_and_rounds_with_the_same_answers_are_one(
 
 
 def test_a_copy_can_be_named_and_what_is_not_used_is_told(
-    made: tuple[PoolRef, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool, ids = made[0], pool_ids()
     copy = pa.table(
@@ -158,19 +159,19 @@ def test_a_copy_can_be_named_and_what_is_not_used_is_told(
             "image_id": [ids[0]],
             "uri": ["memory://copies/of-the-first"],
             "split": ["pool"],
-            "label": [label_of(ids[0])],
             "duplicate_of": [f"memory://{ids[0]}"],
         }
     )
-    tables = [*iter_tables(pool.uri), copy]
-    with_copy = pool.model_copy(update={"uri": stage(tmp_path / "with-copy", tables)})
+    refs, task = pool
+    tables = [copy, *iter_tables(refs.uri)]
+    with_copy = refs.model_copy(update={"uri": stage(tmp_path / "with-copy", tables)})
     test_image = images(DIM)[0]["image_id"][0].as_py()
     path = tmp_path / "a.csv"
     path.write_text(
         f"uri,label\nof-the-first,red\nmemory://{test_image},red\nnowhere.png,red\n"
         f"memory://{ids[1]},purple\n"
     )
-    found = known_answers.fn(with_copy, spec(tmp_path, answers=str(path)))
+    found = known_answers.fn(with_copy, task, spec(tmp_path, answers=str(path)))
     assert found is not None
     assert read_table(found.uri)["image_id"].to_pylist() == [ids[0]]
     assert "Answers: 1 labels of 1 of 3 classes; 3 name no image" in capsys.readouterr().err
@@ -185,21 +186,21 @@ def test_a_copy_can_be_named_and_what_is_not_used_is_told(
     ],
 )
 def test_answers_that_teach_nothing_are_refused(
-    made: tuple[PoolRef, ...], tmp_path: Path, said: dict[str, str], sentence: str
+    made: Made, tmp_path: Path, said: dict[str, str], sentence: str
 ) -> None:
     rows = {pool_ids()[0] if image == "first" else image: label for image, label in said.items()}
     file = write_answers(tmp_path / "a.csv", rows)
     with pytest.raises(InputError, match=sentence):
-        known_answers.fn(made[0], spec(tmp_path, answers=file))
+        known_answers.fn(*made[0], spec(tmp_path, answers=file))
     with pytest.raises(InputError, match=r"absent.csv.*Check the path"):
-        known_answers.fn(made[0], spec(tmp_path, answers=str(tmp_path / "absent.csv")))
+        known_answers.fn(*made[0], spec(tmp_path, answers=str(tmp_path / "absent.csv")))
 
 
 # --- both phases ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def answers(made: tuple[PoolRef, ...], tmp_path: Path) -> AnswersRef:
+def answers(made: Made, tmp_path: Path) -> AnswersRef:
     """Return a wrong-looking answer, a plain one, and one that no class fits, in that order."""
     ids = pool_ids()
     said = {
@@ -208,7 +209,7 @@ def answers(made: tuple[PoolRef, ...], tmp_path: Path) -> AnswersRef:
         ids[2]: "none of these classes",
     }
     file = write_answers(tmp_path / "answers.csv", said)
-    found = known_answers.fn(made[0], spec(tmp_path, answers=file))
+    found = known_answers.fn(*made[0], spec(tmp_path, answers=file))
     assert found is not None
     return found
 
@@ -222,14 +223,14 @@ def assert_heard(found: dict[str, dict[str, object]]) -> None:
 
 
 def test_phase_1_learns_answers_beside_the_most_confident(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    made: Made,
     answers: AnswersRef,
     tmp_path: Path,
 ) -> None:
     pool, features, zero_shot, _ = made
     ids = pool_ids()
-    without = rows_of(most_confident.fn(zero_shot, features, pool, spec(tmp_path)))
-    labels = most_confident.fn(zero_shot, features, pool, spec(tmp_path), answers)
+    without = rows_of(most_confident.fn(zero_shot, features, *pool, spec(tmp_path)))
+    labels = most_confident.fn(zero_shot, features, *pool, spec(tmp_path), answers)
     found = rows_of(labels)
     assert set(found) == set(without) == set(ids)
     assert_heard(found)
@@ -238,29 +239,27 @@ def test_phase_1_learns_answers_beside_the_most_confident(
     assert labels.num_kept == 3 * 2 + 2
 
 
-def test_an_answer_takes_no_place_among_the_most_confident(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor], tmp_path: Path
-) -> None:
+def test_an_answer_takes_no_place_among_the_most_confident(made: Made, tmp_path: Path) -> None:
     pool, features, zero_shot, _ = made
-    without = rows_of(most_confident.fn(zero_shot, features, pool, spec(tmp_path)))
+    without = rows_of(most_confident.fn(zero_shot, features, *pool, spec(tmp_path)))
     surest = next(image for image, row in without.items() if row["kept"])
     file = write_answers(tmp_path / "a.csv", {surest: label_of(surest)})
-    known = known_answers.fn(pool, spec(tmp_path, answers=file))
-    found = rows_of(most_confident.fn(zero_shot, features, pool, spec(tmp_path), known))
+    known = known_answers.fn(*pool, spec(tmp_path, answers=file))
+    found = rows_of(most_confident.fn(zero_shot, features, *pool, spec(tmp_path), known))
     assert sum(bool(row["kept"]) for row in found.values()) == 3 * 2 + 1
 
 
 def test_both_clean_sets_have_the_answers_whatever_the_peers_say(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    made: Made,
     answers: AnswersRef,
     tmp_path: Path,
 ) -> None:
     pool, features, _, centres = made
     ids, settings = pool_ids(), spec(tmp_path)
     both, seen = peers(tmp_path, centres, features)
-    without = [rows_of(labels) for labels in cross_filter.fn(both, seen, pool, settings)]
+    without = [rows_of(labels) for labels in cross_filter.fn(both, seen, *pool, settings)]
     for before, labels in zip(
-        without, cross_filter.fn(both, seen, pool, settings, answers), strict=True
+        without, cross_filter.fn(both, seen, *pool, settings, answers), strict=True
     ):
         found = rows_of(labels)
         assert_heard(found)
@@ -268,16 +267,14 @@ def test_both_clean_sets_have_the_answers_whatever_the_peers_say(
         assert {i: found[i] for i in ids[3:]} == {i: before[i] for i in ids[3:]}
 
 
-def test_an_answer_is_not_held_out(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor], tmp_path: Path
-) -> None:
+def test_an_answer_is_not_held_out(made: Made, tmp_path: Path) -> None:
     pool, features, _, centres = made
     ids, settings = pool_ids(), spec(tmp_path)
     out = [i for i, aside in zip(ids, held_out(ids, 0.3, settings.seed), strict=True) if aside]
     file = write_answers(tmp_path / "a.csv", {out[0]: label_of(out[0])})
-    known = known_answers.fn(pool, spec(tmp_path, answers=file))
+    known = known_answers.fn(*pool, spec(tmp_path, answers=file))
     both, seen = peers(tmp_path, centres, features)
-    for labels in cross_filter.fn(both, seen, pool, settings, known):
+    for labels in cross_filter.fn(both, seen, *pool, settings, known):
         found = rows_of(labels)
         assert found[out[0]]["reason"] == Reason.ANSWERED
         assert {i for i, row in found.items() if row["reason"] == Reason.HELD_OUT} == set(out[1:])
@@ -288,7 +285,7 @@ def test_an_answer_is_not_held_out(
 
 def measure(
     place: Path,
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    made: Made,
     answers: AnswersRef | None,
     confident: LabelsRef | None = None,
 ) -> dict[str, Any]:
@@ -308,9 +305,10 @@ def measure(
         preprocess_hash="",
     )
     stages = Stages(
-        pool=pool,
+        images=pool[0],
+        task=pool[1],
         backbone=backbone,
-        images=features,
+        embeddings=features,
         zero_shot=zero_shot,
         answers=answers,
         confident=confident,
@@ -319,7 +317,7 @@ def measure(
 
 
 def test_without_a_test_split_answered_images_are_not_measured(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    made: Made,
     answers: AnswersRef,
     tmp_path: Path,
 ) -> None:
@@ -332,12 +330,12 @@ def test_without_a_test_split_answered_images_are_not_measured(
 
 
 def test_what_people_said_counts_in_no_precision_of_pseudo_labels(
-    made: tuple[PoolRef, EmbeddingsRef, LabelsRef, torch.Tensor],
+    made: Made,
     answers: AnswersRef,
     tmp_path: Path,
 ) -> None:
     pool, features, zero_shot, _ = made
-    confident = most_confident.fn(zero_shot, features, pool, spec(tmp_path), answers)
+    confident = most_confident.fn(zero_shot, features, *pool, spec(tmp_path), answers)
     assert confident.num_kept == 3 * 2 + 2
     found = measure(tmp_path, made, answers, confident)["kept_label_precision"]["confident"]
     assert (found["kept"], found["kept_right"]) == (3 * 2, 3 * 2)

@@ -5,30 +5,27 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.images.sources import LISTING, Source
+from tasks.images.sources import read_images
 from tasks.pool import scan
-from tasks.pool.open import open_pool
-from tasks.refs import PoolRef
+from tasks.pool.open import open_images
+from tasks.refs import ImagesRef
 from tasks.specs import PoolSpec, RuntimeSpec
-from tasks.storage.files import names_in, remove
-from tasks.storage.manifest import read_manifest
-from tasks.storage.uris import join
+from tasks.storage.manifest import iter_tables
 from tests.worlds.images import encoded_image
-from tests.worlds.pools import pool_of, rows_of, tree
+from tests.worlds.pools import bad_rows_of, images_of, rows_of, tree
 
 EXIF_ORIENTATION = 0x0112
 NUM_GOOD = 200
@@ -128,7 +125,7 @@ def later() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module", params=["folder", "parquet"])
-def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PoolRef:
+def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImagesRef:
     root = tmp_path_factory.mktemp("hostile")
     files = {name: data for name, (data, _) in {**good(), **bad()}.items()} | later()
     if request.param == "folder":
@@ -138,7 +135,7 @@ def pool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         pq.write_table(pa.table({"image": list(files.values())}), root / "t.parquet")
     spec = PoolSpec(images=str(root), classes="a,b", max_bytes=2**20, rows_per_shard=64)
-    return open_pool.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
+    return open_images.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
 
 
 def place_of(name: str, pool_uri: str) -> str:
@@ -148,8 +145,8 @@ def place_of(name: str, pool_uri: str) -> str:
     return f"t.parquet#{[*good(), *bad(), *later()].index(name)}"
 
 
-def test_all_good_images_are_there(pool: PoolRef) -> None:
-    rows = rows_of(pool, "images")
+def test_all_good_images_are_there(pool: ImagesRef) -> None:
+    rows = rows_of(pool)
     found = {row["uri"]: (row["image_id"], row["width"], row["height"]) for row in rows}
     for name, (data, size) in good().items():
         place = place_of(name, rows[0]["uri"])
@@ -157,8 +154,8 @@ def test_all_good_images_are_there(pool: PoolRef) -> None:
         assert facts == (hashlib.sha256(data).hexdigest(), *size), name
 
 
-def test_each_bad_file_is_in_quarantine_with_its_reason(pool: PoolRef) -> None:
-    rows = rows_of(pool, "quarantine")
+def test_each_bad_file_is_in_quarantine_with_its_reason(pool: ImagesRef) -> None:
+    rows = bad_rows_of(pool)
     found = {row["uri"]: row for row in rows}
     assert len(rows) == len(bad()) == pool.num_quarantined
     for name, (data, reason) in bad().items():
@@ -170,7 +167,7 @@ def test_each_bad_file_is_in_quarantine_with_its_reason(pool: PoolRef) -> None:
         assert row["bytes"] == len(data) or (reason == "too-large-file" and row["bytes"] is None)
 
 
-def test_nothing_is_lost(pool: PoolRef) -> None:
+def test_nothing_is_lost(pool: ImagesRef) -> None:
     num_files = len(good()) + len(bad()) + len(later())
     assert pool.rows + pool.num_quarantined == num_files
     assert pool.num_pool == pool.rows == len(good()) + len(later())
@@ -192,103 +189,110 @@ def test_an_unreadable_folder_is_not_lost_in_silence(tmp_path: Path) -> None:
     except PermissionError:
         pass
     spec = PoolSpec(images=str(tmp_path), classes="a,b")
-    ref = open_pool.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
-    (row,) = rows_of(ref, "quarantine")
+    ref = open_images.fn(spec, RuntimeSpec(workspace=f"memory://{uuid4().hex}"))
+    (row,) = bad_rows_of(ref)
     assert row["reason"] == "unreadable"
 
 
-def test_only_missing_parts_are_scanned(tmp_path: Path, memory: RuntimeSpec) -> None:
-    root = tree(tmp_path, {f"{i}.png": encoded_image(i) for i in range(7)})
-    first = pool_of(root, memory, rows_per_shard=2)
-    expected = rows_of(first)
-    (name,) = names_in(join(memory.workspace, "scan"))
-    folder = join(memory.workspace, "scan", name)
-    parts = sorted(n for n in names_in(folder) if n.startswith("part-"))
-    remove(first.uri)
-    remove(join(folder, parts[1]))
-    store = MemoryFileSystem.store
-    before = {key: value.modified for key, value in store.items() if name in key}
-    second = pool_of(root, memory, rows_per_shard=2)
-    after = {key: value.modified for key, value in store.items() if name in key}
-    assert [key for key in after if after[key] != before.get(key)] == [
-        f"{folder.removeprefix('memory:/')}/{parts[1]}"
-    ]
-    assert rows_of(second) == expected
-    assert not second.resumed
-
-
-def test_another_class_list_reads_no_image_again(tmp_path: Path, memory: RuntimeSpec) -> None:
-    root = tree(tmp_path, {"1.png": encoded_image(1)})
-    first = pool_of(root, memory, classes="a,b")
-    status = (root / "1.png").stat()
-    (root / "1.png").write_bytes(b"x" * status.st_size)  # whoever reads it again will see
-    os.utime(root / "1.png", ns=(status.st_atime_ns, status.st_mtime_ns))
-    second = pool_of(root, memory, classes="b,a")
-    assert second.digest != first.digest
-    assert rows_of(second) == rows_of(first)
-
-
-def source(rows: list[int], kind: str) -> Source:
-    count = len(rows)
-    columns = [[f"f{i}" for i in range(count)], rows, [1] * count, ["v"] * count]
-    listing = pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, LISTING, strict=True)], LISTING
-    )
-    return Source("u", "/", "images" if kind == "images" else "tables", listing)
-
-
-@given(
-    files=st.lists(st.integers(1, 40), max_size=30),
-    tests=st.lists(st.integers(1, 40), max_size=5),
-    images=st.booleans(),
-    rows_per_shard=st.integers(1, 50),
-)
-def test_shards_hold_every_row_once_in_order(
-    files: list[int],
-    tests: list[int],
-    *,
-    images: bool,
-    rows_per_shard: int,
-) -> None:
-    files = [1] * len(files) if images else files
-    given_sources = [source(files, "images" if images else "tables"), source(tests, "tables")]
-    pieces = scan.cut(given_sources, rows_per_shard)
-    spans = scan.spans(pieces, rows_per_shard)
-    covered = [place for span in spans for place in range(span.first, span.first + span.rows)]
-    assert covered == list(range(pieces.num_rows))
-    rows = pieces.to_pylist()
-    for span in spans:
-        inside = sum(row["rows"] for row in rows[span.first : span.first + span.rows])
-        assert 0 < inside == span.num_images <= rows_per_shard
-    seen = [
-        (row["split"], row["uri"], (row["first"] or 0) + i)
-        for row in rows
-        for i in range(row["rows"])
-    ]
-    expected = [
-        (split, f"f{file}", i)
-        for split, counts in (("pool", files), ("test", tests))
-        for file, count in enumerate(counts)
-        for i in range(count)
-    ]
-    assert seen == expected
-
-
 @pytest.mark.parametrize("rows_per_shard", [1, 2, 3, 5, 64])
-def test_the_pool_does_not_depend_on_the_shard_size(
+def test_the_images_do_not_depend_on_the_shard_size(
     tmp_path: Path, memory: RuntimeSpec, rows_per_shard: int
 ) -> None:
     images = [encoded_image(seed % 9) if seed % 4 else b"bad" for seed in range(14)]
     pq.write_table(pa.table({"image": images[:8]}), tmp_path / "a.parquet", row_group_size=3)
     pq.write_table(pa.table({"image": images[8:]}), tmp_path / "b.parquet", row_group_size=4)
-    ref = pool_of(tmp_path, memory, rows_per_shard=rows_per_shard)
+    ref = images_of(tmp_path, memory, rows_per_shard=rows_per_shard)
     uris = [f"{tmp_path}/a.parquet#{i}" for i in range(8)]
     uris += [f"{tmp_path}/b.parquet#{i}" for i in range(6)]
     good = [
         (u, hashlib.sha256(i).hexdigest()) for u, i in zip(uris, images, strict=True) if i != b"bad"
     ]
     assert [(row["uri"], row["image_id"]) for row in rows_of(ref)] == good
-    assert [row["uri"] for row in rows_of(ref, "quarantine")] == uris[::4]
-    sizes = [part.rows for part in read_manifest(ref.uri).parts]  # type: ignore[union-attr]
-    assert max(sizes) <= rows_per_shard
-    assert sum(sizes) == len(good) == ref.rows
+    assert [row["uri"] for row in bad_rows_of(ref)] == uris[::4]
+    ids = [table["image_id"].to_pylist() for table in iter_tables(ref.uri)]
+    assert [image for part in ids for image in part] == sorted(image for _, image in good)
+    assert max(len(set(part)) for part in ids) <= rows_per_shard
+    assert len([image for part in ids for image in set(part)]) == len({i for _, i in good})
+
+
+# --- what is listed again is not read again -------------------------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the URIs of all images whose bytes are asked for."""
+    asked: list[str] = []
+
+    def watched(uris: Sequence[str], **limits: Any) -> Iterator[tuple[int, bytes | OSError]]:
+        asked.extend(uris)
+        yield from read_images(uris, **limits)
+
+    monkeypatch.setattr(scan, "read_images", watched)
+    return asked
+
+
+@pytest.mark.parametrize("place", ["folder", "bucket", "rows"])
+def test_only_what_is_new_is_read_whatever_else_is_listed(
+    tmp_path: Path, memory: RuntimeSpec, reads: list[str], place: str
+) -> None:
+    root = f"memory://{uuid4().hex}" if place == "bucket" else str(tmp_path)
+
+    def put(name: str, *seeds: int) -> None:
+        for seed in seeds if place != "rows" else ():
+            with fsspec.open(f"{root}/{name}/{seed}.png", "wb") as file:
+                file.write(encoded_image(seed))
+        if place == "rows":
+            table = pa.table({"image": [encoded_image(seed) for seed in seeds]})
+            pq.write_table(table, f"{root}/{name}.parquet")
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    put("a", 1, 2, 3)
+    first = images_of(root, memory, rows_per_shard=2)
+    assert len(reads) == 3
+    assert images_of(root, memory, rows_per_shard=7).digest == first.digest
+    assert images_of(root, memory, classes="c,d").digest == first.digest
+    assert len(reads) == 3, "another cut, and other classes"
+    put("b", 4, 5)
+    both = images_of(root, memory)
+    assert (len(reads), both.num_pool) == (5, 5)
+    here = f"{root}/b.parquet" if place == "rows" else f"{root}/b"
+    assert images_of(here, memory).num_pool == 2
+    assert len(reads) == 5, "of another set of images"
+
+
+def test_a_file_that_changed_and_a_failure_that_may_pass_are_read_again(
+    tmp_path: Path, memory: RuntimeSpec, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, {f"{i}.png": encoded_image(i) for i in (1, 2, 3)} | {"4.png": b"bad"})
+    fails = {str(root / "2.png")}
+    read = scan.read_images
+
+    def failing(uris: Sequence[str], **limits: Any) -> Iterator[tuple[int, bytes | OSError]]:
+        for index, data in read(uris, **limits):
+            yield index, TimeoutError("slow") if uris[index] in fails else data
+
+    monkeypatch.setattr(scan, "read_images", failing)
+    first = images_of(root, memory)
+    assert [row["reason"] for row in bad_rows_of(first)] == ["unreadable", "not-an-image"]
+    fails.clear()
+    reads.clear()
+    second = images_of(root, memory)
+    assert reads == [str(root / "2.png")], "the bad one is remembered, with its reason"
+    assert (first.num_pool, second.num_pool, second.num_quarantined) == (2, 3, 1)
+    assert images_of(root, memory).resumed
+    reads.clear()
+    os.utime(root / "1.png", ns=(1, 1))
+    assert images_of(root, memory).digest == second.digest
+    assert reads == [str(root / "1.png")]
+
+
+def test_limits_do_not_spoil_what_is_remembered(tmp_path: Path, memory: RuntimeSpec) -> None:
+    root = tree(tmp_path, {"1.png": encoded_image(1, (8, 8)), "2.png": encoded_image(2, (30, 30))})
+    small = {"max_pixels": 100}, {"max_bytes": len(encoded_image(1, (8, 8)))}
+    reasons = ["too-many-pixels", "too-large-file"]
+    for limit, reason in zip(small, reasons, strict=True):
+        ref = images_of(root, memory, **limit)
+        assert [row["reason"] for row in bad_rows_of(ref)] == [reason]
+        assert bad_rows_of(ref)[0]["detail"]
+        assert images_of(root, memory).num_pool == 2

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,10 +18,7 @@ from tasks.pool.true_labels import (
     read_classes,
     read_labels,
 )
-from tasks.specs import InputError, PoolSpec, RuntimeSpec
-from tasks.storage.tables import read_table
-from tests.worlds.images import encoded_image
-from tests.worlds.pools import pool_of, rows_of, tree
+from tasks.specs import InputError, PoolSpec
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0043")
 
@@ -227,49 +223,3 @@ def test_a_label_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_every_error_is_an_input_error() -> None:
     assert all(issubclass(kind, InputError) for kind in (BadClassNames, NoClassNames, BadLabels))
-
-
-def test_labels_are_not_carried_unless_asked(tmp_path: Path, memory: RuntimeSpec) -> None:
-    pq.write_table(pa.table({"image": [encoded_image(1)], "label": ["a"]}), tmp_path / "t.parquet")
-    ref = pool_of(tmp_path / "t.parquet", memory)
-    assert [row["label"] for row in rows_of(ref)] == [None]
-    for name in fsspec.filesystem("memory").find(memory.workspace):
-        if name.endswith(".parquet"):
-            table = read_table(f"memory://{name}")
-            assert "label" not in table.column_names or set(table["label"].to_pylist()) == {None}
-
-
-def test_labels_of_folders(tmp_path: Path, memory: RuntimeSpec) -> None:
-    root = tree(
-        tmp_path,
-        {"x/a/1.png": encoded_image(1), "b/2.png": encoded_image(2), "3.png": encoded_image(3)},
-    )
-    ref = pool_of(root, memory, labels="folders", classes=None)
-    labels = {Path(row["uri"]).name: row["label"] for row in rows_of(ref)}
-    assert labels == {"1.png": "a", "2.png": "b", "3.png": None}
-    assert ref.classes == ("a", "b")
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_labels_of_a_file(tmp_path: Path, memory: RuntimeSpec, kind: str) -> None:
-    names = ["x/o'1.png", "2.png", "3.png"]
-    root = tree(tmp_path / "d", {name: encoded_image(i) for i, name in enumerate(names)})
-    given = {"uri": ["x/o'1.png", str(root / "2.png"), "other.png"], "label": ["a", "b", "a"]}
-    path = tmp_path / f"labels.{kind}"
-    if kind == "csv":
-        lines = [f'"{u}",{label}' for u, label in zip(*given.values(), strict=True)]
-        path.write_text("\n".join(["uri,label", *lines]))
-    else:
-        pq.write_table(pa.table(given), path)
-    labels = {row["uri"]: row["label"] for row in rows_of(pool_of(root, memory, labels=str(path)))}
-    assert labels == {f"{root}/{n}": v for n, v in zip(names, ["a", "b", None], strict=True)}
-
-
-def test_a_label_file_about_other_images(tmp_path: Path, memory: RuntimeSpec) -> None:
-    root = tree(tmp_path / "d", {"1.png": encoded_image(1)})
-    (tmp_path / "l.csv").write_text("uri,label\nother.png,a\n")
-    with pytest.raises(BadLabels, match="none of the 1 images"):
-        pool_of(root, memory, labels=str(tmp_path / "l.csv"))
-    (tmp_path / "l.csv").write_text("uri,label\n1.png,a\n1.png,b\n")
-    with pytest.raises(BadLabels, match=r"'1.png' is given two different labels"):
-        pool_of(root, memory, labels=str(tmp_path / "l.csv"))

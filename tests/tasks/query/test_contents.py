@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.query.questions import similar
 from tasks.query.sandbox import run_sql
 from tasks.specs import InputError
-from tasks.storage.manifest import read_manifest, write_manifest
 from tasks.storage.uris import join
 from tests.worlds import workspace as made
 from tests.worlds.workspace import value
@@ -35,31 +35,41 @@ def test_the_newest_pool_is_shown_and_another_can_be_named(two_pools: str) -> No
         run_sql(two_pools, "from images", pool="9")
 
 
-def test_equal_images_under_other_class_names_are_another_pools_labels(tmp_path: Path) -> None:
+def test_labels_are_of_the_newest_classes_and_others_can_be_named(tmp_path: Path) -> None:
     uri = str(tmp_path)
     ids = made.write_pool(uri, "p" * 16, list(range(16)))
     made.write_labels(uri, "0" * 16, "zero-shot", ids, ["cat"] * 16)
-    made.write_labels(uri, "1" * 16, "zero-shot", ids, ["zebra"] * 16)  # newer
-    assert value(uri, "select distinct digest from labels") == "0" * 16
+    others = ["zebra", "horse"]
+    made.write_labels(uri, "1" * 16, "zero-shot", ids, ["zebra"] * 16, classes=others)  # newer
+    newest = "select distinct digest from labels"
+    assert value(uri, newest) == "0" * 16
+    made.write_task(uri, "z" * 16, ids, ["horse"] * 16, others)
+    assert value(uri, newest) == "1" * 16
+    assert value(uri, "select distinct label from images") == "horse"
+    first = f"t{'p' * 15}"
+    assert value(uri, newest, pool=first) == "0" * 16
+    assert value(uri, "select count(distinct label) from images", pool=first) == 3
 
 
-def test_a_stage_that_states_its_pool_is_believed(tmp_path: Path) -> None:
+def test_of_a_store_only_the_chosen_images_are_shown(tmp_path: Path) -> None:
     uri = str(tmp_path)
+    every = [made.image_id(number) for number in range(20)]
     ids = made.write_pool(uri, "p" * 16, list(range(16)))
-    made.write_labels(uri, "0" * 16, "zero-shot", ids, ["cat"] * 16)
-    folder = join(uri, "labels", "0" * 16)
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    write_manifest(folder, manifest.model_copy(update={"facts": {"pool": "another"}}))
-    assert value(uri, "select count(*) from labels") == 0
+    vectors = made.unit_vectors(20, 4)
+    made.write_embeddings(uri, "e" * 16, every, vectors, images=ids)
+    assert value(uri, "select count(*) from embeddings") == 16
+    assert value(uri, "select count(distinct image_id) from embeddings") == 16
+    found = similar(uri, ids[0], 20)
+    assert sorted(found["image_id"].to_pylist()) == ids[1:]
 
 
 def test_embeddings_of_the_backbone_come_before_those_of_its_peers(tmp_path: Path) -> None:
     uri = str(tmp_path)
     ids = made.write_pool(uri, "p" * 16, list(range(16)))
-    for age, digest, backbone in ((30, "old", "a"), (20, "own", "b"), (10, "peer", "b")):
-        made.write_embeddings(uri, digest, ids, made.unit_vectors(16, 4), backbone=backbone)
-        made.age(join(uri, "embeddings", digest), age)
+    content = made.content_of(ids)
+    for age, digest, learned in ((30, "old", ""), (20, "own", ""), (10, "peer", "some")):
+        made.write_embeddings(uri, digest, ids, made.unit_vectors(16, 4), learned=learned)
+        made.age(join(uri, "embeddings", digest, "runs", content), age)
     assert value(uri, "select distinct digest from embeddings") == "own"
     other = value(uri, "select distinct digest from embeddings", embeddings="peer")
     assert other == "peer"

@@ -63,11 +63,12 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
     start = pool.bytes_allocated()
     peak = 0
     with traced_memory() as bytes_held:
-        stage = choose(uri).embeddings
-        assert stage is not None
-        for _, vectors in neighbours.features(stage):
+        chosen = choose(uri)
+        assert chosen.embeddings is not None
+        shards = chosen.shards(chosen.embeddings)
+        for _, vectors in neighbours.features(shards):
             held = pool.bytes_allocated() - start + bytes_held()[0]
             peak = max(peak, held + vectors.nbytes)
     assert peak < 20 * 2**20
-    blocks = [len(block) * dim * 4 for _, _, block in neighbours._blocks(stage)]
+    blocks = [len(block) * dim * 4 for _, _, block in neighbours._blocks(shards)]
     assert max(blocks) <= neighbours.BLOCK_BYTES + 1024 * dim * 4

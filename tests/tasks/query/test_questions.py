@@ -9,11 +9,9 @@ from tasks.query.questions import disagreements, duplicates, outliers, similar
 from tasks.query.sandbox import run_sql
 from tasks.specs import InputError
 from tasks.storage.files import remove
-from tasks.storage.manifest import part_name
 from tasks.storage.tables import count_rows
-from tasks.storage.uris import join
 from tests.worlds import workspace as made
-from tests.worlds.workspace import CLASSES, Made, write_workspace
+from tests.worlds.workspace import CLASSES, Made, part_of, write_workspace
 
 # --- the named questions --------------------------------------------------------------------------
 
@@ -82,7 +80,7 @@ def test_a_bucket_answers_like_a_folder(filled: Made, name: str) -> None:
     assert duplicates(uri).equals(duplicates(filled.uri))
     assert outliers(uri).equals(outliers(filled.uri))
     assert disagreements(uri).equals(disagreements(filled.uri))
-    part = join(uri, "embeddings", "e" * 16, part_name(0, "e" * 16))
+    part = part_of(uri, filled.ids[:16])
     for sql in (f"copy (select 1) to '{uri}/x.csv'", "from read_parquet('memory://*/*.parquet')"):
         with pytest.raises(InputError):
             run_sql(uri, sql.replace("a'b", "a''b"))
@@ -95,7 +93,7 @@ def test_a_bucket_answers_like_a_folder(filled: Made, name: str) -> None:
 
 def test_a_missing_part_is_an_input_error(tmp_path: Path) -> None:
     filled = write_workspace(str(tmp_path))
-    name = part_name(2, "e" * 16)
+    name = part_of(str(tmp_path), filled.ids[32:]).rpartition("/")[2]
     (tmp_path / "embeddings" / ("e" * 16) / name).unlink()
     with pytest.raises(InputError, match=name):
         run_sql(filled.uri, "select count(embedding) from embeddings")

@@ -10,8 +10,7 @@ import pytest
 from tasks.query.questions import outliers, similar
 from tasks.query.sandbox import open_workspace, run_sql
 from tasks.specs import InputError
-from tasks.storage.manifest import part_name
-from tests.worlds.workspace import Made, value
+from tests.worlds.workspace import Made, part_of, value
 
 HARMFUL = [
     "copy (select 1) to '{out}'",
@@ -53,7 +52,7 @@ HARMFUL = [
 def test_harmful_sql_is_refused_and_changes_nothing(filled: Made, tmp_path: Path, sql: str) -> None:
     secret_of_python = pa.table({"a": [1]})
     folder = Path(filled.uri) / "embeddings" / ("e" * 16)
-    part = folder / part_name(0, "e" * 16)
+    part = Path(part_of(filled.uri, filled.ids[:16]))
     before, names = part.read_bytes(), sorted(Path(filled.uri).rglob("*"))
     other = tmp_path / "other.parquet"
     pq.write_table(secret_of_python, other)

@@ -43,11 +43,12 @@ def peers(tmp_path_factory: pytest.TempPathFactory, backbone: BackboneRef) -> tu
     few = draw_pictures(folder / "images", len(CLASSES), 3)
     run = Run(folder, backbone, few, fate=lambda index: FATES[index % len(FATES)])
     spec = run.spec.model_copy(update={"phase1": PHASE1, "phase2": PHASE2})
-    pool, confident, clean = run.pool(), run.confident(), run.clean()
+    about = {"images": run.images(), "task": run.task()}
+    confident, clean = run.confident(), run.clean()
     refs = []
     for peer, labels in zip(PEERS, clean, strict=True):
         first = PeerRef(uri=str(folder / f"phase1-{peer}"), digest=f"{peer}", peer=peer, phase=1)
-        shared = {"peer": peer, "backbone": backbone, "pool": pool, "seed": 0, "flip": True}
+        shared = {"peer": peer, "backbone": backbone, **about, "seed": 0, "flip": True}
         limits = {"max_pixels": spec.pool.max_pixels}
         job = PeerJob(
             folder=first.uri,

@@ -17,27 +17,31 @@ from tasks.gate import assess
 from tasks.images.quarantine import Quarantined
 from tasks.label.table import labels_table
 from tasks.pool.catalog import IMAGES
-from tasks.predict import FEATURES, _with_predictions
+from tasks.pool.given_labels import LABELLED
+from tasks.predict import with_predictions
 from tasks.publish import report_inputs
 from tasks.refs import (
     BackboneRef,
     EmbeddingsRef,
+    ImagesRef,
     LabelsRef,
     ModelRef,
     PeerRef,
-    PoolRef,
     PredictionsRef,
     Reason,
     Stages,
+    TaskRef,
 )
 from tasks.report.document import write_report
 from tasks.report.inputs import Registered, ReportInputs
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.digests import fingerprint
-from tasks.storage.manifest import Part, make_manifest, part_name, write_manifest
+from tasks.storage.layout import QUARANTINE
+from tasks.storage.manifest import Part, make_manifest, write_manifest
 from tasks.storage.tables import write_table
 from tests.tasks.read_page import Page
+from tests.worlds.stages import name_of, stage
 
 CLASSES = ("circle", "square", "triangle", "cross")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -71,7 +75,7 @@ def draw_pictures(folder: Path, num_classes: int, per_class: int) -> Pictures:
         path.write_bytes(buffer.getvalue())
         pictures.uris.append(str(path))
         pictures.truths.append(truth)
-        pictures.ids.append(hashlib.sha256(f"{index}".encode()).hexdigest())
+        pictures.ids.append(f"{index:04x}{hashlib.sha256(f'{index}'.encode()).hexdigest()[4:]}")
     return pictures
 
 
@@ -82,7 +86,7 @@ def finish(folder: Path, table: pa.Table, middle: int, *, under: str = "") -> di
         digest = fingerprint(digest, table["label"].to_pylist())
     parts = []
     for number, part in enumerate((table.slice(0, middle), table.slice(middle))):
-        name = under + part_name(number, digest)
+        name = under + name_of(part, number, digest)
         write_table(str(folder / name), part)
         parts.append(Part(name=name, rows=part.num_rows))
     write_manifest(str(folder), make_manifest("test", digest, parts))
@@ -133,9 +137,10 @@ class Run:
     def stages(self) -> Stages:
         seen = self._embed("before", 0.9)
         start = Stages(
-            pool=self.pool(),
+            images=self.images(),
+            task=self.task(),
             backbone=self.backbone,
-            images=seen.model_copy(update={"seconds": 12.5}),
+            embeddings=seen.model_copy(update={"seconds": 12.5}),
             zero_shot=self.zero_shot(),
         )
         if not self.adapted:
@@ -149,38 +154,39 @@ class Run:
         }
         return start.model_copy(update=update)
 
-    def pool(self) -> PoolRef:
+    def images(self) -> ImagesRef:
         pictures = self.pictures
         rows = [
             {
                 "image_id": image_id,
                 "uri": uri,
                 "split": "pool",
-                "label": self.classes[truth] if self.labeled else None,
             }
-            for image_id, uri, truth in zip(
-                pictures.ids, pictures.uris, pictures.truths, strict=True
-            )
+            for image_id, uri in zip(pictures.ids, pictures.uris, strict=True)
         ]
         copies = [{**row, "uri": "copy.jpg", "duplicate_of": row["uri"]} for row in rows[:1]]
-        folder = self.folder / "pool"
-        made = self._finish("pool", pa.Table.from_pylist(rows + copies, IMAGES), under="images/")
+        all_rows = [*rows[:1], *copies, *rows[1:]]
+        made = self._finish("pool", pa.Table.from_pylist(all_rows, IMAGES), under="images/")
         bad = Quarantined("pool")
         for number in range(self.num_bad):
             error = BadImage("truncated", "the end <b> is missing")
             bad.add(f"bad/{number}.jpg", error, num_bytes=1234 + number)
-        if self.num_bad:
-            name = part_name(0, str(made["digest"]))
-            write_table(str(folder / "quarantine" / name), bad.table())
-        return PoolRef(
+        stage(self.folder / "pool" / QUARANTINE, [bad.table()])
+        return ImagesRef(
             **{**made, "seconds": 2.0, "resumed": True},
-            classes=self.classes,
-            labeled=self.labeled,
             num_pool=len(rows),
             num_test=0,
             num_duplicates=len(copies),
             num_quarantined=self.num_bad,
         )
+
+    def task(self) -> TaskRef:
+        pictures = self.pictures
+        labels = [self.classes[truth] for truth in pictures.truths]
+        columns = [pictures.ids, ["pool"] * len(labels), labels]
+        tables = [pa.table(columns, schema=LABELLED)] if self.labeled else []
+        uri = stage(self.folder / "task", tables)
+        return TaskRef(uri=uri, digest="task", classes=self.classes, labeled=self.labeled)
 
     def zero_shot(self) -> LabelsRef:
         """Label every third image at random, and the others as they are."""
@@ -235,10 +241,10 @@ class Run:
                 "split": pa.array(["pool"] * len(labels), pa.string()),
             }
         )
-        table = _with_predictions(images, softmaxes, self.classes)
+        table = with_predictions(images, softmaxes, self.classes)
         made = self._finish("predictions", table)
-        self._embed(f"predictions/{FEATURES}", 0.3)
-        return PredictionsRef(**made, seconds=3.0)
+        seen = self._embed("after", 0.3)
+        return PredictionsRef(**made, seconds=3.0, features=(seen, seen))
 
     def _finish(self, name: str, table: pa.Table, *, under: str = "") -> dict[str, object]:
         middle = len(self.pictures.ids) // 2
@@ -253,6 +259,7 @@ class Run:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         ids = pa.array(self.pictures.ids, pa.string())
         table = pa.table({"image_id": ids, "embedding": fixed_size_list(vectors)})
+        stage(self.folder / name / QUARANTINE, [])
         return EmbeddingsRef(**self._finish(name, table), dim=dim, model=name)
 
 

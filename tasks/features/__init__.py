@@ -1,0 +1,1 @@
+"""Image features: computed once for each image and tower, and kept by both."""

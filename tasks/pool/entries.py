@@ -1,0 +1,108 @@
+"""What is listed, image by image: where it is, what tells that it changed, and its split."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.images.parquet import image_column, read_schema, resolve
+from tasks.images.sources import Source
+from tasks.pool.true_labels import base_of, relative
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import open_read
+
+SPLITS = ("pool", "test")  # of the first source, and of the second
+ENTRIES = pa.schema(
+    [
+        ("origin", pa.string()),  # the file, or the row of a Parquet file
+        ("size", pa.int64()),  # of that file
+        ("version", pa.string()),  # of that file
+        ("uri", pa.string()),
+        ("name", pa.string()),
+        ("split", pa.string()),
+        ("bytes", pa.int64()),  # null where only reading tells
+    ]
+)
+_AT_ONCE = 65536
+
+
+def digest_of(sources: Sequence[Source], *made_from: object) -> str:
+    """Digest the names, sizes and versions of all files, in their order, and what else matters."""
+    content = hashlib.sha256()
+    for source in sources:
+        content.update(fingerprint(source.root, source.kind).encode())
+        for batch in source.listing.combine_chunks().to_batches(max_chunksize=_AT_ONCE):
+            content.update(fingerprint(batch.to_pydict()).encode())
+    return fingerprint(content.hexdigest(), *made_from)
+
+
+def iter_entries(sources: Sequence[Source]) -> Iterator[pa.Table]:
+    """Yield the images of all sources (schema `ENTRIES`), a bounded number at a time.
+
+    The first source is the pool, the second the test images.
+    """
+    for source, split in zip(sources, SPLITS, strict=False):
+        for batch in source.listing.to_batches(max_chunksize=_AT_ONCE):
+            listing = pa.Table.from_batches([batch])
+            if source.kind == "images":
+                yield _of_files(listing, source.root, split)
+            else:
+                for file in listing.to_pylist():
+                    yield from _of_table(file, source.root, split)
+
+
+def _of_files(listing: pa.Table, root: str, split: str) -> pa.Table:
+    uris, base = listing["uri"], base_of(root)
+    names = pc.if_else(
+        pc.starts_with(uris, base), pc.utf8_slice_codeunits(uris, len(base), None), uris
+    )
+    splits = pa.array([split] * listing.num_rows, pa.string())
+    columns = [uris, listing["size"], listing["version"], uris, names, splits, listing["size"]]
+    return pa.table(columns, schema=ENTRIES)
+
+
+def _of_table(file: dict[str, str], root: str, split: str) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file, which have its size and version."""
+    uri, schema = file["uri"], read_schema(file["uri"])
+    by_uri = image_column(uri, schema) == "uri"
+    wanted = [name for name in ("uri", "split") if name in schema.names]
+    wanted = [name for name in wanted if by_uri or (name == "split" and split == "pool")]
+    first = 0
+    for texts in _texts(uri, wanted, int(file["rows"])):
+        count = len(texts[""])
+        origins = [f"{uri}#{row}" for row in range(first, first + count)]
+        names = [name or "" for name in texts["uri"]] if by_uri else None
+        columns = {
+            "origin": origins,
+            "size": [file["size"]] * count,
+            "version": [file["version"]] * count,
+            "uri": origins if names is None else [resolve(name, uri) for name in names],
+            "name": [relative(origin, root) for origin in origins] if names is None else names,
+            "split": _splits(texts.get("split"), split, count),
+            "bytes": [None] * count,
+        }
+        yield pa.table(columns, schema=ENTRIES)
+        first += count
+
+
+def _texts(
+    uri: str, columns: Sequence[str], num_rows: int
+) -> Iterator[dict[str, Sequence[str | None]]]:
+    """Yield columns of a Parquet file as texts; under "" as many Nones as there are rows."""
+    if not columns:
+        for first in range(0, num_rows, _AT_ONCE):
+            yield {"": [None] * min(_AT_ONCE, num_rows - first)}
+        return
+    with open_read(uri) as file, pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(_AT_ONCE, columns=list(columns)):
+            texts = {name: batch[name].cast(pa.string()).to_pylist() for name in columns}
+            yield {**texts, "": [None] * batch.num_rows}
+
+
+def _splits(given: Sequence[str | None] | None, split: str, count: int) -> list[str]:
+    """Return the split of each row; what is not called test may be trained on."""
+    if given is None:
+        return [split] * count
+    return ["test" if (text or "").strip().lower() == "test" else "pool" for text in given]

@@ -1,0 +1,39 @@
+"""DuckDB over files of a workspace: offline, with names that cannot be mistaken for patterns."""
+
+import re
+from collections.abc import Iterable
+
+import duckdb
+
+from tasks.storage.uris import is_local, open_filesystem
+
+Settings = dict[str, str | bool | int | float | list[str]]
+
+OFFLINE: Settings = {  # or DuckDB asks the network for extensions
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_GLOB = re.compile(r"[*?\[]")
+
+
+def literal(text: str) -> str:
+    """Return a text as an SQL literal; names enter statements in no other way."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def escape(uri: str) -> str:
+    """Return the pattern that matches one file, also if its name has characters of a pattern."""
+    return _GLOB.sub(lambda match: f"[{match[0]}]", uri)
+
+
+def parquet(uris: Iterable[str]) -> str:
+    """Return the SQL of a table of some Parquet files, one at least."""
+    names = ", ".join(literal(escape(uri)) for uri in uris)
+    return f"read_parquet([{names}], hive_partitioning = false)"
+
+
+def reach(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
+    """Let a connection read files of the bucket that a URI lies in; a disk it reads anyway."""
+    if not is_local(uri):
+        filesystem, _ = open_filesystem(uri)
+        connection.register_filesystem(filesystem)
