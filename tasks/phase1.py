@@ -68,11 +68,11 @@ class PeerTrainer:
             )
         except (ContextTooLong, UnsupportedBackbone) as error:
             raise InputError(str(error)) from error
-        ids, uris, labels = training_rows(job.confident, job.images, job.task)
+        rows = training_rows(job.confident, job.images, job.task)
         pixels = pixels_of_run(
             backbone.visual.preprocess, job.limits, job.pixel_cache, device=device
         )
-        self._data = TrainingSet(labels, TrainingPixels(pixels, ids, uris).load)
+        self._data = TrainingSet(rows.labels, TrainingPixels(pixels, rows.ids, rows.uris).load)
         sgd = job.spec.sgd
         self.optimizer = torch.optim.SGD(
             self._peer.learned(),

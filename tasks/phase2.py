@@ -14,7 +14,8 @@ from tasks.backbone import load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
-from tasks.pool.training_rows import held_out_rows, training_rows
+from tasks.pool.training_rows import TrainingRows, held_out_rows, training_rows
+from tasks.progress import say
 from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, Phase2Spec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
@@ -22,7 +23,7 @@ from tasks.storage.digests import fingerprint
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
-from tasks.weights import attach_learned, peer_refs, read_dual_head
+from tasks.weights import LEFT_OUT, attach_learned, peer_refs, read_dual_head
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class NetworkTrainer:
         self._network = start_network(job, device=device)
         self._start = _copy(self._network.state_dict())
         self._device = device
-        ids, uris, labels = training_rows(job.clean, job.images, job.task)
-        self._data = TrainingSet(labels, self._pixels_of(ids, uris).load)
+        self._rows = training_rows(job.clean, job.images, job.task, most=job.spec.max_images)
+        _say_left_out(self._rows, job)
+        pixels = self._pixels_of(self._rows.ids, self._rows.uris)
+        self._data = TrainingSet(self._rows.labels, pixels.load)
         self._held_out, held_out_uris = held_out_rows(job.clean, job.images)
         self._guard = self._pixels_of(self._held_out, held_out_uris)
         groups = parameter_groups(
@@ -114,7 +117,8 @@ class NetworkTrainer:
 
     def result(self) -> Result:
         """Return the start, which the guard may go back to; the epochs lie beside it."""
-        return Result(self._start, {"images": self._held_out})
+        facts = {LEFT_OUT: self._rows.left_out}
+        return Result(self._start, {"images": self._held_out}, facts)
 
     def _pixels_of(self, ids: Sequence[str], uris: Sequence[str]) -> TrainingPixels:
         job, preprocess = self._job, self._network.visual.preprocess
@@ -135,6 +139,15 @@ class NetworkTrainer:
             for pixels in self._guard.load(positions)
         ]
         return torch.cat(logits).cpu()
+
+
+def _say_left_out(rows: TrainingRows, job: NetworkJob) -> None:
+    if rows.left_out:
+        say(
+            f"Phase II, peer {job.peer}: learns from {len(rows.ids):,} of "
+            f"{len(rows.ids) + rows.left_out:,} kept labels, the same share of each class "
+            "(--phase2.max-images)"
+        )
 
 
 def start_network(job: NetworkJob, *, device: str) -> Network:

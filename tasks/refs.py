@@ -103,6 +103,7 @@ class PeerRef(Ref):
 
     peer: int
     phase: Literal[1, 2]
+    num_left_out: int = Field(0, ge=0, description="Kept labels that it did not learn from.")
 
 
 class Stages(Spec):

@@ -124,6 +124,9 @@ class Phase2Spec(Spec):
     learning_rate: float = Field(1e-4, gt=0, description="Of AdamW on the tower.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Of AdamW on the linear head.")
     weight_decay: float = Field(5e-4, ge=0, description="Of AdamW.")
+    max_images: int = Field(
+        1_000_000, gt=0, description="Of more kept labels a share of each class is learned from."
+    )
     min_kept: int = Field(
         4, ge=0, description="A class that keeps fewer gets those with the highest gaps."
     )

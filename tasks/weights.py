@@ -23,6 +23,7 @@ from tasks.storage.layout import DESCRIPTION
 from tasks.storage.manifest import Manifest
 from tasks.storage.uris import join
 
+LEFT_OUT = "left_out"  # in the facts of a training: kept labels that it did not learn from
 ATTACH = "attach"  # in the header of weights: arguments of `adapters.attach`
 
 
@@ -99,6 +100,7 @@ def peer_refs(jobs: Sequence[Job], trained: Sequence[tuple[Manifest, bool]]) -> 
             resumed=resumed,
             peer=job.labels["peer"],
             phase=job.labels["phase"],
+            num_left_out=int(str(manifest.facts.get(LEFT_OUT, 0))),
         )
         for job, (manifest, resumed) in zip(jobs, trained, strict=True)
     )

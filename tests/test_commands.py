@@ -208,6 +208,12 @@ def test_doctor(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_clean(adapted: dict[str, Any], place: Place) -> None:
+    printed = coft("clean", *place.kept)
+    assert "in all" in printed
+    assert place.made() == {"removed": False, "files": []}, "what is younger than a day is left"
+
+
 # --- rounds ---------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,10 @@
 """The images that start Phase I: the most confident of each class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipcore import cleaning
 from tasks.compute.calls import run_tasks
@@ -146,10 +147,10 @@ def _write_confident(
     ids = table["image_id"].to_pylist()
     answers = answers_about(table["image_id"], undecided.answers, classes)
     labels = class_numbers(classes, table["label"])
-    is_filled = np.array([image in filled for image in ids], bool)
+    is_filled = _among(table, filled)
     labels[is_filled] = labels.new_tensor([filled[image] for image in ids if image in filled])
     labels = labels.where(answers.labels < 0, answers.labels)
-    is_chosen = np.array([image in chosen for image in ids], bool)
+    is_chosen = _among(table, chosen)
     confidence = tensor_of(table, "confidence")
     confidence[answers.labels >= 0] = 1.0
     reasons = np.select(
@@ -167,3 +168,10 @@ def _write_confident(
         reasons=reasons.tolist(),
     )
     return write_part(target, rows)
+
+
+def _among(table: pa.Table, ids: Collection[str]) -> np.ndarray:
+    """Return which rows are about some images."""
+    found = pc.is_in(table["image_id"], pa.array(sorted(ids), pa.string()))
+    rows: np.ndarray = found.to_numpy()
+    return rows

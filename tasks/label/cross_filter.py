@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -26,10 +28,17 @@ from tasks.label.table import (
 from tasks.pool.shards import Shard, shards
 from tasks.refs import AnswersRef, EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
 from tasks.specs import CoftSpec
+from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.digests import fingerprint
+from tasks.storage.files import exists, remove
 from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, step
+from tasks.storage.tables import read_table, write_table
+from tasks.storage.uris import join
 from tasks.weights import read_dual_head
+
+SAID = "said"  # folder of an unfinished labelling: parts that do not know of the others
 
 
 @step("cross-filter")
@@ -63,8 +72,9 @@ def cross_filter(
 
 def held_out(image_ids: Sequence[str], share: float, seed: int) -> np.ndarray:
     """Return which images are held out: a fixed share, decided by each id and the seed alone."""
-    scores = [int(fingerprint(seed, image_id), 16) / 2**64 for image_id in image_ids]
-    return np.array(scores) < share
+    prefix = f"{seed} ".encode()
+    draws = [blake2b(prefix + image.encode(), digest_size=8).digest() for image in image_ids]
+    return np.frombuffer(b"".join(draws), ">u8") < share * 2**64
 
 
 @dataclass(frozen=True)
@@ -109,10 +119,14 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
 
     def compute() -> Outcome:
         parts = shards(images, features[own], features[other])
-        scans = [(direction, part) for part in parts]
+        said = [join(folder, SAID, part.span.file_name(digest)) for part in parts]
+        scans = [(direction, *pair) for pair in zip(parts, said, strict=True)]
         scanned = [result for _, result in run_tasks(_scan, scans, runtime=runtime)]
         rescued = _rescued(scanned, num_classes=len(task.classes), min_kept=min_kept)
-        items = [(Target(folder, digest, part.span), direction, part, rescued) for part in parts]
+        items = [
+            (Target(folder, digest, part.span), uri, rescued)
+            for part, uri in zip(parts, said, strict=True)
+        ]
         return label_parts(
             _write_filtered,
             items,
@@ -175,20 +189,46 @@ def _filter_part(direction: _Filter, part: Shard) -> _Filtered:
     )
 
 
-def _scan(direction: _Filter, part: Shard) -> tuple[Tensor, TopOfPart]:
-    """Return how many of each class a part keeps, and its highest gaps of each class."""
-    found = _filter_part(direction, part)
-    num_classes = len(direction.classes)
-    is_open = torch.from_numpy(found.open)
+def _scan(direction: _Filter, part: Shard, uri: str) -> tuple[Tensor, TopOfPart]:
+    """Write what the peers say of one part, and return what decides about its rescued labels.
+
+    That is how many of each class it keeps, and its highest gaps of each class.
+    """
+    if not exists(uri):
+        write_table(uri, _said(direction, _filter_part(direction, part)))
+    table = read_table(uri, ["image_id", "label", "gap", "kept", "reason"])
+    classes = direction.classes
+    labels = class_numbers(classes, table["label"])
+    kept = torch.from_numpy(table["kept"].to_numpy().copy())
+    is_open = pc.is_in(table["reason"], pa.array([Reason.KEPT, Reason.REJECTED], pa.string()))
+    candidates = table.filter(is_open)
     top = top_of_part(
-        found.ids.filter(pa.array(found.open)),
-        found.labels[is_open],
-        found.gap[is_open],
-        num_classes=num_classes,
+        candidates["image_id"],
+        class_numbers(classes, candidates["label"]),
+        tensor_of(candidates, "gap"),
+        num_classes=len(classes),
         per_class=direction.min_kept,
     )
-    kept = torch.from_numpy(found.clean | found.answers.labeled)
-    return torch.bincount(found.labels[kept], minlength=num_classes), top
+    return torch.bincount(labels[kept], minlength=len(classes)), top
+
+
+def _said(direction: _Filter, found: _Filtered) -> pa.Table:
+    """Return each label with whether the peers keep it, and the reason."""
+    reasons = np.select(
+        [found.answers.labeled, found.answers.none_fits, found.out, found.clean],
+        [Reason.ANSWERED, Reason.NONE_FITS, Reason.HELD_OUT, Reason.KEPT],
+        Reason.REJECTED,
+    )
+    return labels_table(
+        found.ids,
+        direction.source,
+        found.labels,
+        found.confidence,
+        classes=direction.classes,
+        kept=found.answers.labeled | found.clean,
+        gap=found.gap,
+        reasons=reasons.tolist(),
+    )
 
 
 def _rescued(
@@ -201,23 +241,19 @@ def _rescued(
     return {image for image, label in best.items() if counts[label] < min_kept}
 
 
-def _write_filtered(target: Target, direction: _Filter, part: Shard, rescued: set[str]) -> int:
-    """Write one part: each label with whether it was kept, and the reason."""
-    found = _filter_part(direction, part)
-    is_rescued = np.array([image in rescued for image in found.ids.to_pylist()], bool)
-    reasons = np.select(
-        [found.answers.labeled, found.answers.none_fits, found.out, found.clean, is_rescued],
-        [Reason.ANSWERED, Reason.NONE_FITS, Reason.HELD_OUT, Reason.KEPT, Reason.RESCUED],
-        Reason.REJECTED,
+def _write_filtered(target: Target, said: str, rescued: set[str]) -> int:
+    """Write one part: what the peers said, and the labels that are kept all the same."""
+    table = read_table(said)
+    is_rescued = pc.and_(
+        pc.is_in(table["image_id"], pa.array(sorted(rescued), pa.string())),
+        pc.equal(table["reason"], Reason.REJECTED),
     )
-    rows = labels_table(
-        found.ids,
-        direction.source,
-        found.labels,
-        found.confidence,
-        classes=direction.classes,
-        kept=found.answers.labeled | found.clean | is_rescued,
-        gap=found.gap,
-        reasons=reasons.tolist(),
-    )
-    return write_part(target, rows)
+    columns = {
+        "kept": pc.or_(table["kept"], is_rescued),
+        "reason": pc.if_else(is_rescued, Reason.RESCUED.value, table["reason"]),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    rows = write_part(target, table.cast(LABELS))
+    remove(said)
+    return rows

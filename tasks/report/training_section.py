@@ -21,6 +21,7 @@ def kept(evidence: Evidence) -> Section:
         "classes": sorted(evidence.kept.values(), key=lambda row: (row.share or 0.0, row.name))[
             : tables.MAX_ROWS
         ],
+        "left_out": sum(peer.num_left_out for peer in inputs.peers),
         "none_kept": bool(evidence.kept) and not any(row.kept for row in evidence.kept.values()),
         "precision": [
             (source, precision)

@@ -49,7 +49,7 @@ def peers(tmp_path_factory: pytest.TempPathFactory, backbone: BackboneRef) -> tu
     for peer, labels in zip(PEERS, clean, strict=True):
         first = PeerRef(uri=str(folder / f"phase1-{peer}"), digest=f"{peer}", peer=peer, phase=1)
         shared = {"peer": peer, "backbone": backbone, **about, "seed": 0, "flip": True}
-        limits = {"max_pixels": spec.pool.max_pixels}
+        limits = {"limits": spec.pool}
         job = PeerJob(
             folder=first.uri,
             digest=first.digest,

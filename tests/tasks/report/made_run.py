@@ -186,7 +186,8 @@ class Run:
         columns = [pictures.ids, ["pool"] * len(labels), labels]
         tables = [pa.table(columns, schema=LABELLED)] if self.labeled else []
         uri = stage(self.folder / "task", tables)
-        return TaskRef(uri=uri, digest="task", classes=self.classes, labeled=self.labeled)
+        about = {"classes": self.classes, "labeled": self.labeled}
+        return TaskRef(uri=uri, digest="task", resumed=True, **about)
 
     def zero_shot(self) -> LabelsRef:
         """Label every third image at random, and the others as they are."""

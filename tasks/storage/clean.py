@@ -1,0 +1,171 @@
+"""What of a workspace no finished stage refers to, and how to remove it.
+
+A stage is finished when its manifest is there; that of embeddings is a run's, and says which parts
+of the store the run has. What a manifest names stays, and so do rounds, reports, simulations, the
+registry, what is known of listed files, and bad images. What changed in the last hours stays too:
+a command that is at work may need it.
+"""
+
+import posixpath
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.specs import InputError
+from tasks.storage.files import exists, remove
+from tasks.storage.layout import DESCRIPTION, QUARANTINE, RESUME, RUNS, Folder, check_workspace
+from tasks.storage.manifest import MANIFEST, read_manifest
+from tasks.storage.uris import absolute, is_local, join, local_path, open_filesystem, redact
+
+STAGES = (
+    Folder.POOL,
+    Folder.TASKS,
+    Folder.LABELS,
+    Folder.PEERS,
+    Folder.MODELS,
+    Folder.PREDICTIONS,
+    Folder.EVALUATIONS,
+)  # each has a folder for each digest, which is finished or not
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a workspace: its path inside, its size, and when it changed."""
+
+    name: str
+    num_bytes: int
+    modified: float
+
+    @property
+    def folder(self) -> str:
+        """Return the first folder of the workspace that it is in."""
+        return self.name.partition("/")[0]
+
+
+def find_unused(workspace: str, *, hours: float) -> list[File]:
+    """Return the files that nothing finished refers to and that did not change for some hours.
+
+    Of an unfinished stage all files stay as long as one of them is younger.
+
+    Raises:
+        InputError: there is no workspace, or one of another version.
+    """
+    workspace = absolute(workspace)
+    if not exists(workspace):
+        raise InputError(f"{redact(workspace)}: expected a workspace, found nothing; check it.")
+    check_workspace(workspace)
+    files = list(_list_files(workspace))
+    before = time.time() - 3600 * hours
+    by_stage: dict[tuple[str, ...], list[File]] = defaultdict(list)
+    for file in files:
+        parts = file.name.split("/")
+        by_stage[tuple(parts[:2]) if len(parts) > 2 else tuple(parts[:1])].append(file)  # noqa: PLR2004
+    unused = [
+        file for stage, own in by_stage.items() for file in _unused(workspace, stage, own, before)
+    ]
+    return sorted((file for file in unused if file.modified < before), key=lambda file: file.name)
+
+
+def remove_files(workspace: str, files: Sequence[File]) -> None:
+    """Remove files of a workspace, and on a disk the folders that they leave empty."""
+    workspace = absolute(workspace)
+    for file in files:
+        remove(join(workspace, file.name))
+    if is_local(workspace):
+        root = local_path(workspace)
+        for name in sorted({posixpath.dirname(file.name) for file in files}, reverse=True):
+            folder = root / name
+            while folder != root and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+                folder = folder.parent
+
+
+def describe(files: Sequence[File]) -> list[str]:
+    """Return how many files and bytes there are of each folder, in lines."""
+    sizes: dict[str, list[int]] = defaultdict(list)
+    for file in files:
+        sizes[file.folder].append(file.num_bytes)
+    lines = [f"{name:<12} {_amount(own)}" for name, own in sorted(sizes.items())]
+    return [*lines, f"{'in all':<12} {_amount([file.num_bytes for file in files])}"]
+
+
+def _amount(sizes: Collection[int]) -> str:
+    return f"{len(sizes):>8,} files {sum(sizes) / 2**20:>12,.1f} MB"
+
+
+def _list_files(workspace: str) -> Iterator[File]:
+    """Yield all files; of a bucket in one listing."""
+    if is_local(workspace):
+        root = local_path(workspace)
+        for path in root.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                status = path.stat()
+                yield File(path.relative_to(root).as_posix(), status.st_size, status.st_mtime)
+        return
+    filesystem, inside = open_filesystem(workspace)
+    for path, info in filesystem.find(inside, detail=True).items():
+        name = path.removeprefix(inside.rstrip("/")).lstrip("/")
+        yield File(name, int(info.get("size") or 0), _modified(info))
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    """Return when an object changed; of a driver that does not tell, just now."""
+    found = next((info[name] for name in ("LastModified", "created", "updated") if name in info), 0)
+    return float(found.timestamp()) if hasattr(found, "timestamp") else time.time()
+
+
+def _unused(
+    workspace: str, stage: tuple[str, ...], files: Sequence[File], before: float
+) -> Iterator[File]:
+    """Yield the files of one folder that nothing finished refers to."""
+    leftovers = [file for file in files if _is_leftover(file.name)]
+    yield from leftovers
+    files = [file for file in files if file not in leftovers]
+    if stage[0] == Folder.EMBEDDINGS:
+        yield from _of_store(workspace, stage, files)
+    elif stage[0] in STAGES and len(stage) > 1:
+        folder = join(workspace, *stage)
+        names = {file.name.removeprefix("/".join(stage) + "/") for file in files}
+        if not names & {MANIFEST, DESCRIPTION}:
+            yield from files if all(file.modified < before for file in files) else ()
+        elif MANIFEST in names:
+            yield from _of_finished(folder, "/".join(stage), files)
+
+
+def _is_leftover(name: str) -> bool:
+    """Return whether a file is what an interrupted command leaves: half a file, a list of work."""
+    base = posixpath.basename(name)
+    return (base.startswith(".") and base.endswith(".partial")) or (
+        name.startswith(f"{Folder.LISTING}/new-")
+    )
+
+
+def _of_finished(folder: str, stage: str, files: Sequence[File]) -> Iterator[File]:
+    """Yield the checkpoint of a finished training, and parts that its manifest does not name."""
+    kept = _parts(folder) | {f"{QUARANTINE}/{name}" for name in _parts(join(folder, QUARANTINE))}
+    for file in files:
+        name = file.name.removeprefix(f"{stage}/")
+        is_part = posixpath.basename(name).startswith("part-")
+        if name == RESUME or (is_part and name not in kept):
+            yield file
+
+
+def _of_store(workspace: str, stage: tuple[str, ...], files: Sequence[File]) -> Iterator[File]:
+    """Yield the features that no run has, and what is left of runs that did not end."""
+    home = "/".join(stage) + "/"
+    inside = {file.name.removeprefix(home): file for file in files}
+    runs = {posixpath.dirname(name) for name in inside if name.endswith(f"/{MANIFEST}")}
+    runs = {run for run in runs if run.startswith(f"{RUNS}/") and not run.endswith(QUARANTINE)}
+    used = {name for run in runs for name in _parts(join(workspace, *stage, run))}
+    for name, file in inside.items():
+        is_part = "/" not in name and name.startswith("part-")
+        of_no_run = name.startswith(f"{RUNS}/") and "/".join(name.split("/")[:2]) not in runs
+        if (is_part and name not in used) or of_no_run:
+            yield file
+
+
+def _parts(folder: str) -> set[str]:
+    manifest = read_manifest(folder)
+    return set() if manifest is None else {part.name for part in manifest.parts}

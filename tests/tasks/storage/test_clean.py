@@ -1,0 +1,131 @@
+"""What is removed is what nothing finished refers to, and what is at work stays."""
+
+import os
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import fsspec
+import pytest
+
+from tasks.query.sandbox import run_sql
+from tasks.specs import InputError
+from tasks.storage.clean import describe, find_unused, remove_files
+from tasks.storage.files import write_bytes
+from tasks.storage.uris import join
+from tests.worlds.workspace import Made, write_embeddings, write_workspace
+
+DAY = 24 * 3600
+UNUSED = {
+    "embeddings/" + "e" * 16 + "/part-0000-ffff-orphaned.parquet",
+    "embeddings/" + "e" * 16 + "/runs/killed/unreadable/part-00-11-x.parquet",
+    "embeddings/nobody/part-0000-ffff-feedfeed.parquet",
+    "labels/" + "a" * 16 + "/part-00-11-stale.parquet",
+    "labels/" + "a" * 16 + "/said/part-00-11-x.parquet",
+    "labels/" + "a" * 16 + "/.feed.partial",
+    "labels/unfinished/part-00-11-x.parquet",
+    "listing/new-feed.parquet",
+    "peers/killed/resume.safetensors",
+}
+KEPT = {
+    "listing/part-00-11-x.parquet",
+    "embeddings/nobody/quarantine/part-00-11-x.parquet",
+    "answers/feed.parquet",
+    "reports/feed/report.html",
+    "rounds/photos/round-00/learner/weights.safetensors",
+    "models/copied/model.json",
+    "models/copied/member-1.safetensors",
+    "mlflow.db",
+}
+
+
+def put(workspace: str, names: set[str]) -> None:
+    for name in names:
+        write_bytes(join(workspace, name), b"some bytes")
+
+
+def age(workspace: Path, seconds: float = 2 * DAY) -> None:
+    then = time.time() - seconds
+    for path in workspace.rglob("*"):
+        os.utime(path, (then, then))
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Made:
+    """Return a finished workspace with what commands of before have left in it, two days old."""
+    made = write_workspace(str(tmp_path))
+    put(made.uri, UNUSED | KEPT)
+    age(tmp_path)
+    return made
+
+
+def names_of(workspace: Path) -> set[str]:
+    return {
+        path.relative_to(workspace).as_posix() for path in workspace.rglob("*") if path.is_file()
+    }
+
+
+def test_what_no_finished_stage_refers_to_is_found_and_nothing_else(filled: Made) -> None:
+    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED
+
+
+def test_after_removing_all_questions_have_the_same_answers(filled: Made, tmp_path: Path) -> None:
+    views = ("images", "quarantine", "embeddings", "labels", "predictions")
+    answers = {view: run_sql(filled.uri, f"from {view} order by all") for view in views}
+    before = names_of(tmp_path)
+    unused = find_unused(filled.uri, hours=24)
+    assert names_of(tmp_path) == before, "nothing is removed before it is asked for"
+    remove_files(filled.uri, unused)
+    assert names_of(tmp_path) == before - UNUSED
+    assert not (tmp_path / "labels" / "unfinished").exists()
+    assert find_unused(filled.uri, hours=24) == []
+    assert {view: run_sql(filled.uri, f"from {view} order by all") for view in views} == answers
+
+
+def test_what_is_at_work_stays(filled: Made, tmp_path: Path) -> None:
+    put(filled.uri, {"labels/unfinished/part-22-33-x.parquet", "peers/killed/resume.safetensors"})
+    found = {file.name for file in find_unused(filled.uri, hours=24)}
+    at_work = {name for name in UNUSED if name.startswith(("labels/unfinished", "peers/"))}
+    assert found == UNUSED - at_work
+    age(tmp_path, 3 * 3600)
+    assert find_unused(filled.uri, hours=24) == []
+    assert len(find_unused(filled.uri, hours=1)) == len(UNUSED) + 1
+
+
+def test_features_stay_as_long_as_a_run_has_them(filled: Made, tmp_path: Path) -> None:
+    write_embeddings(filled.uri, "f" * 16, filled.ids, filled.vectors, images=filled.ids[:16])
+    age(tmp_path)
+    store = {name for name in names_of(tmp_path) if name.startswith("embeddings/f")}
+    assert not store & {file.name for file in find_unused(filled.uri, hours=24)}
+    manifest = next(name for name in store if name.endswith("manifest.json"))
+    (tmp_path / manifest).unlink()
+    found = {file.name for file in find_unused(filled.uri, hours=24)}
+    assert {name for name in store if "part-" in name} <= found
+
+
+def test_a_bucket_too(filled: Made) -> None:
+    place = f"memory://{uuid4().hex}/w"
+    write_workspace(place)
+    put(place, UNUSED | KEPT)
+    assert find_unused(place, hours=24) == []
+    assert {file.name for file in find_unused(place, hours=-1)} == UNUSED
+    remove_files(place, find_unused(place, hours=-1))
+    left = fsspec.filesystem("memory").find(place)
+    assert not [name for name in left if name.endswith("orphaned.parquet")]
+    assert find_unused(place, hours=-1) == []
+
+
+def test_the_amounts_are_said(filled: Made) -> None:
+    lines = describe(find_unused(filled.uri, hours=24))
+    assert [line.split()[:2] for line in lines] == [
+        ["embeddings", "3"],
+        ["labels", "4"],
+        ["listing", "1"],
+        ["peers", "1"],
+        ["in", "all"],
+    ]
+
+
+def test_no_workspace_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a workspace, found nothing"):
+        find_unused(str(tmp_path / "nowhere"), hours=24)
