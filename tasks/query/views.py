@@ -87,7 +87,7 @@ def _of_images(stage: Stage, chosen: Chosen) -> str:
     embeddings, images = parquet(stage.files), parquet(chosen.pool.files)
     if sum(part.rows for part in stage.manifest.parts) == stage.manifest.rows:
         return embeddings
-    own = f"{embeddings} SEMI JOIN {images} USING (image_id)"
+    own = f"{embeddings} WHERE image_id IN (SELECT image_id FROM {images})"  # noqa: S608
     return f"(SELECT DISTINCT ON (image_id) * FROM {own})"  # noqa: S608  # literals are quoted
 
 
