@@ -6,13 +6,13 @@ that several runs share, has its own cuts. A shard knows which of their files me
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
+from tasks.on_demand import OnDemand
 from tasks.pool.readers import read_images
 from tasks.refs import EmbeddingsRef, ImagesRef, Ref, Split
 from tasks.storage.columns import matrix_of
@@ -20,6 +20,12 @@ from tasks.storage.ranges import Span, overlaps, span_of
 from tasks.storage.stage import finished, part_uris
 from tasks.storage.store import read_keys
 from tasks.storage.uris import join
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:  # who asks about a workspace needs the columns alone
+    torch = OnDemand("torch")
 
 ID = "image_id"
 
@@ -91,7 +97,7 @@ def files_of(stage: Ref) -> list[str]:
     return part_uris(stage.uri)
 
 
-def _positions(wanted: pa.Array, ids: pa.Array) -> Tensor:
+def _positions(wanted: pa.Array, ids: pa.Array) -> "Tensor":
     return torch.from_numpy(pc.index_in(wanted, ids).to_numpy().astype(np.int64))
 
 
