@@ -56,12 +56,12 @@ class Shard:
         ids = self.read_images([ID], split)[ID].combine_chunks()
         return read_keys(ids, self.stages[stage], ID, columns).select(list(columns))
 
-    def features(self, stage: int = 0, split: Split | None = None) -> tuple[pa.Array, Tensor]:
+    def features(self, stage: int = 0, split: Split | None = None) -> "tuple[pa.Array, Tensor]":
         """Return the ids and the features, fp32 of shape (images, dim), of what was embedded."""
         table = self.read(stage, [ID, "embedding"], split)
         return table[ID].combine_chunks(), matrix_of(table)
 
-    def features_of_all(self, split: Split | None = None) -> tuple[pa.Array, list[Tensor]]:
+    def features_of_all(self, split: Split | None = None) -> "tuple[pa.Array, list[Tensor]]":
         """Return the ids of what every stage has embedded, and the features of each stage."""
         seen = [self.features(number, split) for number, _ in enumerate(self.stages)]
         common = seen[0][0]
