@@ -1,12 +1,17 @@
 """The command that removes what no finished stage of a workspace refers to."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from flows.commands.options import Summary, Workspace, conclude, workspace_of
-from tasks.storage import clean as cleaning
+from tasks.on_demand import OnDemand
+
+if TYPE_CHECKING:
+    from tasks.storage import clean as cleaning
+else:
+    cleaning = OnDemand("tasks.storage.clean")
 
 
 def clean(

@@ -285,8 +285,13 @@ _starting: Future[Workers] | None = None
 
 
 def start_early(runtime: RuntimeSpec) -> None:
-    """Start Ray and the workers of a run in the background, while its input is looked at."""
+    """Start Ray and the workers of a run in the background, while its input is looked at.
+
+    Where the process has workers, or they are on their way, the stage that needs them decides.
+    """
     global _starting  # noqa: PLW0603  # one set of workers for a process
+    if _current is not None or _starting is not None:
+        return
     starting: Future[Workers] = Future()
     _starting = starting
 
