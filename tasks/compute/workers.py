@@ -287,6 +287,10 @@ _starting: Future[Workers] | None = None
 def start_early(runtime: RuntimeSpec) -> None:
     """Start Ray and the workers of a run in the background, while its input is looked at."""
     global _starting  # noqa: PLW0603  # one set of workers for a process
+    if _current is not None and ray.is_initialized():
+        if _current.suit(runtime, single_threaded=False):
+            return
+        stop_workers()  # of an earlier command of this process: new ones would wait for their room
     starting: Future[Workers] = Future()
     _starting = starting
 
