@@ -1,7 +1,7 @@
 """Millions of made-up images through listing, anti-join, labels and cross-filter, and their slope.
 
-The sizes are those of `COFT_BENCH_IMAGES`, split by commas; a million takes minutes. Each is measured
-as a whole, and then with 100 new objects among those that are known.
+The sizes are those of `COFT_BENCH_IMAGES`, split by commas; a million takes minutes. Each is
+measured as a whole, and then with 100 new objects among those that are known.
 """
 
 import json
