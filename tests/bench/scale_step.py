@@ -27,6 +27,7 @@ from tasks.features.actor import EmbedJob
 from tasks.features.embedding import embed
 from tasks.features.towers import Tower
 from tasks.images.sources import LISTING, Source
+from tasks.images.spilled import spill
 from tasks.label import confident, cross_filter, zero_shot
 from tasks.label.cross_filter import cross_filter as filter_labels
 from tasks.label.zero_shot import label_zero_shot
@@ -132,13 +133,19 @@ def here(
 
 
 def listing(count: int) -> pa.Table:
-    """Return so many made-up objects of a bucket."""
-    numbers = pa.array(np.arange(count))
+    """Return so many made-up objects of a bucket, as listing one would."""
+    starts = range(0, count, BATCH)
+    batches = (_objects(start, min(start + BATCH, count)) for start in starts)
+    return spill(batches, LISTING)
+
+
+def _objects(start: int, end: int) -> pa.RecordBatch:
+    numbers, count = pa.array(np.arange(start, end)), end - start
     uris = pa.compute.binary_join_element_wise(
         pa.scalar(f"{BUCKET}/"), pa.compute.utf8_lpad(numbers.cast(pa.string()), 9, "0"), ".jpg", ""
     )
     columns = [uris, np.ones(count, np.int64), np.full(count, SIZE), pa.array([VERSION] * count)]
-    return pa.table(columns, schema=LISTING)
+    return pa.table(columns, schema=LISTING).combine_chunks().to_batches()[0]
 
 
 def drawn(uris: list[str], **_: object) -> Iterator[tuple[int, bytes]]:
