@@ -290,7 +290,7 @@ def start_early(runtime: RuntimeSpec) -> None:
     Where the process has workers, or they are on their way, the stage that needs them decides.
     """
     global _starting  # noqa: PLW0603  # one set of workers for a process
-    if _current is not None or _starting is not None:
+    if _starting is not None or (_current is not None and ray.is_initialized()):
         return
     starting: Future[Workers] = Future()
     _starting = starting

@@ -75,7 +75,7 @@ def _embed_missing(
         for own in zip(*(covers(parts) for parts in seen), strict=True)
     ]
     total, all_images = sum(missing), images.num_pool + images.num_test
-    if total < all_images:
+    if 0 < total < all_images:
         say(f"{label}: {all_images - total:,} images were seen before, {total:,} are new")
     failures = Store(join(run_folder(towers[0], images, workspace), FAILURES), ID)
     if total:

@@ -3,9 +3,9 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from tasks.specs import InputError
 from tasks.storage.uris import is_local, local_path, open_filesystem, redact
@@ -24,6 +24,9 @@ class SourceUnreadable(InputError):
     """The images URI cannot be listed: driver, permission, network or format."""
 
 
+Object = tuple[str, dict[str, Any]]  # of a bucket: its name, and what its driver says of it
+
+
 class Entry(NamedTuple):
     """A file; `version` is its modification time or entity tag, which changes with the content."""
 
@@ -33,21 +36,23 @@ class Entry(NamedTuple):
 
 
 class Files(NamedTuple):
-    """Listed files.
+    """Where files were listed.
 
     Attributes:
         root: The folder that relative names start from.
-        entries: The files.
         num_skipped: Number of links that lead out of the folder, which are not followed.
     """
 
     root: str
-    entries: list[Entry]
     num_skipped: int = 0
 
 
-def list_files(uri: str) -> Files:
-    """List the files of a URI recursively, sorted, without hidden files.
+Take = Callable[[Entry], None]
+"""Called with each file; none is held here."""
+
+
+def list_files(uri: str, take: Take) -> Files:
+    """List the files of a URI recursively, in any order, without hidden files.
 
     Raises:
         NoImages: a local path does not exist.
@@ -59,8 +64,7 @@ def list_files(uri: str) -> Files:
     if _PASSWORD.search(uri):
         msg = f"{redact(uri)}: give credentials by environment or profile, not inside the URI"
         raise SourceUnreadable(msg)
-    files = _list_local(uri) if is_local(uri) else _list_bucket(uri)
-    return files._replace(entries=sorted(files.entries))
+    return _list_local(uri, take) if is_local(uri) else _list_bucket(uri, take)
 
 
 def one_line(error: BaseException) -> str:
@@ -72,48 +76,49 @@ def one_line(error: BaseException) -> str:
 # --- this machine ---------------------------------------------------------------------------
 
 
-def _list_local(uri: str) -> Files:
+def _list_local(uri: str, take: Take) -> Files:
     path = Path(os.path.abspath(local_path(uri)))  # noqa: PTH100  # keeps links, unlike resolve
     if path.is_dir():
-        return _walk(path)
+        return _walk(path, take)
     if path.is_file():
-        return Files(_text(path.parent), [_entry(path)])
+        take(_entry(path))
+        return Files(_text(path.parent))
     if _MAGIC.search(str(path)):
-        return _list_glob(path)
+        return _list_glob(path, take)
     msg = f"{uri}: expected a folder, glob or Parquet file of images, got no such path; check it"
     raise NoImages(msg)
 
 
-def _list_glob(pattern: Path) -> Files:
+def _list_glob(pattern: Path, take: Take) -> Files:
     root = pattern.parent
     while _MAGIC.search(str(root)):
         root = root.parent
-    entries: set[Entry] = set()
+    seen: set[Entry] = set()  # a pattern may match a folder and what is in it
     num_skipped = 0
     for name in glob.iglob(str(pattern), recursive=True):  # noqa: PTH207  # hides dotfiles
         match = Path(name)
         if match.is_dir():
-            files = _walk(match)
-            entries.update(files.entries)
-            num_skipped += files.num_skipped
+            num_skipped += _walk(match, seen.add).num_skipped
         elif match.is_file():
-            entries.add(_entry(match))
-    return Files(_text(root), list(entries), num_skipped)
+            seen.add(_entry(match))
+    for entry in seen:
+        take(entry)
+    return Files(_text(root), num_skipped)
 
 
-def _walk(root: Path) -> Files:
+def _walk(root: Path, take: Take) -> Files:
     """List a tree; a folder that may not be read counts as one unreadable image.
 
     That image ends in quarantine, so that the folder is not left out without a notice.
     """
     resolved_root = root.resolve()
-    folders, entries, num_skipped = [str(root)], [], 0
+    folders, num_skipped = [str(root)], 0
     while folders:
         folder = folders.pop()
         try:
             children = list(_visible(folder))
         except OSError as error:
-            entries.append(Entry(f"{_text(folder)}/unreadable-folder.png", 0, str(error.errno)))
+            take(Entry(f"{_text(folder)}/unreadable-folder.png", 0, str(error.errno)))
             continue
         for child in children:
             if child.is_symlink() and not Path(child.path).resolve().is_relative_to(resolved_root):
@@ -121,8 +126,8 @@ def _walk(root: Path) -> Files:
             elif child.is_dir(follow_symlinks=False):
                 folders.append(child.path)
             elif child.is_file():  # a pipe would never end
-                entries.append(_entry(child))
-    return Files(_text(root), entries, num_skipped)
+                take(_entry(child))
+    return Files(_text(root), num_skipped)
 
 
 def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -143,7 +148,7 @@ def _text(path: str | os.PathLike[str]) -> str:
 # --- buckets --------------------------------------------------------------------------------
 
 
-def _list_bucket(uri: str) -> Files:
+def _list_bucket(uri: str, take: Take) -> Files:
     if "::" in uri:
         msg = f"{redact(uri)}: chained URIs are not supported; unpack the archive first"
         raise SourceUnreadable(msg)
@@ -152,17 +157,15 @@ def _list_bucket(uri: str) -> Files:
     scheme = uri.split("://", 1)[0] + "://"
     prefix = uri.removesuffix(path) if uri.endswith(path) else scheme
     try:
-        root, infos = _find_objects(filesystem, path)
+        root, objects = _find_objects(filesystem, path)
+        for name, info in objects:
+            if info.get("type") != "directory" and "/." not in name.removeprefix(root):
+                take(Entry(prefix + name, int(info.get("size") or 0), _version(info)))
     except Exception as error:  # every driver raises errors of its own
         hint = "check that it exists, your credentials, and the permission to list and read it"
         msg = f"{redact(uri)}: cannot be listed ({one_line(error)}); {hint}"
         raise SourceUnreadable(msg) from error
-    entries = [
-        Entry(prefix + name, int(info.get("size") or 0), _version(info))
-        for name, info in infos.items()
-        if info.get("type") != "directory" and "/." not in name.removeprefix(root)
-    ]
-    return Files(prefix + root, entries)
+    return Files(prefix + root)
 
 
 def _connect(uri: str) -> tuple[Any, str]:
@@ -178,19 +181,30 @@ def _connect(uri: str) -> tuple[Any, str]:
         raise SourceUnreadable(msg) from error
 
 
-def _find_objects(filesystem: Any, path: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the folder that relative names start from, and the details of its objects by name."""
+def _find_objects(filesystem: Any, path: str) -> tuple[str, Iterable[Object]]:
+    """Return the folder that relative names start from, and its objects."""
     if filesystem.isfile(path):
-        return path.rpartition("/")[0], {path: filesystem.info(path)}
+        return path.rpartition("/")[0], [(path, filesystem.info(path))]
     if not _MAGIC.search(path) or filesystem.isdir(path):
-        objects = filesystem.find(path, detail=True)
-        if not objects:
-            filesystem.ls(path)  # raises the reason: absent, or no permission
-        return path, objects
+        return path, _walk_bucket(filesystem, path)
     root = path
     while _MAGIC.search(root):
         root = root.rpartition("/")[0]
-    return root, cast("dict[str, dict[str, Any]]", filesystem.glob(path, detail=True))
+    found: dict[str, dict[str, Any]] = filesystem.glob(path, detail=True)
+    return root, found.items()
+
+
+def _walk_bucket(filesystem: Any, path: str) -> Iterator[Object]:
+    """Yield the objects under a path, with the details of one of its folders in memory at a time.
+
+    Drivers hold about 5 KB for each object that they list.
+    """
+    for info in filesystem.ls(path, detail=True):  # raises the reason: absent, or no permission
+        name = info["name"]
+        if info.get("type") != "directory":
+            yield name, info
+        elif name.rstrip("/") != path.rstrip("/"):
+            yield from filesystem.find(name, detail=True).items()
 
 
 def _version(info: dict[str, Any]) -> str:

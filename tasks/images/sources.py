@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from tasks.images.listing import Entry, NoImages, list_files, one_line
 from tasks.images.parquet import image_column, read_footer, scan_images
+from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
 from tasks.storage.uris import is_local, local_path, open_filesystem, redact
 
 IMAGE_SUFFIXES = frozenset(
@@ -81,18 +82,19 @@ def list_source(uri: str) -> Source:
         NoImages: there are no images.
         SourceUnreadable: the source cannot be listed; the message says what to install or check.
     """
-    root, entries, num_skipped = list_files(uri)
-    images = [entry for entry in entries if _suffix(entry.uri) in IMAGE_SUFFIXES]
-    tables = [entry for entry in entries if _suffix(entry.uri) in TABLE_SUFFIXES]
-    listing = _listing((entry, 1) for entry in images) if images else _list_tables(tables)
+    listed = _Listed()
+    root, num_skipped = list_files(uri, listed.take)
+    images = listed.images()
+    listing = _list_tables(sorted(listed.tables)) if images is None else images
     if not listing.num_rows:
         links = f" and {num_skipped} links that lead out of it" if num_skipped else ""
         msg = (
             f"{redact(uri)}: expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or Parquet files "
-            f"with rows, found {len(entries)} other files{links}; check the path"
+            f"with rows, found {listed.num_files} other files{links}; check the path"
         )
         raise NoImages(msg)
-    return Source(redact(uri), root, "images" if images else "tables", listing, num_skipped)
+    kind: Kind = "tables" if images is None else "images"
+    return Source(redact(uri), root, kind, listing, num_skipped)
 
 
 def read_images(
@@ -120,15 +122,49 @@ def read_images(
         yield from _read_rows(table, wanted, max_bytes)
 
 
+class _Listed:
+    """Files by what they are; of image files a bounded number is in memory."""
+
+    def __init__(self) -> None:
+        self.num_files = 0
+        self.tables: list[Entry] = []
+        self._waiting: list[tuple[Entry, int]] = []
+        self._spill: Spill | None = None
+
+    def take(self, entry: Entry) -> None:
+        """Add a file."""
+        self.num_files += 1
+        suffix = _suffix(entry.uri)
+        if suffix in TABLE_SUFFIXES:
+            self.tables.append(entry)
+        elif suffix in IMAGE_SUFFIXES:
+            self._waiting.append((entry, 1))
+        if len(self._waiting) == AT_ONCE:
+            self._spill = self._spill or Spill(LISTING)
+            self._spill.add(_batch(self._waiting))
+            self._waiting = []
+
+    def images(self) -> pa.Table | None:
+        """Return the image files (schema `LISTING`) by URI; None without any."""
+        if self._spill is None:
+            return _listing(sorted(self._waiting)) if self._waiting else None
+        self._spill.add(_batch(self._waiting))
+        return sort_spilled(self._spill.table(), "uri")
+
+
 def _suffix(uri: str) -> str:
     return os.path.splitext(uri)[1].lower()  # noqa: PTH122  # of URIs too
 
 
 def _listing(entries: Iterable[tuple[Entry, int]]) -> pa.Table:
+    return pa.Table.from_batches([_batch(list(entries))], LISTING)
+
+
+def _batch(entries: Sequence[tuple[Entry, int]]) -> pa.RecordBatch:
     rows = [(entry.uri, num_rows, entry.size, entry.version) for entry, num_rows in entries]
     columns = zip(*rows, strict=True) if rows else ([], [], [], [])
     arrays = [pa.array(c, field.type) for c, field in zip(columns, LISTING, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=LISTING)
+    return pa.RecordBatch.from_arrays(arrays, schema=LISTING)
 
 
 def _list_tables(entries: Sequence[Entry]) -> pa.Table:

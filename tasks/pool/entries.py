@@ -33,8 +33,9 @@ def digest_of(sources: Sequence[Source], *made_from: object) -> str:
     content = hashlib.sha256()
     for source in sources:
         content.update(fingerprint(source.root, source.kind).encode())
-        for batch in source.listing.combine_chunks().to_batches(max_chunksize=_AT_ONCE):
-            content.update(fingerprint(batch.to_pydict()).encode())
+        for start in range(0, source.listing.num_rows, _AT_ONCE):
+            rows = source.listing.slice(start, _AT_ONCE).to_pydict()
+            content.update(fingerprint(rows).encode())
     return fingerprint(content.hexdigest(), *made_from)
 
 

@@ -110,12 +110,13 @@ def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -
         ScanJob(work, first, min(spec.rows_per_shard, count - first), folder, spec.max_bytes)
         for first in range(0, count, spec.rows_per_shard)
     ]
-    with progress("Reading images", count) as advance:
-        for number, scanned in _run(jobs, runtime, spec.images):
-            advance(jobs[number].rows)
-            images.add_not_kept(scanned.not_kept)
-            reasons.update(scanned.reasons)
-            _check_quarantine(reasons, total, spec.max_quarantined)  # the rest cannot help
+    if jobs:
+        with progress("Reading images", count) as advance:
+            for number, scanned in _run(jobs, runtime, spec.images):
+                advance(jobs[number].rows)
+                images.add_not_kept(scanned.not_kept)
+                reasons.update(scanned.reasons)
+                _check_quarantine(reasons, total, spec.max_quarantined)  # the rest cannot help
     remove(work)
     images.join_listing(max_bytes=spec.max_bytes, max_pixels=spec.max_pixels)
 
@@ -124,7 +125,7 @@ def _run(jobs: Sequence[ScanJob], runtime: RuntimeSpec, uri: str) -> Iterator[tu
     if any(location.startswith("memory://") for location in (uri, runtime.workspace)):
         # Other processes have other memory, without these files.
         yield from ((number, scan_images(job)) for number, job in enumerate(jobs))
-    elif jobs:
+    else:
         yield from run_tasks(scan_images, [(job,) for job in jobs], runtime=runtime)
 
 

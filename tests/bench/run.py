@@ -28,6 +28,7 @@ from tests.bench import (  # noqa: E402  # what these load reads the switches
     embedding,
     orchestration,
     phase1_step,
+    scale,
     startup,
     text_memory,
     vit_embedding,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "embed-memory": embed_memory.measure,
     "phase1": phase1_step.measure,
     "text-memory": text_memory.measure,
+    "scale": scale.measure,
 }
 FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
     "vit-forward": vit_forward.measure,
