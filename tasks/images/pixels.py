@@ -23,7 +23,8 @@ from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
 
-THREADS = max(2, os.cpu_count() or 1)
+# Ray gives each worker the number of its cores in this variable.
+THREADS = max(2, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
 BATCHES_AHEAD = 2
 ENCODED_AHEAD = 16 * THREADS  # files that wait in memory to be decoded
 

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from tasks.compute.calls import run_tasks
 from tasks.images import quarantine
@@ -101,7 +102,7 @@ def _say_skipped(sources: Sequence[Source]) -> None:
 def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -> None:
     """Read what is not in the listing, and join what is there by then."""
     folder = in_workspace(runtime.workspace, Folder.LISTING)
-    work = join(folder, f"new-{key}.parquet")
+    work = join(folder, f"new-{key}-{uuid4().hex[:8]}.parquet")  # another run may do the same
     count = append_tables(work, WORK, images.new_images(spec.max_bytes))
     total, reasons = images.num_entries(), Counter[str]()
     if 0 < count < total:
