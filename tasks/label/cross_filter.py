@@ -127,7 +127,7 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
             (Target(folder, digest, part.span), uri, rescued)
             for part, uri in zip(parts, said, strict=True)
         ]
-        return label_parts(
+        outcome = label_parts(
             _write_filtered,
             items,
             label=f"Cross-filter {source}",
@@ -135,6 +135,8 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
             runtime=runtime,
             about=labelling_facts(images, task),
         )
+        remove(join(folder, SAID))
+        return outcome
 
     return labels_once(folder, digest, source, compute)
 

@@ -60,6 +60,7 @@ def _step(workspace: Path, count: int, new: int, name: str) -> dict[str, Any]:
     if done.returncode:
         raise RuntimeError(f"{name} exited with {done.returncode}: {done.stderr[-2000:]}")
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    say(f"    {measured}")
     return measured
 
 
