@@ -18,11 +18,12 @@ ROOM = 2**20
 
 
 def write_files(folder: Path, count: int) -> pa.Table:
-    """Write images and return them as a part of a pool."""
+    """Write the images that are not there and return all as a part of a pool."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number}.png" for number in range(count)]
     for number, path in enumerate(paths):
-        path.write_bytes(encoded_image(number, (10, 12)))
+        if not path.exists():
+            path.write_bytes(encoded_image(number, (10, 12)))
     return pa.table(
         {
             "image_id": [path.stem for path in paths],
