@@ -24,6 +24,7 @@ from tasks.specs import (
     RuntimeSpec,
     TopSpec,
 )
+from tasks.storage.manifest import iter_tables
 from tasks.storage.uris import open_filesystem
 from tests.worlds.cluster import Nodes, program, ray_cluster
 from tests.worlds.images import write_images
@@ -109,6 +110,17 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
     lost = json.loads(summary.read_text())
     assert lost["accuracy"] == whole.accuracy
     assert lost["per_class"] == whole.per_class
+    assert rows_of(WORKSPACE) == rows_of(spec.runtime.workspace)
+
+
+def rows_of(workspace: str) -> list[tuple[str, str, float]]:
+    """Return image, label and score of each row that was predicted, by image."""
+    filesystem, path = open_filesystem(f"{workspace}/predictions/*/manifest.json")
+    (manifest,) = filesystem.glob(path)
+    folder = filesystem.unstrip_protocol(manifest).removesuffix("/manifest.json")
+    tables = iter_tables(folder, ["image_id", "label", "score"])
+    rows = [row for table in tables for row in zip(*table.to_pydict().values(), strict=True)]
+    return sorted((image, label, round(score, 3)) for image, label, score in rows)
 
 
 def lose_a_node_in_every_stage(nodes: Nodes, process: Any, log: Path) -> None:
