@@ -63,7 +63,9 @@ class NetworkTrainer:
         _say_left_out(self._rows, job)
         pixels = self._pixels_of(self._rows.ids, self._rows.uris)
         self._data = TrainingSet(self._rows.labels, pixels.load)
-        self._held_out, held_out_uris = held_out_rows(job.clean, job.images)
+        self._held_out, held_out_uris = held_out_rows(
+            job.clean, job.images, most=max(1, round(job.spec.max_images * job.spec.holdout))
+        )
         self._guard = self._pixels_of(self._held_out, held_out_uris)
         groups = parameter_groups(
             self._network,

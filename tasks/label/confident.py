@@ -28,6 +28,7 @@ from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.columns import class_numbers, matrix_of, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.ranges import keys_in
 from tasks.storage.stage import Outcome, step
 
 LABELS, FEATURES = 0, 1  # the stages of a shard
@@ -60,14 +61,21 @@ def most_confident(
         parts = shards(images, labels, embeddings)
         undecided = OpenImages(task.classes, answers)
         scan = [(undecided, per_class, part) for part in parts]
-        tops = [top for _, top in run_tasks(_top_of_part, scan, runtime=runtime)]
+        tops = (top for _, top in run_tasks(_top_of_part, scan, runtime=runtime))
         chosen = merge_top(tops, num_classes=num_classes, per_class=per_class)
         empty = sorted(set(range(num_classes)) - set(chosen.values()))
         limit = len(chosen) + per_class
         scored = _score_empty_classes(empty, limit, labels, parts, undecided, runtime)
         filled = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
+        places, ids = sorted(filled), sorted(chosen)
         items = [
-            (Target(folder, digest, part.span), undecided, part, set(chosen), filled)
+            (
+                Target(folder, digest, part.span),
+                undecided,
+                part,
+                set(keys_in(ids, part.span)),
+                {image: filled[image] for image in keys_in(places, part.span)},
+            )
             for part in parts
         ]
         return label_parts(

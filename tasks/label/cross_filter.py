@@ -1,6 +1,6 @@
 """Two peers filter each other's labels: one labels, the other keeps or rejects (CoFT 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -32,6 +32,7 @@ from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, remove
 from tasks.storage.layout import Folder, in_workspace
+from tasks.storage.ranges import keys_in
 from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, step
 from tasks.storage.tables import read_table, write_table
@@ -121,10 +122,10 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
         parts = shards(images, features[own], features[other])
         said = [join(folder, SAID, part.span.file_name(digest)) for part in parts]
         scans = [(direction, *pair) for pair in zip(parts, said, strict=True)]
-        scanned = [result for _, result in run_tasks(_scan, scans, runtime=runtime)]
+        scanned = (result for _, result in run_tasks(_scan, scans, runtime=runtime))
         rescued = _rescued(scanned, num_classes=len(task.classes), min_kept=min_kept)
         items = [
-            (Target(folder, digest, part.span), uri, rescued)
+            (Target(folder, digest, part.span), uri, set(keys_in(rescued, part.span)))
             for part, uri in zip(parts, said, strict=True)
         ]
         outcome = label_parts(
@@ -234,13 +235,18 @@ def _said(direction: _Filter, found: _Filtered) -> pa.Table:
 
 
 def _rescued(
-    scanned: Sequence[tuple[Tensor, TopOfPart]], *, num_classes: int, min_kept: int
-) -> set[str]:
-    """Return the images with the highest gaps of classes that kept fewer than `min_kept`."""
-    counts = torch.stack([kept for kept, _ in scanned]).sum(dim=0)
-    tops = [top for _, top in scanned]
-    best = merge_top(tops, num_classes=num_classes, per_class=min_kept)
-    return {image for image, label in best.items() if counts[label] < min_kept}
+    scanned: Iterable[tuple[Tensor, TopOfPart]], *, num_classes: int, min_kept: int
+) -> list[str]:
+    """Return the images with the highest gaps of classes that kept fewer than `min_kept`, by id."""
+    counts = torch.zeros(num_classes, dtype=torch.long)
+
+    def tops() -> Iterator[TopOfPart]:
+        for kept, top in scanned:
+            counts.add_(kept)
+            yield top
+
+    best = merge_top(tops(), num_classes=num_classes, per_class=min_kept)
+    return sorted(image for image, label in best.items() if counts[label] < min_kept)
 
 
 def _write_filtered(target: Target, said: str, rescued: set[str]) -> int:

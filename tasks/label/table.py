@@ -1,6 +1,6 @@
 """The table of pseudo-labels: its columns, one task for each part, the best over all parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from tasks.storage.stage import Outcome, once
 from tasks.storage.tables import count_rows, read_facts, write_table
 from tasks.storage.uris import join
 
+_MERGED_AT = 4  # times as many images as can be chosen
 KEPT = "kept"  # in the facts of a part: how many of its labels were kept
 
 
@@ -73,17 +74,32 @@ def top_of_part(
     return TopOfPart(image_ids, labels[chosen], scores[chosen])
 
 
-def merge_top(tops: Sequence[TopOfPart], *, num_classes: int, per_class: int) -> dict[str, int]:
-    """Return image id -> label of the best over all parts; the best of bests is exact."""
-    ids = [image for top in tops for image in top.image_ids]
-    if not ids:
+def merge_top(tops: Iterable[TopOfPart], *, num_classes: int, per_class: int) -> dict[str, int]:
+    """Return image id -> label of the best over all parts; the best of bests is exact.
+
+    They are merged as they come, so that memory depends on the classes and not on the parts.
+    """
+    waiting, count = list[TopOfPart](), 0
+    for top in tops:
+        waiting.append(top)
+        count += len(top.image_ids)
+        if count > _MERGED_AT * num_classes * per_class:
+            waiting = [_best_of(waiting, num_classes=num_classes, per_class=per_class)]
+            count = len(waiting[0].image_ids)
+    if not count:
         return {}
-    by_id = torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))  # the order of equal scores
-    ids = sorted(ids)
+    best = _best_of(waiting, num_classes=num_classes, per_class=per_class)
+    return dict(zip(best.image_ids, best.labels.tolist(), strict=True))
+
+
+def _best_of(tops: Sequence[TopOfPart], *, num_classes: int, per_class: int) -> TopOfPart:
+    """Return the highest scores of each class; of equal ones the lowest id counts."""
+    ids = [image for top in tops for image in top.image_ids]
+    by_id = torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))
     labels = torch.cat([top.labels for top in tops])[by_id]
     scores = torch.cat([top.scores for top in tops])[by_id]
-    best = cleaning.top_k_per_class(scores, labels, num_classes=num_classes, per_class=per_class)
-    return {ids[position]: int(labels[position]) for position in best.tolist()}
+    names = pa.array(sorted(ids), pa.string())
+    return top_of_part(names, labels, scores, num_classes=num_classes, per_class=per_class)
 
 
 def digests(answers: AnswersRef | None) -> list[str]:

@@ -84,11 +84,18 @@ def _within(kept: pa.Table, numbers: Tensor, places: Tensor, taken: Tensor) -> T
     return answered | (rank <= places[numbers])
 
 
-def held_out_rows(labels: LabelsRef, images: ImagesRef) -> tuple[list[str], list[str]]:
-    """Return the ids and URIs of the images that a labelling holds out for the guard, by id."""
+def held_out_rows(
+    labels: LabelsRef, images: ImagesRef, *, most: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the ids and URIs of the images that a labelling holds out for the guard, by id.
+
+    Of more than `most` it returns the lowest ids: a fair draw, the same for every peer.
+    """
     ids, uris = list[str](), list[str]()
     for part, about in read_beside(images, labels, [ID, "reason"]):
         held_out = part.filter(pc.equal(part["reason"], Reason.HELD_OUT))[ID]
         ids += held_out.to_pylist()
         uris += value_of(about, held_out, "uri").to_pylist()
-    return ids, uris
+        if most is not None and len(ids) >= most:
+            break
+    return ids[:most], uris[:most]

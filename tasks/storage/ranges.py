@@ -5,6 +5,7 @@ folder to know them.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -53,3 +54,8 @@ def overlaps(uris: Iterable[str], spans: Sequence[Span]) -> list[list[str]]:
         open_parts = [part for part in open_parts if part[0].last >= span.first]
         found.append([uri for own, uri in open_parts if own.meets(span)])
     return found
+
+
+def keys_in(keys: Sequence[str], span: Span) -> Sequence[str]:
+    """Return those of some sorted keys that are in a range."""
+    return keys[bisect_left(keys, span.first) : bisect_right(keys, f"{span.last}g")]

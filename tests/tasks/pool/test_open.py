@@ -111,7 +111,10 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path: Path, ray_session: None)
     ref = images_of(root, RuntimeSpec(workspace=str(tmp_path / "w")), rows_per_shard=3)
     assert names_of(rows_of(ref)) == [f"{i:02}.png" for i in range(12)]
     assert {part: part.stat().st_mtime_ns for part in parts} == before
-    assert len(list(tmp_path.glob("w/listing/*"))) == 4, "and no list of work"
+    assert len(list(tmp_path.glob("w/listing/part-*"))) == 4
+    assert len(list(tmp_path.glob("w/listing/new-*"))) == 1, (
+        "of the killed one; `coft clean` does it"
+    )
 
 
 # --- digests --------------------------------------------------------------------------------
@@ -227,7 +230,7 @@ def test_only_failures_that_may_pass_are_tried_again(
 
     @flow
     def one_pool() -> ImagesRef:
-        task = open_images.with_options(retry_delay_seconds=0)
+        task = open_images._task.with_options(retry_delay_seconds=0)
         return task(PoolSpec(images="d", classes="a,b"), memory)
 
     monkeypatch.setattr(pool_open, "list_sources", fail)

@@ -45,6 +45,7 @@ def test_kept_labels_come_by_id_with_where_their_images_are(world: World) -> Non
     ids, uris = held_out_rows(labels, images)
     assert uris == [f"memory://{image}" for image in ids]
     assert not set(ids) & set(rows.ids)
+    assert held_out_rows(labels, images, most=3) == (ids[:3], uris[:3])
 
 
 def test_of_too_many_each_class_gives_the_same_share(world: World) -> None:

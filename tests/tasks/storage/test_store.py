@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.storage import store as storage
-from tasks.storage.ranges import ALL, Span, overlaps, span_of, span_of_keys
+from tasks.storage.ranges import ALL, Span, keys_in, overlaps, span_of, span_of_keys
 from tasks.storage.store import Store, absent_keys, read_keys
 
 
@@ -87,6 +87,13 @@ def test_overlaps_are_those_that_every_pair_has(
     found = overlaps(uris, ranges)
     assert [set(own) for own in found] == expected
     assert [len(own) for own in found] == [len(own) for own in expected]
+
+
+@given(numbers=st.sets(st.integers(0, 99), max_size=20), first=st.integers(0, 99))
+def test_keys_of_a_range_are_those_that_its_ends_allow(numbers: set[int], first: int) -> None:
+    keys = sorted(f"{number:02x}ff" for number in numbers)
+    span = Span(f"{first:02x}", f"{first + 20:02x}")
+    assert keys_in(keys, span) == [key for key in keys if span.meets(Span(key[:2], key[:2]))]
 
 
 def test_a_name_without_a_range_may_hold_any_key() -> None:
