@@ -6,7 +6,6 @@ node joins after each loss, as it does where a cluster is scaled.
 """
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from tasks.specs import (
 )
 from tasks.storage.manifest import iter_tables
 from tasks.storage.uris import open_filesystem
+from tests.worlds.bucket import s3_bucket
 from tests.worlds.cluster import Nodes, program, ray_cluster
 from tests.worlds.images import write_images
 
@@ -41,26 +41,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Start a server of S3's protocol with one bucket; its address is in the environment."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "something",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    filesystem, path = open_filesystem(BUCKET)
-    filesystem.mkdir(path)
-    yield
-    server.stop()
+def bucket() -> Iterator[None]:
+    with s3_bucket("photos"):
+        yield
 
 
 def names(pattern: str) -> list[str]:

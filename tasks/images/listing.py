@@ -190,8 +190,16 @@ def _find_objects(filesystem: Any, path: str) -> tuple[str, Iterable[Object]]:
     root = path
     while _MAGIC.search(root):
         root = root.rpartition("/")[0]
-    found: dict[str, dict[str, Any]] = filesystem.glob(path, detail=True)
-    return root, found.items()
+    return root, _match(filesystem, path)
+
+
+def _match(filesystem: Any, pattern: str) -> Iterator[Object]:
+    """Yield the objects that a pattern means, and those of folders that it means."""
+    for name, info in filesystem.glob(pattern, detail=True).items():
+        if info.get("type") != "directory":
+            yield name, info
+        elif "**" not in pattern:  # which means the objects of folders too
+            yield from filesystem.find(name, detail=True).items()
 
 
 def _walk_bucket(filesystem: Any, path: str) -> Iterator[Object]:

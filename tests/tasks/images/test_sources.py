@@ -19,6 +19,8 @@ from tasks.images.parquet import read_columns
 from tasks.images.quarantine import UNREADABLE, explain
 from tasks.images.sources import FileTooLarge, list_source, read_images
 from tasks.specs import InputError
+from tasks.storage.uris import open_filesystem
+from tests.worlds.bucket import s3_bucket
 
 
 def write_tree(root: Path, *names: str) -> Path:
@@ -48,6 +50,30 @@ def read(*uris: str | Path, **options: Any) -> list[bytes | OSError]:
 
 
 # --- listing --------------------------------------------------------------------------------
+
+
+def test_a_bucket_is_searched_and_read_as_a_folder_is(tmp_path: Path) -> None:
+    wanted = ["a.jpg", "b/c/d.png", "b/e f+g%20.webp", "z/1.pgm"]
+    write_tree(tmp_path, *wanted, "b/.x/y.png", "read.me")
+    with s3_bucket("photos") as bucket:
+        filesystem, path = open_filesystem(bucket)
+        filesystem.put(f"{tmp_path}/", f"{path}/pets/", recursive=True)
+        filesystem.touch(f"{path}/pets/b/")  # a placeholder, as consoles make them
+        source = list_source(f"{bucket}/pets")
+        assert names(f"{bucket}/pets") == sorted(wanted)
+        assert names(f"{bucket}/pets/b/*") == ["c/d.png", "e f+g%20.webp"]
+        assert read(*source.listing["uri"].to_pylist()) == [
+            name.encode() for name in sorted(wanted)
+        ]
+        before = source.listing["version"].to_pylist()
+        filesystem.pipe_file(f"{path}/pets/a.jpg", b"other")
+        after = list_source(f"{bucket}/pets").listing["version"].to_pylist()
+        assert before[0] != after[0]
+        assert before[1:] == after[1:]
+        with pytest.raises(SourceUnreadable, match="s3://photos/nothing: cannot be listed"):
+            list_source(f"{bucket}/nothing")
+        (absent,) = read(f"{bucket}/pets/gone.jpg")
+        assert isinstance(absent, FileNotFoundError)
 
 
 def test_a_folder_is_searched_by_extension(tmp_path: Path) -> None:
