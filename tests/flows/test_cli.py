@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from flows import cli
+from tasks.compute.workers import stop_workers
+from tests.worlds.cluster import occupy
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "sklearn", "matplotlib")
@@ -189,3 +191,28 @@ def closed() -> str:
 def test_the_version_is_that_of_coft(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--version"]) == cli.DONE
     assert capsys.readouterr().out.strip() == metadata.version("coft")
+
+
+def test_a_cluster_without_room_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path,
+    images: Path,
+    tiny_clip: Path,
+    prefect_session: str,
+    ray_session: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import ray
+
+    words = ["embed", "--images", str(images), "--backbone", f"local-dir:{tiny_clip}"]
+    words += ["--workspace", str(tmp_path / "workspace")]
+    stop_workers()
+    occupant = occupy(2)
+    try:
+        assert cli.run([*words, "--wait-minutes", "0.02"]) == cli.FAILED
+    finally:
+        ray.kill(occupant)
+    said = capsys.readouterr().err
+    assert "coft: Waited 0.02 minutes for 2 workers" in said
+    assert "What is finished is kept" in said
+    assert cli.run(words) == cli.DONE
+    assert "60 embeddings" in capsys.readouterr().out

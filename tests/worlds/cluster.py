@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,22 @@ def ray_cluster(**head: float) -> Iterator[Nodes]:
         text=True,
     ) as cluster:
         yield Nodes(cluster)
+
+
+class Occupant:
+    """Holds cores, as another person's job does."""
+
+    def node(self) -> str:
+        return "here"
+
+
+def occupy(num_cpus: int) -> Any:
+    """Hold cores of the cluster that this process is connected to, until `ray.kill`."""
+    import ray
+
+    occupant = ray.remote(num_cpus=num_cpus)(Occupant).remote()
+    ray.get(occupant.node.remote(), timeout=60)
+    return occupant
 
 
 def without_token() -> dict[str, str]:

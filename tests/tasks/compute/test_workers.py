@@ -12,7 +12,7 @@ from tasks.compute import workers as workers_module
 from tasks.compute.calls import run_tasks
 from tasks.compute.workers import start_early, stop_workers, workers_of
 from tasks.specs import GaveUp, InputError, RuntimeSpec
-from tests.worlds.cluster import program, ray_cluster, wait_for_line
+from tests.worlds.cluster import occupy, program, ray_cluster, wait_for_line
 
 ON_A_CLUSTER = """
 import sys, time
@@ -52,19 +52,6 @@ def fresh_workers(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "SAY_EVERY", 0.5)
     monkeypatch.setattr(workers_module, "POLL_SECONDS", 0.2)
     stop_workers()
-
-
-class Occupant:
-    """Holds cores, as another person's job does."""
-
-    def node(self) -> str:
-        return "here"
-
-
-def occupy(num_cpus: int) -> ray.actor.ActorHandle:
-    occupant = ray.remote(num_cpus=num_cpus)(Occupant).remote()
-    ray.get(occupant.node.remote(), timeout=60)
-    return occupant
 
 
 def squares(runtime: RuntimeSpec) -> list[tuple[int, int]]:
