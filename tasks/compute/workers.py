@@ -49,7 +49,8 @@ class Member:
     def size(self) -> str:
         """Return what it holds, in words."""
         gpus = f" and {self.share.num_gpus:g} GPUs" if self.share.num_gpus else ""
-        return f"{self.share.num_cpus:g} CPUs{gpus}"
+        plural = "" if self.share.num_cpus == 1 else "s"
+        return f"{self.share.num_cpus:g} CPU{plural}{gpus}"
 
 
 class Workers:
@@ -158,8 +159,10 @@ class Workers:
         if LOW_MEMORY in str(error):
             self._limit = max(1, len(self._members) - 1)
             say(f"Worker {member.number} ran out of memory; going on with fewer workers.")
-        else:
+        elif member.ready:
             say(f"Worker {member.number} has died; another one goes on with its work.")
+        else:
+            say(f"Worker {member.number} was lost while it started; another one is asked for.")
         self._part_with(member)
         self._nodes = living_nodes()
         self._top_up()

@@ -72,7 +72,7 @@ def test_who_waits_for_room_says_so_and_gives_up(
         ray.kill(occupant)
     said = capsys.readouterr().err.splitlines()
     assert len(said) >= 2
-    assert "Waiting for 2 workers, each with 1 CPUs; " in said[0]
+    assert "Waiting for 2 workers, each with 1 CPU; " in said[0]
     assert "has 0 of 2 CPUs free." in said[0]
     assert squares(RuntimeSpec()) == SQUARES
 
@@ -150,6 +150,6 @@ def test_work_follows_the_nodes_that_come_and_go(tmp_path: Path) -> None:
             stop.touch()
             process.wait(60)
     assert "goes on" in said
-    assert "Waiting for a worker with" in said
+    assert "Waiting for" in said
     assert "Traceback" not in said
     assert "raylet" not in said
