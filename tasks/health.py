@@ -75,7 +75,7 @@ def _cross_filtered(
         for table in iter_tables(labels.uri, ["label", "gap", "kept", "reason"]):
             table = table.filter(pc.not_equal(table["reason"], Reason.HELD_OUT))  # noqa: PLW2901
             numbers = class_numbers(classes, table["label"])
-            mask = torch.from_numpy(table["kept"].to_numpy().copy())
+            mask = tensor_of(table, "kept")
             total += torch.bincount(numbers, minlength=len(classes))
             kept += torch.bincount(numbers[mask], minlength=len(classes))
             sums.index_add_(0, mask.long(), tensor_of(table, "gap").double())

@@ -202,7 +202,7 @@ def _scan(direction: _Filter, part: Shard, uri: str) -> tuple[Tensor, TopOfPart]
     table = read_table(uri, ["image_id", "label", "gap", "kept", "reason"])
     classes = direction.classes
     labels = class_numbers(classes, table["label"])
-    kept = torch.from_numpy(table["kept"].to_numpy().copy())
+    kept = tensor_of(table, "kept")
     is_open = pc.is_in(table["reason"], pa.array([Reason.KEPT, Reason.REJECTED], pa.string()))
     candidates = table.filter(is_open)
     top = top_of_part(

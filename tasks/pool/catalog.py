@@ -4,10 +4,8 @@ DuckDB holds the rows in a temporary file and joins and sorts out of memory, so 
 is bounded by the disk. Values enter SQL as tables and parameters, never as text.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +13,7 @@ import pyarrow as pa
 from tasks.images.quarantine import TOO_LARGE
 from tasks.pool.entries import ENTRIES
 from tasks.pool.scan import LISTED, WORK
-from tasks.storage.sql import OFFLINE, parquet, reach
+from tasks.storage.sql import parquet, reach, temporary_database
 from tasks.storage.store import Store
 
 IMAGES = pa.schema(
@@ -30,7 +28,6 @@ IMAGES = pa.schema(
         ("duplicate_of", pa.string()),
     ]
 )
-_MEMORY = "512MB"
 _BATCH = 65536
 
 _ADD = """
@@ -154,10 +151,5 @@ class Catalog:
 @contextmanager
 def catalog(listing: Store) -> Iterator[Catalog]:
     """Open a temporary catalog beside a listing."""
-    with tempfile.TemporaryDirectory(prefix="coft-pool-") as folder:
-        settings = {**OFFLINE, "memory_limit": _MEMORY}
-        database = duckdb.connect(str(Path(folder) / "scan.duckdb"), config=settings)
-        try:
-            yield Catalog(database, listing)
-        finally:
-            database.close()
+    with temporary_database() as database:
+        yield Catalog(database, listing)

@@ -1,9 +1,6 @@
 """True labels image by image: by folders, by a column of the images' Parquet, or by a file."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -22,13 +19,12 @@ from tasks.pool.true_labels import (
 from tasks.refs import ImagesRef
 from tasks.specs import PoolSpec
 from tasks.storage.manifest import iter_tables
-from tasks.storage.sql import OFFLINE
+from tasks.storage.sql import temporary_database
 from tasks.storage.uris import redact
 
 LABELLED = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("label", pa.string())])
 _GIVEN = pa.schema([("uri", pa.string()), ("label", pa.string())])
 _COLUMNS = ("image_id", "uri", "name", "split")
-_MEMORY = "512MB"
 _BATCH = 65536
 _FOLDER = r"(?s)^(?:.*/)?(?P<folder>[^/]+)/[^/]*$"
 
@@ -59,7 +55,7 @@ def iter_given(images: ImagesRef, spec: PoolSpec) -> Iterator[pa.Table]:
 
 def _iter_joined(images: ImagesRef, spec: PoolSpec) -> Iterator[pa.Table]:
     """Join images and labels on disk, by URI or else by name."""
-    with _database() as database:
+    with temporary_database() as database:
         database.execute("create table images (image_id text, uri text, name text, split text)")
         database.execute("create table given (uri text, label text)")
         for table in iter_tables(images.uri, _COLUMNS):
@@ -101,14 +97,3 @@ def _insert(database: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> 
     database.register("incoming", table)
     database.execute(f"insert into {name} select * from incoming")  # noqa: S608
     database.unregister("incoming")
-
-
-@contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    with tempfile.TemporaryDirectory(prefix="coft-labels-") as folder:
-        settings = {**OFFLINE, "memory_limit": _MEMORY}
-        database = duckdb.connect(str(Path(folder) / "labels.duckdb"), config=settings)
-        try:
-            yield database
-        finally:
-            database.close()

@@ -1,7 +1,10 @@
 """DuckDB over files of a workspace: offline, with names that cannot be mistaken for patterns."""
 
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
@@ -13,6 +16,7 @@ OFFLINE: Settings = {  # or DuckDB asks the network for extensions
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+_MEMORY = "512MB"  # of a temporary database; the rest is on disk
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -37,3 +41,15 @@ def reach(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
     if not is_local(uri):
         filesystem, _ = open_filesystem(uri)
         connection.register_filesystem(filesystem)
+
+
+@contextmanager
+def temporary_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database that joins and sorts on disk; it is gone after the block."""
+    with tempfile.TemporaryDirectory(prefix="coft-pool-") as folder:
+        settings = {**OFFLINE, "memory_limit": _MEMORY}
+        database = duckdb.connect(str(Path(folder) / "tables.duckdb"), config=settings)
+        try:
+            yield database
+        finally:
+            database.close()
