@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import fsspec
 import pytest
 
 from tasks.storage.uris import open_filesystem
@@ -28,9 +29,13 @@ def s3_bucket(name: str) -> Iterator[str]:
         with pytest.MonkeyPatch.context() as environment:
             for variable, value in variables.items():
                 environment.setenv(variable, value)
+            # A file system is kept whatever the environment says: also that of a server which is
+            # gone. What the servers hold is kept by the process.
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
             uri = f"s3://{name}"
             filesystem, path = open_filesystem(uri)
             filesystem.mkdir(path)
             yield uri
+            filesystem.rm(path, recursive=True)
     finally:
         server.stop()
