@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from clipcore import precision
 from clipcore.backbone import VisualTower
 
-BATCH_ON_CPU = 128
+BATCH_ON_CPU = 32  # a larger one is no quicker, and takes more memory
 LARGEST_BATCH = 256  # a ViT-B/16 on a large GPU gains nothing beyond
 PROBED = 16  # images that are tried to see what one needs
 SHARE_OF_FREE_MEMORY = 0.5

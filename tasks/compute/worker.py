@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import ray
 
+from infra.allocator import keep_freed_memory
 from tasks.on_demand import OnDemand
 from tasks.progress import keep_words
 
@@ -66,6 +67,7 @@ class Worker:
     """
 
     def __init__(self, device: str, num_threads: int) -> None:
+        keep_freed_memory()
         self._device = device
         self._num_threads = num_threads
         self._key = ""
