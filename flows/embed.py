@@ -7,6 +7,7 @@ from tasks.embed import embed_pool
 from tasks.pool.open import open_images
 from tasks.refs import EmbeddingsRef
 from tasks.specs import CoftSpec
+from tasks.storage.finished_runs import record_finished
 
 
 @flow(name="embed")
@@ -14,4 +15,6 @@ def embed(spec: CoftSpec) -> EmbeddingsRef:
     """Write the image features of a folder or bucket; class names and labels are not needed."""
     images = open_images(spec.pool, spec.runtime, for_training=False)
     backbone = find_backbone(spec.backbone, spec.runtime)
-    return embed_pool(images, backbone, spec)
+    features = embed_pool(images, backbone, spec)
+    record_finished(spec.runtime.workspace)
+    return features

@@ -11,6 +11,7 @@ from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.run import tracked
 from tasks.specs import SimulationSpec
+from tasks.storage.finished_runs import record_finished
 
 
 @flow(name="simulate")
@@ -30,4 +31,6 @@ def simulate(spec: SimulationSpec) -> SimulationRef:
     with tracked(run_spec, images, task, backbone, name="simulate", more=spec) as run:
         start = find_start(spec.active, images, task, backbone, run)
         accuracy = coft(run_spec).accuracy if spec.with_coft else None
-        return simulate_rounds(start, images, task, backbone, spec, run, coft_accuracy=accuracy)
+        findings = simulate_rounds(start, images, task, backbone, spec, run, coft_accuracy=accuracy)
+    record_finished(run_spec.runtime.workspace)
+    return findings

@@ -21,6 +21,7 @@ from tasks.refs import (
 )
 from tasks.report.inputs import Registered, ReportInputs, StageTime
 from tasks.specs import CoftSpec
+from tasks.storage.finished_runs import record_finished
 from tasks.storage.layout import METRICS
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
@@ -74,7 +75,9 @@ def publish(  # noqa: PLR0913  # everything that a run made
     inputs = report_inputs(
         spec, stages, predictions, evaluation, model, run_id=run.run_id, registered=registered
     )
-    return _summarize(inputs, publish_report(run, inputs))
+    report = publish_report(run, inputs)
+    record_finished(spec.runtime.workspace)
+    return _summarize(inputs, report)
 
 
 def report_inputs(  # noqa: PLR0913  # everything that a run made

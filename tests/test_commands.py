@@ -212,6 +212,8 @@ def test_clean(adapted: dict[str, Any], place: Place) -> None:
     printed = coft("clean", *place.kept)
     assert "in all" in printed
     assert place.made() == {"removed": False, "files": []}, "what is younger than a day is left"
+    coft("clean", "--older-than-hours", 0, *place.kept)
+    assert place.made()["files"] == [], "this run has ended"
 
 
 # --- rounds ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command that removes what no finished stage of a workspace refers to."""
+"""The command that removes what no finished run of a workspace refers to."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -25,9 +25,10 @@ def clean(
     ] = 24.0,
     summary: Summary = None,
 ) -> None:
-    """Count, or remove, files that no finished stage refers to: unfinished stages, old features.
+    """Count, or remove, files that no finished run refers to: stages of runs that never ended.
 
-    Nothing that a finished stage needs is removed; the next run computes nothing again for it.
+    Nothing that a finished run needs is removed: the same command computes nothing again. A run
+    that was stopped, and is to go on, needs its stages: start it again before you remove them.
     """
     place = workspace_of(workspace)
     unused = cleaning.find_unused(place, hours=older_than_hours)

@@ -27,6 +27,7 @@ from tasks.progress import say
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, ModelRef, Split, TaskRef
 from tasks.storage.columns import class_numbers, tensor_of
 from tasks.storage.files import write_json
+from tasks.storage.finished_runs import record_finished
 from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import read_table
@@ -121,6 +122,7 @@ def close_round(
     state = _registered(rounds, state, result.model, run)
     log_file(run, write_rounds_report(rounds, state), folder="rounds")
     write_json(join(rounds.round_folder(rounds.number), STATE), state.model_dump(mode="json"))
+    record_finished(rounds.spec.active.run.runtime.workspace)
     say(describe(state))
     return state
 

@@ -1,9 +1,9 @@
-"""What of a workspace no finished stage refers to, and how to remove it.
+"""What of a workspace no finished run refers to, and how to remove it.
 
-A stage is finished when its manifest is there; that of embeddings is a run's, and says which parts
-of the store the run has. What a manifest names stays, and so do rounds, reports, simulations, the
-registry, what is known of listed files, and bad images. What changed in the last hours stays too:
-a command that is at work may need it.
+A run that ends writes down which stages it went through. What the manifests of these name stays,
+and so do rounds, reports, simulations, the registry, what is known of listed files, and bad images.
+What changed in the last hours stays too: a command that is at work, or to be started again, may
+need it.
 """
 
 import posixpath
@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.specs import InputError
 from tasks.storage.files import exists, remove
+from tasks.storage.finished_runs import stages_of_finished_runs
 from tasks.storage.layout import DESCRIPTION, QUARANTINE, RESUME, RUNS, Folder, check_workspace
 from tasks.storage.manifest import MANIFEST, read_manifest
 from tasks.storage.uris import absolute, is_local, join, local_path, open_filesystem, redact
@@ -45,9 +46,9 @@ class File:
 
 
 def find_unused(workspace: str, *, hours: float) -> list[File]:
-    """Return the files that nothing finished refers to and that did not change for some hours.
+    """Return the files that no finished run refers to and that did not change for some hours.
 
-    Of an unfinished stage all files stay as long as one of them is younger.
+    Of a stage that no finished run went through all files stay as long as one of them is younger.
 
     Raises:
         InputError: there is no workspace, or one of another version.
@@ -62,8 +63,11 @@ def find_unused(workspace: str, *, hours: float) -> list[File]:
     for file in files:
         parts = file.name.split("/")
         by_stage[tuple(parts[:2]) if len(parts) > 2 else tuple(parts[:1])].append(file)  # noqa: PLR2004
+    used = stages_of_finished_runs(workspace)
     unused = [
-        file for stage, own in by_stage.items() for file in _unused(workspace, stage, own, before)
+        file
+        for stage, own in by_stage.items()
+        for file in _unused(workspace, stage, own, used, before)
     ]
     return sorted((file for file in unused if file.modified < before), key=lambda file: file.name)
 
@@ -117,21 +121,24 @@ def _modified(info: Mapping[str, Any]) -> float:
 
 
 def _unused(
-    workspace: str, stage: tuple[str, ...], files: Sequence[File], before: float
+    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str], before: float
 ) -> Iterator[File]:
-    """Yield the files of one folder that nothing finished refers to."""
+    """Yield the files of one folder that no finished run refers to.
+
+    A model without a manifest is one that a person has put there.
+    """
     leftovers = [file for file in files if _is_leftover(file.name)]
     yield from leftovers
     files = [file for file in files if file not in leftovers]
     if stage[0] == Folder.EMBEDDINGS:
-        yield from _of_store(workspace, stage, files)
+        yield from _of_store(workspace, stage, files, used, before)
     elif stage[0] in STAGES and len(stage) > 1:
-        folder = join(workspace, *stage)
-        names = {file.name.removeprefix("/".join(stage) + "/") for file in files}
-        if not names & {MANIFEST, DESCRIPTION}:
-            yield from files if all(file.modified < before for file in files) else ()
-        elif MANIFEST in names:
-            yield from _of_finished(folder, "/".join(stage), files)
+        home = "/".join(stage)
+        names = {file.name.removeprefix(f"{home}/") for file in files}
+        if home in used and MANIFEST in names:
+            yield from _of_finished(join(workspace, home), home, files)
+        elif MANIFEST in names or DESCRIPTION not in names:
+            yield from _if_old(files, before)
 
 
 def _is_leftover(name: str) -> bool:
@@ -152,18 +159,29 @@ def _of_finished(folder: str, stage: str, files: Sequence[File]) -> Iterator[Fil
             yield file
 
 
-def _of_store(workspace: str, stage: tuple[str, ...], files: Sequence[File]) -> Iterator[File]:
-    """Yield the features that no run has, and what is left of runs that did not end."""
+def _of_store(
+    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str], before: float
+) -> Iterator[File]:
+    """Yield what is said of the features of unfinished runs, and the features that no run has."""
     home = "/".join(stage) + "/"
     inside = {file.name.removeprefix(home): file for file in files}
-    runs = {posixpath.dirname(name) for name in inside if name.endswith(f"/{MANIFEST}")}
-    runs = {run for run in runs if run.startswith(f"{RUNS}/") and not run.endswith(QUARANTINE)}
-    used = {name for run in runs for name in _parts(join(workspace, *stage, run))}
+    by_run: dict[str, list[File]] = defaultdict(list)
     for name, file in inside.items():
-        is_part = "/" not in name and name.startswith("part-")
-        of_no_run = name.startswith(f"{RUNS}/") and "/".join(name.split("/")[:2]) not in runs
-        if (is_part and name not in used) or of_no_run:
+        if name.startswith(f"{RUNS}/"):
+            by_run["/".join(name.split("/")[:2])].append(file)
+    old = {
+        run: own for run, own in by_run.items() if home + run not in used and _if_old(own, before)
+    }
+    named = {name for run in set(by_run) - set(old) for name in _parts(join(workspace, home, run))}
+    yield from (file for own in old.values() for file in own)
+    for name, file in inside.items():
+        if "/" not in name and name.startswith("part-") and name not in named:
             yield file
+
+
+def _if_old(files: Sequence[File], before: float) -> Sequence[File]:
+    """Return the files, or none as long as one of them is younger."""
+    return files if all(file.modified < before for file in files) else ()
 
 
 def _parts(folder: str) -> set[str]:

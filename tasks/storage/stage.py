@@ -12,6 +12,7 @@ from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import GaveUp, InputError
 from tasks.storage.digests import ShardMismatch
+from tasks.storage.finished_runs import pass_through
 from tasks.storage.manifest import Manifest, Part, make_manifest, read_manifest, write_manifest
 from tasks.storage.uris import join, redact
 
@@ -37,7 +38,9 @@ class Step(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task in the flow that calls it."""
-        return self._task(*args, **kwargs)
+        result = self._task(*args, **kwargs)
+        pass_through(result)
+        return result
 
     @cached_property
     def _task(self) -> "Task[P, R]":

@@ -1,6 +1,6 @@
 """The peer of `coft embed`: how people embed a folder of images with open_clip and a DataLoader.
 
-`python -m tests.bench.dataloader_script FOLDER local-dir:MODEL` prints {"images", "seconds"}; the
+`python -m tests.bench.dataloader_script FOLDER` prints {"images", "seconds"}; the
 seconds are those of the loop alone. fp32, two workers, open_clip's own transform.
 """
 

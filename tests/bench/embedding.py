@@ -1,23 +1,24 @@
 """Embedding: against the bare forward loop, the limits of the machine, and a DataLoader script.
 
-The bare loop runs the tower as open_clip gives it, batch norms and all, over pixels in memory, with
-autocast where coft computes in bf16.
+This process keeps the memory that it frees, as coft's workers do; the peers are processes of their
+own, as people start them.
 """
 
 import json
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from statistics import median
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
-from clipcore import precision
-from clipcore.backbone import VisualTower
+from infra.allocator import keep_freed_memory
 from tasks.features.actor import EmbedActor
 from tasks.images.cache_folder import CacheFolder
 from tasks.images.pixel_cache import PixelCache
@@ -28,30 +29,23 @@ from tests.bench.measure import interleaved, seconds
 from tests.bench.pipeline import ROOT, Bench, EmbedRun, actor_here, sweep_all
 from tests.bench.rows import Row
 
-MOST_IN_MEMORY = 1024  # decoded images of the bare loop
-
 
 @dataclass
 class Contest:
     """The same images and the same tower, in several ways; each returns images a second."""
 
     actor: EmbedActor
-    tower: VisualTower
     run: EmbedRun
     photos: Path
-    pixels: list[Tensor]
     script_walls: list[float] = field(default_factory=list)
+    bare: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    @torch.inference_mode()
     def forward(self) -> float:
-        """Run the tower alone over pixels in memory, at the actor's batch and precision."""
-
-        def loop() -> None:
-            for batch in self.pixels:
-                with precision.mixed(self.tower.mean.device, training=False):
-                    self.tower(batch).cpu()
-
-        return sum(map(len, self.pixels)) / seconds(loop)
+        """Run the bare loop over pixels in memory, in the precision that is faster."""
+        speeds: dict[str, float] = _answer("tests.bench.bare_loop", self.photos)
+        for name, speed in speeds.items():
+            self.bare[name].append(speed)
+        return max(speeds.values())
 
     def decoding(self) -> float:
         """Read and decode all images, and do nothing with them."""
@@ -71,15 +65,18 @@ class Contest:
 
     def script(self) -> float:
         """Run the DataLoader script; its own start is not in the answer."""
-        command = [sys.executable, "-m", "tests.bench.dataloader_script", str(self.photos)]
+        started = time.perf_counter()
+        answer = _answer("tests.bench.dataloader_script", self.photos)
+        self.script_walls.append(time.perf_counter() - started)
+        return float(answer["images"] / answer["seconds"])
 
-        def run() -> None:
-            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
-            answers.append(json.loads(done.stdout))
 
-        answers: list[dict[str, float]] = []
-        self.script_walls.append(seconds(run))
-        return answers[0]["images"] / answers[0]["seconds"]
+def _answer(script: str, photos: Path) -> dict[str, float]:
+    """Run a peer in a process of its own, and return what it prints."""
+    command = [sys.executable, "-m", script, str(photos)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    answer: dict[str, float] = json.loads(done.stdout)
+    return answer
 
 
 def decoded(actor: EmbedActor, part: str) -> Sequence[Tensor]:
@@ -102,11 +99,11 @@ def _empty_cache(actor: EmbedActor, run: EmbedRun) -> None:
 
 def measure(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
+    keep_freed_memory()
     photos, what = bench.photos
     run = bench.embed(photos)
     actor = actor_here(bench, bench.folder / "embeddings-here")
-    tower = actor.job.towers[0].load(str(bench.device))
-    contest = Contest(actor, tower, run, photos, _pixels(actor, run.parts))
+    contest = Contest(actor, run, photos)
     speed = interleaved(
         {
             "forward": contest.forward,
@@ -120,18 +117,11 @@ def measure(bench: Bench) -> list[Row]:
     return _rows(bench, contest, speed, f"{run.num_images:,} {what}")
 
 
-def _pixels(actor: EmbedActor, parts: Sequence[str]) -> list[Tensor]:
-    kept: list[Tensor] = []
-    for part in parts:
-        if sum(map(len, kept)) < MOST_IN_MEMORY:
-            kept += decoded(actor, part)
-    return kept
-
-
 def _rows(bench: Bench, contest: Contest, speed: dict[str, float], what: str) -> list[Row]:
     run, forward, ours = contest.run, speed["forward"], speed["sweep"]
     in_actors = run.num_images / run.at_work("sweep")
     limit, which = _limit(bench, forward, speed["decoding"])
+    bare = ", ".join(f"{name} {median(speeds):,.1f}" for name, speeds in contest.bare.items())
     command = run.num_images / run.wall
     script_wall = min(contest.script_walls)
     unit = "images/s"
@@ -143,7 +133,7 @@ def _rows(bench: Bench, contest: Contest, speed: dict[str, float], what: str) ->
             forward,
             ours / forward,
             at_least=1.0,
-            note=f"{what}; decoding alone makes {speed['decoding']:,.1f} images/s",
+            note=f"{what}; decoding alone makes {speed['decoding']:,.1f} images/s; bare: {bare}",
         ),
         Row(
             "embed again, in process : bare forward",

@@ -1,4 +1,4 @@
-"""What is removed is what nothing finished refers to, and what is at work stays."""
+"""What is removed is what no finished run refers to, and what is at work stays."""
 
 import os
 import time
@@ -11,9 +11,9 @@ import pytest
 from tasks.query.sandbox import run_sql
 from tasks.specs import InputError
 from tasks.storage.clean import describe, find_unused, remove_files
-from tasks.storage.files import write_bytes
-from tasks.storage.uris import join
-from tests.worlds.workspace import Made, write_embeddings, write_workspace
+from tasks.storage.files import write_bytes, write_json
+from tasks.storage.uris import join, open_filesystem
+from tests.worlds.workspace import Made, write_embeddings, write_labels, write_workspace
 
 DAY = 24 * 3600
 UNUSED = {
@@ -50,10 +50,26 @@ def age(workspace: Path, seconds: float = 2 * DAY) -> None:
         os.utime(path, (then, then))
 
 
+def stages_in(workspace: str) -> set[str]:
+    """Return the folders of the finished stages, and those of runs beside embeddings."""
+    filesystem, home = open_filesystem(workspace)
+    manifests = [name for name in filesystem.find(home) if name.endswith("/manifest.json")]
+    folders = {name.partition(f"{home}/")[2].rpartition("/")[0] for name in manifests}
+    return {folder for folder in folders if not folder.endswith("/quarantine")}
+
+
+def end_run(workspace: str) -> None:
+    """Write down that a run went through all that is there."""
+    record = {"stages": sorted(stages_in(workspace))}
+    assert len(record["stages"]) == 7
+    write_json(join(workspace, "finished", "feed.json"), record)
+
+
 @pytest.fixture
 def filled(tmp_path: Path) -> Made:
     """Return a finished workspace with what commands of before have left in it, two days old."""
     made = write_workspace(str(tmp_path))
+    end_run(made.uri)
     put(made.uri, UNUSED | KEPT)
     age(tmp_path)
     return made
@@ -65,7 +81,7 @@ def names_of(workspace: Path) -> set[str]:
     }
 
 
-def test_what_no_finished_stage_refers_to_is_found_and_nothing_else(filled: Made) -> None:
+def test_what_no_finished_run_refers_to_is_found_and_nothing_else(filled: Made) -> None:
     assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED
 
 
@@ -94,18 +110,31 @@ def test_what_is_at_work_stays(filled: Made, tmp_path: Path) -> None:
 
 def test_features_stay_as_long_as_a_run_has_them(filled: Made, tmp_path: Path) -> None:
     write_embeddings(filled.uri, "f" * 16, filled.ids, filled.vectors, images=filled.ids[:16])
-    age(tmp_path)
     store = {name for name in names_of(tmp_path) if name.startswith("embeddings/f")}
     assert not store & {file.name for file in find_unused(filled.uri, hours=24)}
-    manifest = next(name for name in store if name.endswith("manifest.json"))
-    (tmp_path / manifest).unlink()
+    write_json(join(filled.uri, "finished", "more.json"), {"stages": sorted(stages_in(filled.uri))})
+    age(tmp_path)
+    assert not store & {file.name for file in find_unused(filled.uri, hours=24)}
+    (tmp_path / "finished" / "more.json").unlink()
     found = {file.name for file in find_unused(filled.uri, hours=24)}
-    assert {name for name in store if "part-" in name} <= found
+    assert found == UNUSED | store
+
+
+def test_stages_of_a_run_that_never_ended_stay_until_they_are_old(
+    filled: Made, tmp_path: Path
+) -> None:
+    write_labels(filled.uri, "9" * 16, "zero-shot", filled.ids, filled.labels)
+    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED
+    age(tmp_path)
+    of_run = {name for name in names_of(tmp_path) if name.startswith("labels/9")}
+    assert of_run
+    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED | of_run
 
 
 def test_a_bucket_too(filled: Made) -> None:
     place = f"memory://{uuid4().hex}/w"
     write_workspace(place)
+    end_run(place)
     put(place, UNUSED | KEPT)
     assert find_unused(place, hours=24) == []
     assert {file.name for file in find_unused(place, hours=-1)} == UNUSED
