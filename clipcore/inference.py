@@ -1,18 +1,18 @@
 """Forward passes without gradients: a tower made quick for them, and how many images it takes."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from clipcore import precision
 from clipcore.backbone import VisualTower
+from clipcore.folding import Pair, fold, foldable_pairs
 
 BATCH_ON_CPU = 32  # a larger one is no quicker, and takes more memory
 LARGEST_BATCH = 256  # a ViT-B/16 on a large GPU gains nothing beyond
@@ -34,7 +34,7 @@ class Encoder:
         self.preprocess = tower.preprocess
         self.device = tower.mean.device
         network = tower.network
-        pairs = list(_convolutions_before_norms(network))
+        pairs = foldable_pairs(network)
         is_bf16 = precision.has_fast_bf16(self.device) and not pairs
         self._dtype = torch.bfloat16 if is_bf16 else torch.float32
         if pairs or self._dtype != torch.float32:
@@ -100,49 +100,6 @@ def largest_batch(free_bytes: int, bytes_of_image: int) -> int:
     return min(LARGEST_BATCH, 1 << (fit.bit_length() - 1))
 
 
-class _Tracer(fx.Tracer):
-    """Follows a network down to convolutions and norms, of which other libraries have their own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(
-            m, module_qualified_name
-        )
-
-
-def _convolutions_before_norms(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the names of each convolution whose output goes to a batch norm and nowhere else."""
-    modules = dict(network.named_modules())
-    if not any(isinstance(module, nn.BatchNorm2d) for module in modules.values()):
-        return
-    try:
-        nodes = list(_Tracer().trace(network).nodes)
-    except Exception:  # noqa: BLE001  # a network that cannot be followed is run as it is
-        return
-    called = [str(node.target) for node in nodes if node.op == "call_module"]
-    for node in nodes:
-        if node.op != "call_module" or not _is_foldable(modules[str(node.target)]):
-            continue
-        (before,) = node.all_input_nodes
-        pair = (str(before.target), str(node.target))
-        follows = before.op == "call_module" and isinstance(modules[pair[0]], nn.Conv2d)
-        if follows and len(before.users) == 1 and all(called.count(name) == 1 for name in pair):
-            yield pair
-
-
-def _is_foldable(module: nn.Module) -> bool:
-    """Return whether a module is PyTorch's batch norm, or timm's with its activation."""
-    plain = type(module) is nn.BatchNorm2d or _rest(module) is not None
-    return isinstance(module, nn.BatchNorm2d) and plain and module.running_var is not None
-
-
-def _rest(norm: nn.Module) -> nn.Module | None:
-    """Return what timm's batch norm does beside normalising."""
-    drop, activation = getattr(norm, "drop", None), getattr(norm, "act", None)
-    if isinstance(drop, nn.Module) and isinstance(activation, nn.Module):
-        return nn.Sequential(drop, activation)
-    return None
-
-
 def _settle(module: Any) -> None:
     """Replace what parametrizations compute by its value.
 
@@ -155,16 +112,12 @@ def _settle(module: Any) -> None:
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
-def _prepared(network: nn.Module, pairs: list[tuple[str, str]], dtype: torch.dtype) -> nn.Module:
+def _prepared(network: nn.Module, pairs: Sequence[Pair], dtype: torch.dtype) -> nn.Module:
     """Return a copy for inference: its parametrizations computed once, its batch norms folded."""
     prepared: Any = copy.deepcopy(network).requires_grad_(requires_grad=False).eval()
     for module in list(prepared.modules()):
         if parametrize.is_parametrized(module):
             _settle(module)
-    for convolution, norm in pairs:
-        old = prepared.get_submodule(norm)
-        fused = fuse_conv_bn_eval(prepared.get_submodule(convolution), old)
-        prepared.set_submodule(convolution, fused)
-        prepared.set_submodule(norm, _rest(old) or nn.Identity())
+    fold(prepared, pairs, settled=True)
     prepared.to(dtype).to(memory_format=torch.channels_last)
     return cast("nn.Module", prepared)

@@ -14,6 +14,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001  # torch has no public name
 
 
+def trains_in_bf16(device: torch.device, *, convolutions: bool) -> bool:
+    """Return whether a tower trains in bf16 autocast: where it is fast; see `mixed`."""
+    return has_fast_bf16(device) and not (convolutions and device.type == "cpu")
+
+
 @contextmanager
 def mixed(device: torch.device, *, training: bool, convolutions: bool = False) -> Iterator[None]:
     """Run the block in bf16 autocast if the device gains from it.
@@ -27,7 +32,7 @@ def mixed(device: torch.device, *, training: bool, convolutions: bool = False) -
         training: Whether the block runs a backward pass.
         convolutions: Whether the tower is convolutional.
     """
-    fast = has_fast_bf16(device) and not (training and convolutions and device.type == "cpu")
+    fast = trains_in_bf16(device, convolutions=training and convolutions)
     plain = training and fast and device.type == "cpu"
     with (
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast),

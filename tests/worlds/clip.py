@@ -24,6 +24,8 @@ def write_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
         for name, weight in sorted(model.named_parameters()):
             if weight.ndim > 1 or name.endswith("class_embedding"):
                 weight.normal_(std=weight.shape[-1] ** -0.5, generator=generator)
+            elif name.endswith("bias"):
+                weight.normal_(std=0.05, generator=generator)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()},
