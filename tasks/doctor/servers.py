@@ -8,7 +8,10 @@ import sys
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import psutil
 
 from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.specs import InputError
@@ -41,14 +44,34 @@ def check_ray(address: str | None) -> Check:
 
 
 def reach_ray(address: str | None) -> Check:
-    """Find out whether anybody listens where a cluster is said to be; `auto` finds it by itself."""
-    if (address or "auto") not in (*_LOCAL, "auto"):
-        try:
-            _connect(str(address), _RAY_PORT)
-        except OSError as error:
-            advice = "start the cluster, or name none to run on this machine"
-            return wrong("ray", f"{redact(str(address))} does not answer ({error})", advice)
-    return fine("ray", redact(address or "on this machine"))
+    """Find out whether anybody listens where a cluster is said to be, or where `auto` finds it."""
+    if address is None or address in _LOCAL:
+        return fine("ray", "on this machine")
+    place = _address_of_auto() if address == "auto" else address
+    if place is None:
+        advice = "start one here (`ray start --head`), name its address, or name none"
+        return wrong("ray", "auto: no cluster was found on this machine", advice)
+    try:
+        _connect(place, _RAY_PORT)
+    except OSError as error:
+        advice = "start the cluster, or name none to run on this machine"
+        return wrong("ray", f"{redact(place)} does not answer ({error})", advice)
+    return fine("ray", redact(place))
+
+
+def _address_of_auto() -> str | None:
+    """Return where Ray looks for `auto`: the environment, its processes here, and its own note."""
+    named = os.environ.get("RAY_ADDRESS", "")
+    if named not in (*_LOCAL, "auto"):
+        return named
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "raylet":
+            for word in process.info["cmdline"] or ():
+                if word.startswith("--gcs-address="):
+                    return str(word.partition("=")[2])
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # Ray's
+    file = Path(folder) / "ray" / "ray_current_cluster"
+    return file.read_text().strip() or None if file.is_file() else None
 
 
 def check_prefect(url: str | None) -> Check:

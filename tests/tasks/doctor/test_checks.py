@@ -197,6 +197,22 @@ def test_servers_that_do_not_answer(quiet: pytest.MonkeyPatch, closed: str, tmp_
         assert "secret" not in found.detail
 
 
+def test_auto_is_where_ray_start_has_left_a_note(
+    quiet: pytest.MonkeyPatch, silent: str, closed: str, tmp_path: Path
+) -> None:
+    quiet.setenv("RAY_TMPDIR", str(tmp_path))
+    quiet.setattr(servers.psutil, "process_iter", lambda _: [])  # other tests may run a cluster
+    assert "no cluster was found on this machine" in servers.reach_ray("auto").detail
+    note = tmp_path / "ray" / "ray_current_cluster"
+    note.parent.mkdir()
+    for address, ok in ((silent, True), (closed, False)):
+        note.write_text(f"{address}\n")
+        assert servers.reach_ray("auto").ok is ok
+        assert address in servers.reach_ray("auto").detail
+    quiet.setenv("RAY_ADDRESS", silent)
+    assert servers.reach_ray("auto").ok
+
+
 def test_a_server_that_is_silent_costs_seconds(
     monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
