@@ -211,9 +211,14 @@ def test_doctor(tmp_path: Path) -> None:
 def test_clean(adapted: dict[str, Any], place: Place) -> None:
     printed = coft("clean", *place.kept)
     assert "in all" in printed
-    assert place.made() == {"removed": False, "files": []}, "what is younger than a day is left"
-    coft("clean", "--older-than-hours", 0, *place.kept)
-    assert place.made()["files"] == [], "this run has ended"
+    assert place.made() == {"removed": False, "files": []}, "the runs in it have ended"
+    stopped = place.workspace / "peers" / "stopped" / "resume.safetensors"
+    stopped.parent.mkdir()
+    stopped.touch()
+    assert "a run may be at work" in coft("clean", "--remove", *place.kept)
+    assert stopped.exists()
+    assert "Removed" in coft("clean", "--remove", "--older-than-hours", 0, *place.kept)
+    assert not stopped.parent.exists()
 
 
 # --- rounds ---------------------------------------------------------------------------------------

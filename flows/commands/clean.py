@@ -21,7 +21,7 @@ def clean(
         bool, Parameter(help="Remove them; without this they are only counted.", negative="")
     ] = False,
     older_than_hours: Annotated[
-        float, Parameter(help="Leave what changed since: a command at work may need it.")
+        float, Parameter(help="Leave all if some of it changed since: a run may be at work.")
     ] = 24.0,
     summary: Summary = None,
 ) -> None:
@@ -31,12 +31,18 @@ def clean(
     that was stopped, and is to go on, needs its stages: start it again before you remove them.
     """
     place = workspace_of(workspace)
-    unused = cleaning.find_unused(place, hours=older_than_hours)
+    unused = cleaning.find_unused(place)
     lines = cleaning.describe(unused)
-    if remove:
+    at_work = cleaning.is_at_work(unused, hours=older_than_hours)
+    removed = remove and not at_work
+    if removed:
         cleaning.remove_files(place, unused)
         lines.append("Removed.")
+    elif at_work:
+        lines.append(
+            f"Left as they are: some changed in the last {older_than_hours:g} hours, so a run may "
+            "be at work, or about to go on. --older-than-hours decides."
+        )
     elif unused:
         lines.append(f"Left as they are. `coft clean --workspace {place} --remove` removes them.")
-    lines.append(f"What changed in the last {older_than_hours:g} hours is left.")
-    conclude(summary, {"removed": remove, "files": [asdict(file) for file in unused]}, lines)
+    conclude(summary, {"removed": removed, "files": [asdict(file) for file in unused]}, lines)

@@ -2,8 +2,8 @@
 
 A run that ends writes down which stages it went through. What the manifests of these name stays,
 and so do rounds, reports, simulations, the registry, what is known of listed files, and bad images.
-What changed in the last hours stays too: a command that is at work, or to be started again, may
-need it.
+All of the rest should stay as long as any of it is young: a run that is at work, or about to go
+on, writes some of it and needs the others.
 """
 
 import posixpath
@@ -45,10 +45,8 @@ class File:
         return self.name.partition("/")[0]
 
 
-def find_unused(workspace: str, *, hours: float) -> list[File]:
-    """Return the files that no finished run refers to and that did not change for some hours.
-
-    Of a stage that no finished run went through all files stay as long as one of them is younger.
+def find_unused(workspace: str) -> list[File]:
+    """Return the files that no finished run refers to.
 
     Raises:
         InputError: there is no workspace, or one of another version.
@@ -58,18 +56,20 @@ def find_unused(workspace: str, *, hours: float) -> list[File]:
         raise InputError(f"{redact(workspace)}: expected a workspace, found nothing; check it.")
     check_workspace(workspace)
     files = list(_list_files(workspace))
-    before = time.time() - 3600 * hours
     by_stage: dict[tuple[str, ...], list[File]] = defaultdict(list)
     for file in files:
         parts = file.name.split("/")
         by_stage[tuple(parts[:2]) if len(parts) > 2 else tuple(parts[:1])].append(file)  # noqa: PLR2004
     used = stages_of_finished_runs(workspace)
     unused = [
-        file
-        for stage, own in by_stage.items()
-        for file in _unused(workspace, stage, own, used, before)
+        file for stage, own in by_stage.items() for file in _unused(workspace, stage, own, used)
     ]
-    return sorted((file for file in unused if file.modified < before), key=lambda file: file.name)
+    return sorted(unused, key=lambda file: file.name)
+
+
+def is_at_work(files: Sequence[File], *, hours: float) -> bool:
+    """Return whether any of the files changed in the last hours."""
+    return any(file.modified >= time.time() - 3600 * hours for file in files)
 
 
 def remove_files(workspace: str, files: Sequence[File]) -> None:
@@ -121,7 +121,7 @@ def _modified(info: Mapping[str, Any]) -> float:
 
 
 def _unused(
-    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str], before: float
+    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str]
 ) -> Iterator[File]:
     """Yield the files of one folder that no finished run refers to.
 
@@ -131,14 +131,14 @@ def _unused(
     yield from leftovers
     files = [file for file in files if file not in leftovers]
     if stage[0] == Folder.EMBEDDINGS:
-        yield from _of_store(workspace, stage, files, used, before)
+        yield from _of_store(workspace, stage, files, used)
     elif stage[0] in STAGES and len(stage) > 1:
         home = "/".join(stage)
         names = {file.name.removeprefix(f"{home}/") for file in files}
         if home in used and MANIFEST in names:
             yield from _of_finished(join(workspace, home), home, files)
         elif MANIFEST in names or DESCRIPTION not in names:
-            yield from _if_old(files, before)
+            yield from files
 
 
 def _is_leftover(name: str) -> bool:
@@ -160,28 +160,18 @@ def _of_finished(folder: str, stage: str, files: Sequence[File]) -> Iterator[Fil
 
 
 def _of_store(
-    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str], before: float
+    workspace: str, stage: tuple[str, ...], files: Sequence[File], used: set[str]
 ) -> Iterator[File]:
     """Yield what is said of the features of unfinished runs, and the features that no run has."""
     home = "/".join(stage) + "/"
-    inside = {file.name.removeprefix(home): file for file in files}
-    by_run: dict[str, list[File]] = defaultdict(list)
-    for name, file in inside.items():
-        if name.startswith(f"{RUNS}/"):
-            by_run["/".join(name.split("/")[:2])].append(file)
-    old = {
-        run: own for run, own in by_run.items() if home + run not in used and _if_old(own, before)
-    }
-    named = {name for run in set(by_run) - set(old) for name in _parts(join(workspace, home, run))}
-    yield from (file for own in old.values() for file in own)
-    for name, file in inside.items():
-        if "/" not in name and name.startswith("part-") and name not in named:
+    runs = {run.removeprefix(home) for run in used if run.startswith(f"{home}{RUNS}/")}
+    named = {name for run in runs for name in _parts(join(workspace, home, run))}
+    for file in files:
+        name = file.name.removeprefix(home)
+        is_part = "/" not in name and name.startswith("part-")
+        of_no_run = name.startswith(f"{RUNS}/") and "/".join(name.split("/")[:2]) not in runs
+        if (is_part and name not in named) or of_no_run:
             yield file
-
-
-def _if_old(files: Sequence[File], before: float) -> Sequence[File]:
-    """Return the files, or none as long as one of them is younger."""
-    return files if all(file.modified < before for file in files) else ()
 
 
 def _parts(folder: str) -> set[str]:

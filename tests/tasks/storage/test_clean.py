@@ -10,7 +10,7 @@ import pytest
 
 from tasks.query.sandbox import run_sql
 from tasks.specs import InputError
-from tasks.storage.clean import describe, find_unused, remove_files
+from tasks.storage.clean import describe, find_unused, is_at_work, remove_files
 from tasks.storage.files import write_bytes, write_json
 from tasks.storage.uris import join, open_filesystem
 from tests.worlds.workspace import Made, write_embeddings, write_labels, write_workspace
@@ -82,53 +82,51 @@ def names_of(workspace: Path) -> set[str]:
 
 
 def test_what_no_finished_run_refers_to_is_found_and_nothing_else(filled: Made) -> None:
-    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED
+    assert {file.name for file in find_unused(filled.uri)} == UNUSED
 
 
 def test_after_removing_all_questions_have_the_same_answers(filled: Made, tmp_path: Path) -> None:
     views = ("images", "quarantine", "embeddings", "labels", "predictions")
     answers = {view: run_sql(filled.uri, f"from {view} order by all") for view in views}
     before = names_of(tmp_path)
-    unused = find_unused(filled.uri, hours=24)
+    unused = find_unused(filled.uri)
     assert names_of(tmp_path) == before, "nothing is removed before it is asked for"
     remove_files(filled.uri, unused)
     assert names_of(tmp_path) == before - UNUSED
     assert not (tmp_path / "labels" / "unfinished").exists()
-    assert find_unused(filled.uri, hours=24) == []
+    assert find_unused(filled.uri) == []
     assert {view: run_sql(filled.uri, f"from {view} order by all") for view in views} == answers
 
 
-def test_what_is_at_work_stays(filled: Made, tmp_path: Path) -> None:
-    put(filled.uri, {"labels/unfinished/part-22-33-x.parquet", "peers/killed/resume.safetensors"})
-    found = {file.name for file in find_unused(filled.uri, hours=24)}
-    at_work = {name for name in UNUSED if name.startswith(("labels/unfinished", "peers/"))}
-    assert found == UNUSED - at_work
+def test_a_run_that_is_at_work_is_seen_by_what_it_writes(filled: Made, tmp_path: Path) -> None:
+    assert not is_at_work(find_unused(filled.uri), hours=24)
+    put(filled.uri, {"reports/more/report.html", "labels/" + "a" * 16 + "/manifest.json.old"})
+    assert not is_at_work(find_unused(filled.uri), hours=24), "that belongs to a run that ended"
+    put(filled.uri, {"peers/training/resume.safetensors"})
+    assert is_at_work(find_unused(filled.uri), hours=24)
     age(tmp_path, 3 * 3600)
-    assert find_unused(filled.uri, hours=24) == []
-    assert len(find_unused(filled.uri, hours=1)) == len(UNUSED) + 1
+    assert is_at_work(find_unused(filled.uri), hours=24)
+    assert not is_at_work(find_unused(filled.uri), hours=1)
 
 
 def test_features_stay_as_long_as_a_run_has_them(filled: Made, tmp_path: Path) -> None:
     write_embeddings(filled.uri, "f" * 16, filled.ids, filled.vectors, images=filled.ids[:16])
     store = {name for name in names_of(tmp_path) if name.startswith("embeddings/f")}
-    assert not store & {file.name for file in find_unused(filled.uri, hours=24)}
     write_json(join(filled.uri, "finished", "more.json"), {"stages": sorted(stages_in(filled.uri))})
-    age(tmp_path)
-    assert not store & {file.name for file in find_unused(filled.uri, hours=24)}
+    assert not store & {file.name for file in find_unused(filled.uri)}
     (tmp_path / "finished" / "more.json").unlink()
-    found = {file.name for file in find_unused(filled.uri, hours=24)}
+    found = {file.name for file in find_unused(filled.uri)}
     assert found == UNUSED | store
 
 
-def test_stages_of_a_run_that_never_ended_stay_until_they_are_old(
-    filled: Made, tmp_path: Path
-) -> None:
+def test_a_stage_belongs_to_the_runs_that_ended(filled: Made, tmp_path: Path) -> None:
     write_labels(filled.uri, "9" * 16, "zero-shot", filled.ids, filled.labels)
-    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED
-    age(tmp_path)
     of_run = {name for name in names_of(tmp_path) if name.startswith("labels/9")}
     assert of_run
-    assert {file.name for file in find_unused(filled.uri, hours=24)} == UNUSED | of_run
+    assert {file.name for file in find_unused(filled.uri)} == UNUSED | of_run
+    assert is_at_work(find_unused(filled.uri), hours=24)
+    write_json(join(filled.uri, "finished", "more.json"), {"stages": ["labels/" + "9" * 16]})
+    assert {file.name for file in find_unused(filled.uri)} == UNUSED
 
 
 def test_a_bucket_too(filled: Made) -> None:
@@ -136,16 +134,15 @@ def test_a_bucket_too(filled: Made) -> None:
     write_workspace(place)
     end_run(place)
     put(place, UNUSED | KEPT)
-    assert find_unused(place, hours=24) == []
-    assert {file.name for file in find_unused(place, hours=-1)} == UNUSED
-    remove_files(place, find_unused(place, hours=-1))
+    assert {file.name for file in find_unused(place)} == UNUSED
+    remove_files(place, find_unused(place))
     left = fsspec.filesystem("memory").find(place)
     assert not [name for name in left if name.endswith("orphaned.parquet")]
-    assert find_unused(place, hours=-1) == []
+    assert find_unused(place) == []
 
 
 def test_the_amounts_are_said(filled: Made) -> None:
-    lines = describe(find_unused(filled.uri, hours=24))
+    lines = describe(find_unused(filled.uri))
     assert [line.split()[:2] for line in lines] == [
         ["embeddings", "3"],
         ["labels", "4"],
@@ -157,4 +154,4 @@ def test_the_amounts_are_said(filled: Made) -> None:
 
 def test_no_workspace_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a workspace, found nothing"):
-        find_unused(str(tmp_path / "nowhere"), hours=24)
+        find_unused(str(tmp_path / "nowhere"))
