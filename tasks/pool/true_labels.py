@@ -59,7 +59,7 @@ def list_sources(spec: PoolSpec) -> list[Source]:
 
 
 def check_input(spec: PoolSpec) -> Understood:
-    """Check images, class names and labels before a run, and return what they were understood to be.
+    """Check images, class names and labels before a run; return what they were understood to be.
 
     Images are listed and not read; `open_images` finds the same problems and more.
 
