@@ -8,10 +8,10 @@ import os
 import re
 import stat
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -20,11 +20,9 @@ import pyarrow.compute as pc
 from tasks.images.listing import Entry, NoImages, list_files, one_line
 from tasks.images.parquet import image_column, read_footer, scan_images
 from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
+from tasks.images.suffixes import IMAGE_SUFFIXES, countable, describe_skipped
 from tasks.storage.uris import is_local, local_path, open_filesystem, redact
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-)
 TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 LISTING = pa.schema(
     [("uri", pa.string()), ("rows", pa.int64()), ("size", pa.int64()), ("version", pa.string())]
@@ -53,6 +51,8 @@ class Source:
         listing: One row per file (schema `LISTING`), sorted by `uri`: `rows` that it holds (1 for
             an image), `size` in bytes, `version` (modification time or entity tag).
         num_skipped: Links that lead out of the folder and were not followed.
+        skipped: Number of files that are not read, by extension in small letters; under "" those
+            without one. `suffixes.package_for` names what would read them.
     """
 
     uri: str
@@ -60,6 +60,7 @@ class Source:
     kind: Kind
     listing: pa.Table
     num_skipped: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -87,14 +88,15 @@ def list_source(uri: str) -> Source:
     images = listed.images()
     listing = _list_tables(sorted(listed.tables)) if images is None else images
     if not listing.num_rows:
+        found = describe_skipped(listed.skipped, limit=5) or "none"
         links = f" and {num_skipped} links that lead out of it" if num_skipped else ""
         msg = (
             f"{redact(uri)}: expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or Parquet files "
-            f"with rows, found {listed.num_files} other files{links}; check the path"
+            f"with rows, found {found}{links}; check the path"
         )
         raise NoImages(msg)
     kind: Kind = "tables" if images is None else "images"
-    return Source(redact(uri), root, kind, listing, num_skipped)
+    return Source(redact(uri), root, kind, listing, num_skipped, listed.skipped_by(kind))
 
 
 def read_images(
@@ -126,19 +128,20 @@ class _Listed:
     """Files by what they are; of image files a bounded number is in memory."""
 
     def __init__(self) -> None:
-        self.num_files = 0
+        self.skipped = Counter[str]()
         self.tables: list[Entry] = []
         self._waiting: list[tuple[Entry, int]] = []
         self._spill: Spill | None = None
 
     def take(self, entry: Entry) -> None:
         """Add a file."""
-        self.num_files += 1
         suffix = _suffix(entry.uri)
         if suffix in TABLE_SUFFIXES:
             self.tables.append(entry)
         elif suffix in IMAGE_SUFFIXES:
             self._waiting.append((entry, 1))
+        else:
+            self.skipped[countable(suffix)] += 1
         if len(self._waiting) == AT_ONCE:
             self._spill = self._spill or Spill(LISTING)
             self._spill.add(_batch(self._waiting))
@@ -150,6 +153,11 @@ class _Listed:
             return _listing(sorted(self._waiting)) if self._waiting else None
         self._spill.add(_batch(self._waiting))
         return sort_spilled(self._spill.table(), "uri")
+
+    def skipped_by(self, kind: Kind) -> Counter[str]:
+        """Return the number of files by extension that a source of this kind does not read."""
+        ignored = self.tables if kind == "images" else []
+        return self.skipped + Counter(_suffix(entry.uri) for entry in ignored)
 
 
 def _suffix(uri: str) -> str:
