@@ -17,6 +17,7 @@ from flows.commands.options import (
     default_of,
     name_from,
 )
+from flows.commands.planning import announce, with_plan
 from tasks.on_demand import OnDemand
 from tasks.specs import (
     ActiveSpec,
@@ -93,9 +94,12 @@ def start_rounds(
     run = about.spec(where, register_as=names.register)
     name = names.name or name_from(about.images, otherwise="rounds", flags=re.ASCII)
     spec = RoundsSpec(name=name, active=learning.spec(run, query), **budget.model_dump())
-    startup.check_place(run.runtime)
-    started = rounds.start_rounds(spec)
-    _conclude(where, name, [f"Rounds {name}: {started.folder}"])
+    rounds.check_rounds(spec)
+    plan = announce(run, "rounds", dry_run=about.dry_run, summary=where.summary)
+    if plan is not None:
+        startup.check_place(run.runtime)
+        started = rounds.start_rounds(spec)
+        _conclude(where, name, [f"Rounds {name}: {started.folder}"], **with_plan({}, plan))
 
 
 @active.command(name="next")
@@ -173,9 +177,11 @@ def simulate(
     spec = SimulationSpec(active=active, **trials.model_dump())
     checks.check_simulation(spec)
     checks.settle_start(active.start, active.run.runtime)
-    startup.begin(active.run.runtime, "flows.simulate")
-    numbers, lines = simulation.read_findings(simulate_flow.simulate(spec))
-    conclude(where.summary, numbers, lines)
+    plan = announce(active.run, "rounds", dry_run=about.dry_run, summary=where.summary)
+    if plan is not None:
+        startup.begin(active.run.runtime, "flows.simulate")
+        numbers, lines = simulation.read_findings(simulate_flow.simulate(spec))
+        conclude(where.summary, with_plan(numbers, plan), lines)
 
 
 def _which(where: Where, name: str | None) -> str:

@@ -37,7 +37,7 @@ def read_schema(uri: str) -> pa.Schema:
         return parquet.schema_arrow
 
 
-def count_rows(uri: str) -> tuple[pa.Schema, int, int]:
+def survey(uri: str) -> tuple[pa.Schema, int, int]:
     """Return the schema, the number of rows, and of those that the column `split` calls test.
 
     Raises:

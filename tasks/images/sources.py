@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.images.listing import Entry, NoImages, list_files, one_line
-from tasks.images.parquet import count_rows, image_column, scan_images
+from tasks.images.parquet import image_column, scan_images, survey
 from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
 from tasks.images.suffixes import IMAGE_SUFFIXES, countable, describe_skipped
 from tasks.storage.digests import fingerprint
@@ -202,7 +202,7 @@ def _list_tables(entries: Sequence[Entry]) -> tuple[pa.Table, int]:
     """Return the files with rows, and how many of these rows are for testing."""
 
     def look(entry: Entry) -> tuple[Entry, int, int]:
-        schema, num_rows, num_test = count_rows(entry.uri)
+        schema, num_rows, num_test = survey(entry.uri)
         image_column(entry.uri, schema)
         return entry, num_rows, num_test
 

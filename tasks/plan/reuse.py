@@ -1,0 +1,126 @@
+"""What earlier runs in a workspace left for a run: found from names and manifests, not computed."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from clipcore import backbone_names
+from tasks.answers.record import FOLDER
+from tasks.plan.facts import Reused
+from tasks.pool.entries import digest_of
+from tasks.pool.understood import Understood
+from tasks.specs import CoftSpec, PoolSpec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import content_hash, exists, names_in
+from tasks.storage.finished_runs import steps_so_far
+from tasks.storage.layout import RUNS, Folder, in_workspace
+from tasks.storage.manifest import Manifest, read_manifest
+from tasks.storage.tables import count_rows, read_facts
+from tasks.storage.uris import join
+
+READERS = 16  # threads that look into footers
+_NOT_ASKED = {"runtime", "command", "pool", "answers", "register_as"}  # what makes no other files
+
+
+def digest_of_run(spec: CoftSpec, aim: str, found: Understood, model: str | None) -> str:
+    """Return what tells a run from others that would make other files: equal runs, equal steps.
+
+    Args:
+        spec: What was asked for; where it runs and how its input is called does not count.
+        aim: What is to come of it.
+        found: The images and the classes.
+        model: A version of the registry or a folder, in place of the backbone.
+    """
+    settings = spec.model_dump(mode="json", exclude=_NOT_ASKED)
+    labels = spec.pool.labels
+    return fingerprint(
+        aim,
+        settings,
+        digest_of_images(found, spec.pool),
+        found.classes.names,
+        _version_of(labels) if labels is not None else None,
+        _version_of(spec.answers) if spec.answers is not None else None,
+        model or _version_of_backbone(spec.backbone.name),
+    )
+
+
+def find_reused(spec: CoftSpec, found: Understood, digest: str, backbone: str | None) -> Reused:
+    """Return what is there already.
+
+    Args:
+        spec: What was asked for.
+        found: The images.
+        digest: What `digest_of_run` returned.
+        backbone: Its name; None for a model, whose towers only it knows.
+    """
+    workspace = spec.runtime.workspace
+    pool = in_workspace(workspace, Folder.POOL, digest_of_images(found, spec.pool))
+    images = read_manifest(pool)
+    stores = [] if backbone is None else list(_stores(workspace, backbone))
+    of_these = (
+        0 if images is None else max((_of_images(store, images) for store in stores), default=0)
+    )
+    return Reused(
+        images=images is not None,
+        embeddings=of_these or sum(map(_size, stores)),
+        of_these=of_these > 0,
+        steps=tuple(steps_so_far(workspace, digest)),
+    )
+
+
+def digest_of_images(found: Understood, spec: PoolSpec) -> str:
+    """Return the name of the folder of these images in a workspace."""
+    return digest_of(found.sources, spec.rows_per_shard, spec.max_bytes, spec.max_pixels)
+
+
+# --- embeddings -----------------------------------------------------------------------------------
+
+
+def _stores(workspace: str, backbone: str) -> Iterator[str]:
+    """Yield the folders of the features of a backbone's own tower.
+
+    Its weights may have changed under its name: there is one for each that was used.
+    """
+    home = in_workspace(workspace, Folder.EMBEDDINGS)
+    for tower in sorted(names_in(home)):
+        store = join(home, tower)
+        part = next((name for name in sorted(names_in(store)) if name.startswith("part-")), None)
+        facts = {} if part is None else read_facts(join(store, part))
+        if facts.get("backbone") == backbone and facts.get("learned") == "":
+            yield store
+
+
+def _of_images(store: str, images: Manifest) -> int:
+    """Return how many of some images have features, as far as a finished run has said so."""
+    run = read_manifest(join(store, RUNS, str(images.facts["content"])))
+    return 0 if run is None else run.rows
+
+
+def _size(store: str) -> int:
+    """Return the rows of a store: what finished runs say, and the footers of other parts."""
+    known: dict[str, int] = {}
+    for run in sorted(names_in(join(store, RUNS))):
+        manifest = read_manifest(join(store, RUNS, run))
+        known |= {part.name: part.rows for part in manifest.parts} if manifest else {}
+    parts = {name for name in names_in(store) if name.startswith("part-")}
+    with ThreadPoolExecutor(READERS) as readers:
+        others = readers.map(count_rows, [join(store, name) for name in sorted(parts - set(known))])
+        return sum(known[name] for name in parts & set(known)) + sum(others)
+
+
+# --- versions of what is given --------------------------------------------------------------------
+
+
+def _version_of(uri: str) -> str | list[str]:
+    """Return what changes with a file, or with the answers in a folder of rounds."""
+    files = sorted(names_in(join(uri, FOLDER)))  # each named by its content
+    return files or (content_hash(uri) if exists(uri) else uri)
+
+
+def _version_of_backbone(name: str) -> list[object]:
+    """Return what changes with the files of a backbone on this machine; a published one's name."""
+    source, _ = backbone_names.resolve(name)
+    if not source.startswith("local-dir:"):
+        return [name]
+    files = sorted(Path(source.removeprefix("local-dir:")).iterdir())
+    return [name, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
