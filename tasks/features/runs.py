@@ -1,11 +1,9 @@
 """What a run says of its features: which parts of the store they are, and why an image has none."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
-from pydantic import JsonValue
 
 from tasks.features.actor import BAD
 from tasks.features.coverage import covers, stored
@@ -63,12 +61,7 @@ def write_run(
     quarantined = pa.concat_tables(bad)
     _write_quarantine(join(folder, QUARANTINE), quarantined)
     names = [Part(name=name, rows=rows) for name, rows in sorted(used.items())]
-    facts: dict[str, JsonValue] = {
-        "images": images.digest,
-        "quarantined": quarantined.num_rows,
-        "reasons": dict(Counter(quarantined["reason"].to_pylist())),
-        "missing": missing,
-    }
+    facts = {"images": images.digest, "quarantined": quarantined.num_rows, "missing": missing}
     update = {
         "rows": images.num_pool + images.num_test - quarantined.num_rows,
         "seconds": seconds,

@@ -4,7 +4,10 @@ from collections import Counter
 
 from tasks.plan.facts import Plan
 from tasks.refs import EmbeddingsRef, Files, ImagesRef
+from tasks.storage.layout import QUARANTINE
+from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import finished
+from tasks.storage.uris import join
 
 
 def count_files(plan: Plan, images: ImagesRef, features: EmbeddingsRef) -> Files:
@@ -15,13 +18,13 @@ def count_files(plan: Plan, images: ImagesRef, features: EmbeddingsRef) -> Files
         images: The images; those whose header is bad are in their quarantine.
         features: Of the images; those that could not be decoded are in their quarantine.
     """
+    reasons = Counter[str]()
+    for stage in (images.uri, features.run):
+        for table in iter_tables(join(stage, QUARANTINE), ["reason"]):
+            reasons.update(table["reason"].to_pylist())
     facts = finished(images.uri).facts
-    quarantined = Counter[str]()
-    for reasons in (facts["reasons"], finished(features.run).facts["reasons"]):
-        assert isinstance(reasons, dict)  # noqa: S101  # as their steps write them
-        quarantined.update({reason: int(str(count)) for reason, count in reasons.items()})
     return Files(
         num_images=int(str(facts["num_images"])) + int(str(facts["num_quarantined"])),
-        quarantined=dict(quarantined.most_common()),
+        quarantined=dict(reasons.most_common()),
         skipped=plan.images.skipped,
     )

@@ -103,23 +103,18 @@ def _classes(classes: ClassesFound) -> str:
 
 def _labels(labels: LabelCounts) -> Iterator[tuple[str, str]]:
     """Yield a line for each kind of label that there is."""
-    matched = f"{labels.num_matched:,} matched"
-    none = [
-        text
-        for count, text in (
-            (labels.num_unmatched, "none unmatched"),
-            (labels.num_unknown, "none of an unknown class"),
-        )
-        if not count
-    ]
-    yield (
-        "labels",
-        f"{', '.join([matched, *none])} ({printable(labels.origin)}){_such(labels.matched)}",
-    )
-    if labels.num_unmatched:
-        yield "unmatched", f"{labels.num_unmatched:,} labels of no image{_such(labels.unmatched)}"
-    if labels.num_unknown:
-        yield "unknown", f"{labels.num_unknown:,} labels of no class{_such(labels.unknown)}"
+    counts = [f"{labels.num_matched:,} matched"]
+    if not labels.num_unmatched:
+        counts.append("none unmatched")
+    if not labels.num_unknown:
+        counts.append("none of an unknown class")
+    yield "labels", f"{', '.join(counts)} ({printable(labels.origin)}){_such(labels.matched)}"
+    for name, number, what, examples in (
+        ("unmatched", labels.num_unmatched, "image", labels.unmatched),
+        ("unknown", labels.num_unknown, "class", labels.unknown),
+    ):
+        if number:
+            yield name, f"{_count(number, 'label')} of no {what}{_such(examples)}"
 
 
 def _backbone(backbone: BackboneFound) -> str:
