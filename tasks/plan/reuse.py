@@ -1,6 +1,6 @@
 """What earlier runs in a workspace left for a run: found from names and manifests, not computed."""
 
-from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def find_reused(spec: CoftSpec, found: Understood, digest: str, backbone: str | 
     workspace = spec.runtime.workspace
     pool = in_workspace(workspace, Folder.POOL, digest_of_images(found, spec.pool))
     images = read_manifest(pool)
-    stores = [] if backbone is None else list(_stores(workspace, backbone))
+    stores = [] if backbone is None else _stores(workspace, backbone)
     of_these = (
         0 if images is None else max((_of_images(store, images) for store in stores), default=0)
     )
@@ -76,18 +76,22 @@ def digest_of_images(found: Understood, spec: PoolSpec) -> str:
 # --- embeddings -----------------------------------------------------------------------------------
 
 
-def _stores(workspace: str, backbone: str) -> Iterator[str]:
-    """Yield the folders of the features of a backbone's own tower.
+def _stores(workspace: str, backbone: str) -> list[str]:
+    """Return the folders of the features of a backbone's own tower.
 
     Its weights may have changed under its name: there is one for each that was used.
     """
     home = in_workspace(workspace, Folder.EMBEDDINGS)
-    for tower in sorted(names_in(home)):
-        store = join(home, tower)
-        part = next((name for name in sorted(names_in(store)) if name.startswith("part-")), None)
-        facts = {} if part is None else read_facts(join(store, part))
-        if facts.get("backbone") == backbone and facts.get("learned") == "":
-            yield store
+    stores = [join(home, tower) for tower in sorted(names_in(home))]
+    with ThreadPoolExecutor(READERS) as readers:
+        facts = readers.map(_facts_of, stores)
+        own = {"backbone": backbone, "learned": ""}
+        return [store for store, said in zip(stores, facts, strict=True) if own.items() <= said]
+
+
+def _facts_of(store: str) -> AbstractSet[tuple[str, str]]:
+    part = next((name for name in sorted(names_in(store)) if name.startswith("part-")), None)
+    return set() if part is None else read_facts(join(store, part)).items()
 
 
 def _of_images(store: str, images: Manifest) -> int:
