@@ -115,11 +115,12 @@ def _by_split(sources: Sequence[Source]) -> dict[str, dict[str, int]]:
 
 def _backbone(name: str) -> BackboneFound:
     config, kind = look_up(name)
+    size = config["vision_cfg"].get("image_size", 224)
     return BackboneFound(
         name=name,
         kind=kind,
-        image_size=int(config["vision_cfg"].get("image_size", 224)),
-        embed_dim=int(config["embed_dim"]),
+        image_size=size if isinstance(size, int) else max(size),
+        embed_dim=config["embed_dim"],
     )
 
 
@@ -131,10 +132,21 @@ def _place(runtime: RuntimeSpec) -> Place:
         return Place(ray_address=address, num_workers=runtime.num_actors, prefect=prefect)
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    gpus = len(list(Path("/dev").glob(_DEVICES)))
+    gpus = _num_gpus()
     default = share_of([Node(cores, gpus)], RuntimeSpec(workspace=runtime.workspace)).num_workers
     workers = runtime.num_actors or (None if runtime.num_gpus else default)
+    workers = min(workers, cores) if workers and not gpus else workers
     return Place(num_cores=cores, num_gpus=gpus, num_workers=workers, prefect=prefect)
+
+
+def _num_gpus() -> int:
+    """Return how many GPUs of NVIDIA this process may see, without asking their driver."""
+    number = len(list(Path("/dev").glob(_DEVICES)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return number
+    names = [name.strip() for name in visible.split(",")]
+    return min(number, sum(bool(name) and not name.startswith("-") for name in names))
 
 
 def _results(spec: CoftSpec, aim: Aim) -> Results:

@@ -144,3 +144,9 @@ def test_a_cluster_is_where_the_run_goes(images: Path, monkeypatch: pytest.Monke
 def test_nothing_is_written(images: Path) -> None:
     assert planned(images, "adapt", classes="a,b").results.is_new
     assert sorted(path.name for path in images.parent.iterdir()) == ["images"]
+
+
+def test_more_workers_than_there_is_room_for_are_not_promised(images: Path) -> None:
+    runtime = RuntimeSpec(workspace="memory://w", num_actors=10_000)
+    place = make_plan(spec(images).model_copy(update={"runtime": runtime}), "embed").place
+    assert place.num_workers == place.num_cores
