@@ -63,5 +63,6 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         evaluation = evaluate(stages, predictions, spec)
         model = assess(model, stages, predictions, evaluation, spec)
         registered = register(run, model, evaluation, name=spec.register_as, answers=answers)
-        made = (stages, predictions, evaluation, model)
-        return publish(run, spec, *made, registered=registered, plan=plan)
+        return publish(
+            run, spec, stages, predictions, evaluation, model, registered=registered, plan=plan
+        )

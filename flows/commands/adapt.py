@@ -23,7 +23,7 @@ from flows.commands.options import (
     name_from,
     workspace_of,
 )
-from flows.commands.planning import announce, with_plan
+from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
 from tasks.refs import Files, Ref, RunSummary
 from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PoolSpec, RuntimeSpec
@@ -66,10 +66,12 @@ def adapt(
     name = versions.check_name(register or name_from(about.images, otherwise="coft"))
     answers_given.check_answers(answers, method)
     spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
-    plan = announce(spec, "adapt", dry_run=about.dry_run, summary=where.summary)
-    if plan is not None:
-        startup.begin(spec.runtime, "flows.coft")
-        _conclude(coft.coft(spec, plan), plan, where.summary)
+    plan = announce(spec, "adapt", dry_run=about.dry_run)
+    if about.dry_run:
+        end_dry_run(plan, spec, where.summary)
+        return
+    startup.begin(spec.runtime, "flows.coft")
+    _conclude(coft.coft(spec, plan), plan, where.summary)
 
 
 def embed(
@@ -83,8 +85,9 @@ def embed(
     """Write the features of every image to Parquet, and nothing else."""
     pool = _pool(images, rows_per_shard)
     spec = CoftSpec(pool=pool, backbone=BackboneSpec(name=backbone), runtime=where.runtime)
-    plan = announce(spec, "embed", dry_run=dry_run, summary=where.summary)
-    if plan is None:
+    plan = announce(spec, "embed", dry_run=dry_run)
+    if dry_run:
+        end_dry_run(plan, spec, where.summary, tracked=False)
         return
     startup.begin(spec.runtime, "flows.embed", tracked=False)
     embeddings, files = embed_flow.embed(spec, plan)
@@ -102,12 +105,13 @@ def predict(
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     spec = CoftSpec(pool=_pool(images, rows_per_shard), runtime=where.runtime)
-    meant = registry_model.check_model(model, spec.runtime)
-    plan = announce(spec, "predict", dry_run=dry_run, summary=where.summary, model=meant)
-    if plan is None:
+    plan = announce(spec, "predict", dry_run=dry_run, model=model)
+    tracked = registry_model.is_registered(model)
+    if dry_run:
+        end_dry_run(plan, spec, where.summary, tracked=tracked)
         return
-    startup.begin(spec.runtime, "flows.predict", tracked=registry_model.is_registered(model))
-    predictions, files = predict_flow.predict(spec, meant, plan)
+    startup.begin(spec.runtime, "flows.predict", tracked=tracked)
+    predictions, files = predict_flow.predict(spec, plan.model or model, plan)
     line = f"{predictions.rows:,} predictions in {predictions.uri}"
     _conclude_files(predictions, files, plan, [line], where.summary)
 
@@ -122,7 +126,7 @@ def demo(
     folder = workspace or str(Path(workspace_of(None)) / "demo")
     startup.begin(RuntimeSpec(workspace=folder), "flows.coft", "flows.demo")
     spec = demo_flow.demo_spec(folder, seed=seed)
-    plan = announce(spec, "adapt", dry_run=False, summary=summary)
+    plan = announce(spec, "adapt")
     _conclude(coft.coft(spec, plan), plan, summary)
 
 

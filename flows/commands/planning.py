@@ -17,15 +17,14 @@ else:
 
 
 def announce(
-    spec: CoftSpec, aim: "Aim", *, dry_run: bool, summary: Path | None, model: str | None = None
-) -> "Plan | None":
-    """Tell the plan of a run and return it; None where that was all that was asked for.
+    spec: CoftSpec, aim: "Aim", *, dry_run: bool = False, model: str | None = None
+) -> "Plan":
+    """Tell the plan of a run, and return it.
 
     Args:
         spec: What was asked for.
         aim: What is to come of it.
-        dry_run: Stop here, having looked at the place too.
-        summary: Where the facts of a dry run go.
+        dry_run: Whether no run follows in this process.
         model: The model that predicts, in place of the backbone.
 
     Raises:
@@ -34,11 +33,25 @@ def announce(
     plan = make.make_plan(spec, aim, hand_over=not dry_run, model=model)
     for line in words.lines_of(plan):
         tell(line)
-    if not dry_run:
-        return plan
-    startup.check_place(spec.runtime, tracked=aim != "embed")
+    return plan
+
+
+def end_dry_run(
+    plan: "Plan", spec: CoftSpec, summary: Path | None, *, tracked: bool = True
+) -> None:
+    """End a command with its plan, having looked at the place as a run would.
+
+    Args:
+        plan: Which was told.
+        spec: What was asked for.
+        summary: Where the facts go.
+        tracked: Whether the run would need MLflow.
+
+    Raises:
+        InputError: the workspace or a server would stop the run.
+    """
+    startup.check_place(spec.runtime, tracked=tracked)
     conclude(summary, with_plan({}, plan), [])
-    return None
 
 
 def with_plan(facts: dict[str, Any], plan: "Plan") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
 from tasks.storage.uris import absolute, redact
+from tasks.tracking.registry_model import check_model
 from tasks.tracking.store import tracking_for
 
 _DEVICES = "nvidia[0-9]*"  # in /dev, one for each GPU
@@ -38,12 +39,13 @@ def make_plan(
         spec: What was asked for.
         aim: What is to come of it.
         hand_over: Keep the listing for a run that begins in this process now.
-        model: The model that predicts, in place of the backbone.
+        model: The model that predicts, in place of the backbone: of the registry, or a folder.
 
     Raises:
-        InputError: anything in the input that has to be corrected.
+        InputError: anything that has to be corrected: images, classes, labels, backbone, model.
     """
     found = _understand(spec.pool, aim)
+    model = check_model(model, spec.runtime) if model else None
     backbone = None if model else _backbone(spec.backbone.name)
     digest = digest_of_run(spec, aim, found, model)
     if hand_over:

@@ -8,10 +8,11 @@ from clipcore import backbone_names
 from tasks.answers.record import FOLDER
 from tasks.plan.facts import Reused
 from tasks.pool.entries import digest_of
+from tasks.pool.true_labels import COLUMN, FOLDERS
 from tasks.pool.understood import Understood
 from tasks.specs import CoftSpec, PoolSpec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import content_hash, exists, names_in
+from tasks.storage.files import content_hash, names_in
 from tasks.storage.finished_runs import steps_so_far
 from tasks.storage.layout import RUNS, Folder, in_workspace
 from tasks.storage.manifest import Manifest, read_manifest
@@ -31,15 +32,14 @@ def digest_of_run(spec: CoftSpec, aim: str, found: Understood, model: str | None
         found: The images and the classes.
         model: A version of the registry or a folder, in place of the backbone.
     """
-    settings = spec.model_dump(mode="json", exclude=_NOT_ASKED)
-    labels = spec.pool.labels
+    settings, labels = spec.model_dump(mode="json", exclude=_NOT_ASKED), spec.pool.labels
     return fingerprint(
         aim,
         settings,
         digest_of_images(found, spec.pool),
         found.classes.names,
-        _version_of(labels) if labels is not None else None,
-        _version_of(spec.answers) if spec.answers is not None else None,
+        labels if labels in (None, COLUMN, FOLDERS) else content_hash(labels),
+        None if spec.answers is None else _version_of_answers(spec.answers),
         model or _version_of_backbone(spec.backbone.name),
     )
 
@@ -115,10 +115,9 @@ def _size(store: str) -> int:
 # --- versions of what is given --------------------------------------------------------------------
 
 
-def _version_of(uri: str) -> str | list[str]:
-    """Return what changes with a file, or with the answers in a folder of rounds."""
-    files = sorted(names_in(join(uri, FOLDER)))  # each named by its content
-    return files or (content_hash(uri) if exists(uri) else uri)
+def _version_of_answers(uri: str) -> str | list[str]:
+    """Return what changes with the answers in a folder of rounds, or with a file."""
+    return sorted(names_in(join(uri, FOLDER))) or content_hash(uri)  # named by their content
 
 
 def _version_of_backbone(name: str) -> list[object]:

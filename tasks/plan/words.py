@@ -140,8 +140,9 @@ def _results(results: Results) -> str:
     text = f"{printable(results.workspace)} ({'new' if results.is_new else 'exists'})"
     if results.register_as is not None:
         text += f"; the model becomes {_quoted(results.register_as)}"
-    elsewhere = results.tracking and results.workspace not in results.tracking
-    return f"{text}; {printable(results.tracking)}" if elsewhere else text
+    if results.tracking is None or results.workspace in results.tracking:
+        return text
+    return f"{text}; {printable(results.tracking)}"
 
 
 def _reused(reused: Reused, number: int) -> str:

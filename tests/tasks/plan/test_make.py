@@ -122,7 +122,8 @@ def test_a_backbone_is_known_from_its_files(images: Path, tiny_clip: Path) -> No
     found = make_plan(asked, "embed").backbone
     assert found is not None
     assert (found.kind, found.embed_dim) == ("vit", 32)
-    assert make_plan(asked, "predict", model="models:/photos/3").backbone is None
+    with pytest.raises(InputError, match="no model 'photos'"):
+        make_plan(asked, "predict", model="models:/photos/3")
     wrong = asked.model_copy(update={"backbone": BackboneSpec(name="ViT-B-61/openai")})
     with pytest.raises(InputError, match="is unknown"):
         make_plan(wrong, "embed")

@@ -107,6 +107,7 @@ def test_what_makes_other_files_makes_another_run(tmp_path: Path, tiny_clip: Pat
 
 
 def test_answers_of_rounds_are_known_by_their_files(tmp_path: Path) -> None:
-    before = reuse._version_of(str(tmp_path))
     tree(tmp_path, {"answers/0001-feed.parquet": b"x"})
-    assert reuse._version_of(str(tmp_path)) != before
+    before = reuse._version_of_answers(str(tmp_path))
+    tree(tmp_path, {"answers/0002-beef.parquet": b"x"})
+    assert reuse._version_of_answers(str(tmp_path)) != before
