@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra import prefect_server
 from infra.settings import Settings
 from tasks.backbone import look_up
 from tasks.compute.placement import Node, share_of
@@ -23,6 +24,7 @@ from tasks.pool.understood import ClassList, Understood
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
+from tasks.storage.layout import Folder
 from tasks.storage.uris import absolute, redact
 from tasks.tracking.registry_model import check_model
 from tasks.tracking.store import tracking_for
@@ -127,8 +129,8 @@ def _backbone(name: str) -> BackboneFound:
 
 
 def _place(runtime: RuntimeSpec) -> Place:
-    prefect = Settings().prefect_api_url
-    prefect = redact(prefect) if prefect else None
+    named = None if prefect_server.is_own() else Settings().prefect_api_url
+    prefect = redact(named) if named else None
     if runtime.ray_address not in (None, "", "local"):
         address = redact(str(runtime.ray_address))
         return Place(ray_address=address, num_workers=runtime.num_actors, prefect=prefect)
@@ -156,7 +158,7 @@ def _results(spec: CoftSpec, aim: Aim) -> Results:
     tracking = tracking_for(workspace)
     return Results(
         workspace=redact(absolute(workspace)),
-        is_new=not names_in(absolute(workspace)),
+        is_new=names_in(absolute(workspace)) <= {Folder.DEMO},  # which waits for its first run
         register_as=spec.register_as,
         tracking=tracking.note if aim in ("adapt", "rounds") else None,
     )

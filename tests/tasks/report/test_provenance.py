@@ -37,8 +37,8 @@ def test_quarantine_shows_counts_and_the_first_twenty(run: Run) -> None:
     assert page.table("File", "Same as") == [["copy.jpg", run.pictures.uris[0]]]
 
 
-def test_what_the_run_understood_is_shown(run: Run) -> None:
-    assert "What the run understood" not in page_of(run.inputs()).prose, "a run from Python"
+def test_what_the_run_understood_is_shown(usual: Page, run: Run) -> None:
+    assert "What the run understood" not in usual.prose, "it has no plan"
     images = ImagesFound(by_split={"pool": {".jpg": 96}}, skipped={".jxl": 2})
     results = Results(workspace="<b>w</b>", is_new=True)
     plan = Plan(digest="0" * 16, images=images, place=Place(), results=results, reused=Reused())
