@@ -5,13 +5,28 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+
+def _can_read_heif() -> bool:
+    """Return whether pillow-heif is installed, and let Pillow know of it."""
+    try:
+        import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
 
 # Only formats that people keep photos in: each decoder that is left out is one less to attack.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"),
+    *(name.upper() for name in ("webp", "avif") if features.check(name)),
+    *(["HEIF"] if _can_read_heif() else []),
+)
 EXIF_ORIENTATION = 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 

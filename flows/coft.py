@@ -13,6 +13,8 @@ from tasks.label.people import known_answers
 from tasks.label.zero_shot import label_zero_shot
 from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
+from tasks.plan.facts import Plan
+from tasks.plan.make import follow
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.predict import predict_pool
@@ -23,12 +25,13 @@ from tasks.specs import CoftSpec
 
 
 @flow(name="coft")
-def coft(spec: CoftSpec) -> RunSummary:
+def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run CoFT (https://arxiv.org/abs/2602.04337) from unlabelled images to a registered model.
 
     Each line is a step of the paper. Each value is a reference to finished files, so the flow
     carries no tensors, and a second run goes on where the first one stopped.
     """
+    plan = follow(plan, spec, "adapt")
     backbone = find_backbone(spec.backbone, spec.runtime)
     images = open_images(spec.pool, spec.runtime)
     task = open_task(images, spec.pool, spec.runtime)
@@ -60,4 +63,6 @@ def coft(spec: CoftSpec) -> RunSummary:
         evaluation = evaluate(stages, predictions, spec)
         model = assess(model, stages, predictions, evaluation, spec)
         registered = register(run, model, evaluation, name=spec.register_as, answers=answers)
-        return publish(run, spec, stages, predictions, evaluation, model, registered=registered)
+        return publish(
+            run, spec, stages, predictions, evaluation, model, registered=registered, plan=plan
+        )

@@ -2,18 +2,22 @@
 
 from prefect import flow
 
+from tasks.plan.facts import Plan
+from tasks.plan.files import count_files
+from tasks.plan.make import follow
 from tasks.pool.open import open_images
 from tasks.predict import predict_pool
-from tasks.refs import PredictionsRef
+from tasks.refs import Files, PredictionsRef
 from tasks.specs import CoftSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.registry_model import find_model
 
 
 @flow(name="predict")
-def predict(spec: CoftSpec, model: str) -> PredictionsRef:
+def predict(spec: CoftSpec, model: str, plan: Plan | None = None) -> tuple[PredictionsRef, Files]:
     """Classify a folder or bucket with `models:/NAME@champion` or a model's folder."""
+    plan = follow(plan, spec, "predict", model=model)
     images = open_images(spec.pool, spec.runtime, for_training=False)
     predictions = predict_pool(find_model(model, spec.runtime), images, spec)
     record_finished(spec.runtime.workspace)
-    return predictions
+    return predictions, count_files(plan, images, predictions.features[0])

@@ -45,6 +45,11 @@ def start() -> None:
     os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", _PATIENCE)
 
 
+def is_own() -> bool:
+    """Return whether the server that flows of this process find was started by it."""
+    return bool(_servers)
+
+
 def stop() -> None:
     """End the server of this process before the process ends; flows need another one then."""
     while _servers:

@@ -26,8 +26,18 @@ def check_backbone(name: str) -> Kind:
     Raises:
         InputError: its name, files or kind is wrong.
     """
+    return look_up(name)[1]
+
+
+def look_up(name: str) -> tuple[dict[str, Any], Kind]:
+    """Return the configuration of a backbone and the kind of its image tower; see `check_backbone`.
+
+    Raises:
+        InputError: its name, files or kind is wrong.
+    """
     try:
-        return backbone_names.kind_of(backbone_names.check(name).config)
+        config = backbone_names.check(name).config
+        return config, backbone_names.kind_of(config)
     except (UnsupportedBackbone, MissingWeights, KeyError) as error:
         raise InputError(str(error)) from error
 

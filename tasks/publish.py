@@ -8,10 +8,13 @@ from prefect.context import FlowRunContext
 
 from tasks.evaluate import read_metrics
 from tasks.on_demand import OnDemand
+from tasks.plan.facts import Plan
+from tasks.plan.files import count_files
 from tasks.progress import say
 from tasks.refs import (
     AnswersRef,
     EvaluationRef,
+    Files,
     ModelRef,
     PredictionsRef,
     Ref,
@@ -70,14 +73,23 @@ def publish(  # noqa: PLR0913  # everything that a run made
     model: ModelRef,
     *,
     registered: Registered | None,
+    plan: Plan,
 ) -> RunSummary:
     """Write the report, link it from the MLflow run and from Prefect, and sum the run up."""
     inputs = report_inputs(
-        spec, stages, predictions, evaluation, model, run_id=run.run_id, registered=registered
+        spec,
+        stages,
+        predictions,
+        evaluation,
+        model,
+        run_id=run.run_id,
+        registered=registered,
+        plan=plan,
     )
     report = publish_report(run, inputs)
     record_finished(spec.runtime.workspace)
-    return _summarize(inputs, report)
+    files = count_files(plan, stages.images, stages.embeddings)
+    return _summarize(inputs, report, files)
 
 
 def report_inputs(  # noqa: PLR0913  # everything that a run made
@@ -89,6 +101,7 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
     *,
     run_id: str,
     registered: Registered | None,
+    plan: Plan | None = None,
 ) -> ReportInputs:
     """Return what the report of a finished run is written from."""
     return ReportInputs(
@@ -109,6 +122,7 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
         stages=_stage_times(stages, predictions, evaluation, model),
         run_id=run_id,
         registered=registered,
+        plan=plan,
     )
 
 
@@ -163,7 +177,7 @@ def _stage_times(
     return tuple(times)
 
 
-def _summarize(inputs: ReportInputs, report: str) -> RunSummary:
+def _summarize(inputs: ReportInputs, report: str, files: Files) -> RunSummary:
     """Return what `--summary` writes."""
     adapted = read_metrics(inputs.evaluation.uri)["adapted"]
     seconds = {stage.name: round(stage.seconds, 3) for stage in inputs.stages}
@@ -173,6 +187,7 @@ def _summarize(inputs: ReportInputs, report: str) -> RunSummary:
         backbone=inputs.backbone.name,
         num_images=inputs.images.num_pool + inputs.images.num_test,
         num_quarantined=inputs.images.num_quarantined + inputs.before.num_quarantined,
+        files=files,
         num_answers=0 if inputs.answers is None else inputs.answers.num_labels,
         zero_shot_accuracy=inputs.evaluation.zero_shot_accuracy,
         accuracy=inputs.evaluation.accuracy,

@@ -146,6 +146,18 @@ class EvaluationRef(Ref):
     transductive: bool = False
 
 
+class Files(Spec):
+    """What became of the files that a run was given."""
+
+    num_images: int = Field(0, ge=0, description="Files or rows that are images by their names.")
+    quarantined: dict[str, int] = Field(
+        default_factory=dict, description="Those of them that could not be used, by reason."
+    )
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="Other files, by extension; under '' those without one."
+    )
+
+
 class RunSummary(Spec):
     """What `--summary` writes."""
 
@@ -153,6 +165,7 @@ class RunSummary(Spec):
     backbone: str
     num_images: int
     num_quarantined: int
+    files: Files = Field(Files(), description="All files, copies and unusable ones included.")
     num_answers: int = Field(0, description="Labels of people that were trained on.")
     zero_shot_accuracy: float | None
     accuracy: float | None

@@ -23,6 +23,7 @@ from tests.worlds.images import COLOURS, PER_CLASS, write_images
 NUM_IMAGES = PER_CLASS * len(COLOURS)
 PER_ROUND = 6
 MODEL = "colours"
+PHASE_2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,8 +95,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Place:
 @pytest.fixture(scope="module")
 def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, Any]:
     """Register two models of the drawn images; return the summary of the first."""
-    phase2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
-    printed = coft("adapt", *place.about, *phase2, "--register", MODEL)
+    printed = coft("adapt", *place.about, *PHASE_2, "--register", MODEL)
     summary: dict[str, Any] = place.made()
     assert summary["model_uri"] in printed
     assert f"{summary['accuracy']:.3f}" in printed
@@ -128,15 +128,41 @@ def test_adapt(adapted: dict[str, Any], place: Place) -> None:
     assert adapted["num_images"] == NUM_IMAGES
     assert set(adapted["per_class"]) == set(COLOURS)
     assert adapted["model_uri"] == f"models:/{MODEL}/1"
+    assert adapted["plan"]["images"]["by_split"] == {
+        "pool": {".parquet": NUM_IMAGES * 3 // 4},
+        "test": {".parquet": NUM_IMAGES // 4},
+    }
+    assert adapted["plan"]["results"]["register_as"] == MODEL
+    assert adapted["files"] == {"num_images": NUM_IMAGES, "quarantined": {}, "skipped": {}}
     assert Path(adapted["report"]).is_relative_to(place.workspace)
     assert Path(adapted["report"]).stat().st_size > 10_000
+    assert f"{NUM_IMAGES} rows of 1 Parquet file" in Path(adapted["report"]).read_text()
+
+
+def test_what_a_run_has_finished_is_what_an_equal_one_reuses(
+    adapted: dict[str, Any], place: Place
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in place.workspace.rglob("*")}
+    coft("adapt", *place.about, *PHASE_2, "--register", "other", "--dry-run")
+    reused = place.made()["plan"]["reused"]
+    assert (reused["embeddings"], reused["of_these"]) == (NUM_IMAGES, True)
+    assert reused["steps"][:3] == ["images", "task", "embed pool"]
+    assert {"adapt peers", "cross-filter", "fine-tune", "predict"} < set(reused["steps"])
+    coft("adapt", *place.about, *PHASE_2, "--seed", "7", "--dry-run")
+    reused = place.made()["plan"]["reused"]
+    assert (reused["embeddings"], reused["steps"]) == (NUM_IMAGES, [])
+    assert {path: path.stat().st_mtime_ns for path in place.workspace.rglob("*")} == before
 
 
 def test_embed(place: Place) -> None:
     backbone = f"local-dir:{place.clip}"
     printed = coft("embed", "--images", place.images, "--backbone", backbone, *place.kept)
     made = place.made()
-    assert printed == f"{NUM_IMAGES} embeddings of 32 dimensions in {made['uri']}\n"
+    assert printed.splitlines()[-2:] == [
+        f"{NUM_IMAGES} embeddings of 32 dimensions in {made['uri']}",
+        f"files      {NUM_IMAGES} images, 0 quarantined, 0 skipped",
+    ]
+    assert made["files"] == {"num_images": NUM_IMAGES, "quarantined": {}, "skipped": {}}
     assert (made["rows"], made["dim"]) == (NUM_IMAGES, 32)
     parts = Path(made["uri"]).glob("part-*.parquet")
     features = pa.concat_tables(pq.read_table(part) for part in parts)["embedding"]
@@ -149,7 +175,8 @@ def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
     model = adapted["model_uri"]
     printed = coft("predict", "--model", model, "--images", few, *place.kept)
     made = place.made()
-    assert printed == f"7 predictions in {made['uri']}\n"
+    assert f"\n7 predictions in {made['uri']}\nfiles      7 images, " in printed
+    assert made["plan"]["model"] == model
     assert set(_rows(made["uri"], "label")["label"].to_pylist()) <= set(COLOURS)
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from flows.commands.options import (
     About,
     Backbone,
+    DryRun,
     Images,
     Register,
     RowsPerShard,
@@ -22,8 +23,9 @@ from flows.commands.options import (
     name_from,
     workspace_of,
 )
+from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
-from tasks.refs import RunSummary
+from tasks.refs import Files, Ref, RunSummary
 from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PoolSpec, RuntimeSpec
 
 if TYPE_CHECKING:
@@ -31,15 +33,14 @@ if TYPE_CHECKING:
     from flows import demo as demo_flow
     from flows import embed as embed_flow
     from flows import predict as predict_flow
-    from tasks import backbone as backbones
     from tasks import startup
     from tasks.answers import given as answers_given
-    from tasks.pool import true_labels
+    from tasks.plan import words
+    from tasks.plan.facts import Plan
     from tasks.tracking import registry_model, versions
 else:
-    backbones, startup = OnDemand("tasks.backbone"), OnDemand("tasks.startup")
+    startup, words = OnDemand("tasks.startup"), OnDemand("tasks.plan.words")
     answers_given = OnDemand("tasks.answers.given")
-    true_labels = OnDemand("tasks.pool.true_labels")
     registry_model = OnDemand("tasks.tracking.registry_model")
     versions = OnDemand("tasks.tracking.versions")
     coft, demo_flow = OnDemand("flows.coft"), OnDemand("flows.demo")
@@ -65,8 +66,12 @@ def adapt(
     name = versions.check_name(register or name_from(about.images, otherwise="coft"))
     answers_given.check_answers(answers, method)
     spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
+    plan = announce(spec, "adapt", dry_run=about.dry_run)
+    if about.dry_run:
+        end_dry_run(plan, spec, where.summary)
+        return
     startup.begin(spec.runtime, "flows.coft")
-    _conclude(coft.coft(spec), where.summary)
+    _conclude(coft.coft(spec, plan), plan, where.summary)
 
 
 def embed(
@@ -74,16 +79,20 @@ def embed(
     images: Images,
     backbone: Backbone = default_of(BackboneSpec, "name"),
     rows_per_shard: RowsPerShard = None,
+    dry_run: DryRun = False,
     where: Where = Where(),
 ) -> None:
     """Write the features of every image to Parquet, and nothing else."""
     pool = _pool(images, rows_per_shard)
-    backbones.check_backbone(backbone)
     spec = CoftSpec(pool=pool, backbone=BackboneSpec(name=backbone), runtime=where.runtime)
+    plan = announce(spec, "embed", dry_run=dry_run)
+    if dry_run:
+        end_dry_run(plan, spec, where.summary, tracked=False)
+        return
     startup.begin(spec.runtime, "flows.embed", tracked=False)
-    embeddings = embed_flow.embed(spec)
+    embeddings, files = embed_flow.embed(spec, plan)
     line = f"{embeddings.rows:,} embeddings of {embeddings.dim} dimensions in {embeddings.uri}"
-    conclude(where.summary, embeddings.model_dump(mode="json"), [line])
+    _conclude_files(embeddings, files, plan, [line], where.summary)
 
 
 def predict(
@@ -91,20 +100,20 @@ def predict(
     model: Annotated[str, Parameter(help="models:/NAME@champion, models:/NAME/3, or a folder.")],
     images: Images,
     rows_per_shard: RowsPerShard = None,
+    dry_run: DryRun = False,
     where: Where = Where(),
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
     spec = CoftSpec(pool=_pool(images, rows_per_shard), runtime=where.runtime)
-    registry_model.check_model(model, spec.runtime)
-    startup.begin(spec.runtime, "flows.predict", tracked=registry_model.is_registered(model))
-    predictions = predict_flow.predict(spec, model)
-    bad = (
-        f", {predictions.num_quarantined:,} could not be read"
-        if predictions.num_quarantined
-        else ""
-    )
-    line = f"{predictions.rows:,} predictions in {predictions.uri}{bad}"
-    conclude(where.summary, predictions.model_dump(mode="json"), [line])
+    plan = announce(spec, "predict", dry_run=dry_run, model=model)
+    tracked = registry_model.is_registered(model)
+    if dry_run:
+        end_dry_run(plan, spec, where.summary, tracked=tracked)
+        return
+    startup.begin(spec.runtime, "flows.predict", tracked=tracked)
+    predictions, files = predict_flow.predict(spec, plan.model or model, plan)
+    line = f"{predictions.rows:,} predictions in {predictions.uri}"
+    _conclude_files(predictions, files, plan, [line], where.summary)
 
 
 def demo(
@@ -116,18 +125,26 @@ def demo(
     """Adapt a CLIP that has seen only printed characters to handwriting: minutes, offline."""
     folder = workspace or str(Path(workspace_of(None)) / "demo")
     startup.begin(RuntimeSpec(workspace=folder), "flows.coft", "flows.demo")
-    _conclude(coft.coft(demo_flow.demo_spec(folder, seed=seed)), summary)
+    spec = demo_flow.demo_spec(folder, seed=seed)
+    plan = announce(spec, "adapt")
+    _conclude(coft.coft(spec, plan), plan, summary)
 
 
 def _pool(images: str, rows_per_shard: int | None) -> PoolSpec:
-    """Return images that need no class names, having seen that they are there."""
-    pool = PoolSpec(images=images, **given(rows_per_shard=rows_per_shard))
-    true_labels.list_sources(pool)
-    return pool
+    """Return images that need no class names."""
+    return PoolSpec(images=images, **given(rows_per_shard=rows_per_shard))
 
 
-def _conclude(result: RunSummary, summary: Path | None) -> None:
-    conclude(summary, result.model_dump(mode="json"), _lines(result))
+def _conclude(result: RunSummary, plan: "Plan", summary: Path | None) -> None:
+    lines = [*_lines(result), words.line_of_files(result.files)]
+    conclude(summary, with_plan(result.model_dump(mode="json"), plan), lines)
+
+
+def _conclude_files(
+    result: Ref, files: Files, plan: "Plan", lines: list[str], summary: Path | None
+) -> None:
+    facts = {**result.model_dump(mode="json"), "files": files.model_dump(mode="json")}
+    conclude(summary, with_plan(facts, plan), [*lines, words.line_of_files(files)])
 
 
 def _lines(result: RunSummary) -> Iterator[str]:

@@ -26,11 +26,8 @@ from tasks.specs import (
 )
 
 if TYPE_CHECKING:
-    from tasks import backbone
-    from tasks.pool import true_labels
     from tasks.storage import layout
 else:
-    backbone, true_labels = OnDemand("tasks.backbone"), OnDemand("tasks.pool.true_labels")
     layout = OnDemand("tasks.storage.layout")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
@@ -47,6 +44,9 @@ Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
 RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
 Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]
 Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
+DryRun = Annotated[
+    bool, Parameter(help="Say what would be done, and stop before anything is.", negative="")
+]
 Flip = Annotated[bool, Parameter(help="A mirrored image shows the same class.")]
 
 
@@ -113,6 +113,7 @@ class About:
     backbone: Backbone = default_of(BackboneSpec, "name")
     seed: Seed = default_of(CoftSpec, "seed")
     flip: Flip = default_of(CoftSpec, "flip")
+    dry_run: DryRun = False
     rows_per_shard: RowsPerShard = None
     max_quarantined: Annotated[
         float | None, Parameter(help="Stop when more than this share of the images is bad.")
@@ -122,11 +123,7 @@ class About:
     gate: Annotated[GateSpec, Parameter(group="Gate", negative="")] = GateSpec()
 
     def spec(self, where: Where, **more: Any) -> CoftSpec:
-        """Return the run, having checked the images, the class names and the backbone.
-
-        Raises:
-            InputError: the images, the classes or the backbone are not there, or not usable.
-        """
+        """Return the run; its plan says whether its input is there and usable."""
         pool = PoolSpec(
             images=self.images,
             classes=self.classes,
@@ -134,9 +131,6 @@ class About:
             labels=self.labels,
             **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
         )
-        runtime = where.runtime
-        true_labels.check_input(pool)
-        backbone.check_backbone(self.backbone)
         return CoftSpec(
             pool=pool,
             backbone=BackboneSpec(name=self.backbone),
@@ -145,7 +139,7 @@ class About:
             label=self.label,
             phase1=self.phase1,
             gate=self.gate,
-            runtime=runtime,
+            runtime=where.runtime,
             command=command_line(),
             **more,
         )

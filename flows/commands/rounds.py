@@ -17,6 +17,7 @@ from flows.commands.options import (
     default_of,
     name_from,
 )
+from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
 from tasks.specs import (
     ActiveSpec,
@@ -93,9 +94,14 @@ def start_rounds(
     run = about.spec(where, register_as=names.register)
     name = names.name or name_from(about.images, otherwise="rounds", flags=re.ASCII)
     spec = RoundsSpec(name=name, active=learning.spec(run, query), **budget.model_dump())
+    rounds.check_rounds(spec)
+    plan = announce(run, "rounds", dry_run=True)  # `coft active next` runs
+    if about.dry_run:
+        end_dry_run(plan, run, where.summary)
+        return
     startup.check_place(run.runtime)
     started = rounds.start_rounds(spec)
-    _conclude(where, name, [f"Rounds {name}: {started.folder}"])
+    _conclude(where, name, [f"Rounds {name}: {started.folder}"], **with_plan({}, plan))
 
 
 @active.command(name="next")
@@ -173,9 +179,13 @@ def simulate(
     spec = SimulationSpec(active=active, **trials.model_dump())
     checks.check_simulation(spec)
     checks.settle_start(active.start, active.run.runtime)
+    plan = announce(active.run, "rounds", dry_run=about.dry_run)
+    if about.dry_run:
+        end_dry_run(plan, active.run, where.summary)
+        return
     startup.begin(active.run.runtime, "flows.simulate")
     numbers, lines = simulation.read_findings(simulate_flow.simulate(spec))
-    conclude(where.summary, numbers, lines)
+    conclude(where.summary, with_plan(numbers, plan), lines)
 
 
 def _which(where: Where, name: str | None) -> str:

@@ -95,12 +95,29 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     Raises:
         InputError: the name is taken by rounds with other settings, or one of them is wrong.
     """
-    _check(spec)
+    spec = check_rounds(spec)
     runtime = spec.active.run.runtime
-    spec = _settled(spec)
     claim_workspace(runtime.workspace)
     folder = rounds_folder(runtime.workspace, spec.name)
     uri = join(folder, SESSION)
+    if exists(uri):
+        return open_rounds(runtime, spec.name)
+    nowhere = _with_runtime(spec, RuntimeSpec(workspace="memory://"))
+    write_json(uri, nowhere.model_dump(mode="json"))
+    return Rounds(spec=spec, folder=folder)
+
+
+def check_rounds(spec: RoundsSpec) -> RoundsSpec:
+    """Return rounds as they are to be written down; nothing is.
+
+    Raises:
+        InputError: the name is taken by rounds with other settings, or one of them is wrong.
+    """
+    check_strategies(spec.active.query.strategy, option="--strategy")
+    if spec.active.run.register_as is not None:
+        check_name(spec.active.run.register_as)
+    runtime, spec = spec.active.run.runtime, _settled(spec)
+    uri = join(rounds_folder(runtime.workspace, spec.name), SESSION)
     if exists(uri):
         existing = _with_runtime(RoundsSpec.model_validate(read_json(uri)), runtime)
         if differing := _differing(existing, spec):
@@ -109,17 +126,7 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
                 f"Go on with `coft active next --name {spec.name}`, or give the new ones another "
                 "--name."
             )
-        return open_rounds(runtime, spec.name)
-    nowhere = _with_runtime(spec, RuntimeSpec(workspace="memory://"))
-    write_json(uri, nowhere.model_dump(mode="json"))
-    return Rounds(spec=spec, folder=folder)
-
-
-def _check(spec: RoundsSpec) -> None:
-    """Refuse a strategy or a registry name that a later step would stumble over."""
-    check_strategies(spec.active.query.strategy, option="--strategy")
-    if spec.active.run.register_as is not None:
-        check_name(spec.active.run.register_as)
+    return spec
 
 
 def _settled(spec: RoundsSpec) -> RoundsSpec:

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,23 +17,42 @@ _ROWS_AT_ONCE = 64  # bounds the memory for row groups of any size
 _BUFFER = 2**20  # bytes of a column that are read at once
 
 
-def read_footer(uri: str) -> tuple[pa.Schema, int]:
-    """Return the schema and the number of rows of a Parquet file.
-
-    Raises:
-        SourceUnreadable: the file is no Parquet file.
-    """
+@contextmanager
+def _open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
     try:
         with open_read(uri) as file, pq.ParquetFile(file) as parquet:
-            return parquet.schema_arrow, parquet.metadata.num_rows
+            yield parquet
     except Exception as error:  # every driver raises errors of its own
         msg = f"{redact(uri)}: expected a Parquet file ({one_line(error)}); repair or remove it"
         raise SourceUnreadable(msg) from error
 
 
 def read_schema(uri: str) -> pa.Schema:
-    """Return the schema of a Parquet file; raises as `read_footer`."""
-    return read_footer(uri)[0]
+    """Return the schema of a Parquet file.
+
+    Raises:
+        SourceUnreadable: the file is no Parquet file.
+    """
+    with _open_parquet(uri) as parquet:
+        return parquet.schema_arrow
+
+
+def survey(uri: str) -> tuple[pa.Schema, int, int]:
+    """Return the schema, the number of rows, and of those that the column `split` calls test.
+
+    Raises:
+        SourceUnreadable: the file is no Parquet file.
+    """
+    with _open_parquet(uri) as parquet:
+        schema, num_test = parquet.schema_arrow, 0
+        for batch in parquet.iter_batches(columns=["split"]) if "split" in schema.names else ():
+            num_test += pc.sum(is_test(batch.column(0).cast(pa.string()))).as_py() or 0
+        return schema, parquet.metadata.num_rows, num_test
+
+
+def is_test(splits: Any) -> Any:
+    """Return which rows are for testing by their column `split`; any other may be trained on."""
+    return pc.fill_null(pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(splits)), "test"), False)  # noqa: FBT003
 
 
 def image_column(uri: str, schema: pa.Schema) -> str:

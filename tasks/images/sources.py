@@ -4,27 +4,28 @@
 URIs: a path, an object of a bucket, or `<Parquet file>#<row>`.
 """
 
+import hashlib
 import os
 import re
 import stat
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.images.listing import Entry, NoImages, list_files, one_line
-from tasks.images.parquet import image_column, read_footer, scan_images
+from tasks.images.parquet import image_column, scan_images, survey
 from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
+from tasks.images.suffixes import IMAGE_SUFFIXES, countable, describe_skipped
+from tasks.storage.digests import fingerprint
 from tasks.storage.uris import is_local, local_path, open_filesystem, redact
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-)
 TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 LISTING = pa.schema(
     [("uri", pa.string()), ("rows", pa.int64()), ("size", pa.int64()), ("version", pa.string())]
@@ -53,6 +54,10 @@ class Source:
         listing: One row per file (schema `LISTING`), sorted by `uri`: `rows` that it holds (1 for
             an image), `size` in bytes, `version` (modification time or entity tag).
         num_skipped: Links that lead out of the folder and were not followed.
+        skipped: Number of files that are not read, by extension in small letters; under "" those
+            without one. `suffixes.package_for` names what would read them.
+        suffixes: Number of the files in `listing` by extension.
+        num_test: Rows of Parquet files that are for testing by their column `split`.
     """
 
     uri: str
@@ -60,11 +65,23 @@ class Source:
     kind: Kind
     listing: pa.Table
     num_skipped: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    suffixes: Mapping[str, int] = field(default_factory=dict)
+    num_test: int = 0
 
     @property
     def num_images(self) -> int:
         """Number of images in all files."""
         return int(pc.sum(self.listing["rows"]).as_py() or 0)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a digest of the names, sizes and versions of all files, in their order."""
+        content = hashlib.sha256(fingerprint(self.root, self.kind).encode())
+        for start in range(0, self.listing.num_rows, AT_ONCE):
+            rows = self.listing.slice(start, AT_ONCE).to_pydict()
+            content.update(fingerprint(rows).encode())
+        return content.hexdigest()
 
     def tables(self) -> list[str]:
         """Return the URIs of the Parquet files; none for image files."""
@@ -85,16 +102,18 @@ def list_source(uri: str) -> Source:
     listed = _Listed()
     root, num_skipped = list_files(uri, listed.take)
     images = listed.images()
-    listing = _list_tables(sorted(listed.tables)) if images is None else images
+    listing, num_test = _list_tables(sorted(listed.tables)) if images is None else (images, 0)
     if not listing.num_rows:
+        found = describe_skipped(listed.skipped, limit=5) or "none"
         links = f" and {num_skipped} links that lead out of it" if num_skipped else ""
         msg = (
             f"{redact(uri)}: expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or Parquet files "
-            f"with rows, found {listed.num_files} other files{links}; check the path"
+            f"with rows, found {found}{links}; check the path"
         )
         raise NoImages(msg)
     kind: Kind = "tables" if images is None else "images"
-    return Source(redact(uri), root, kind, listing, num_skipped)
+    skipped, suffixes = listed.skipped_by(kind), listed.suffixes_of(kind)
+    return Source(redact(uri), root, kind, listing, num_skipped, skipped, suffixes, num_test)
 
 
 def read_images(
@@ -126,19 +145,22 @@ class _Listed:
     """Files by what they are; of image files a bounded number is in memory."""
 
     def __init__(self) -> None:
-        self.num_files = 0
+        self.skipped = Counter[str]()
+        self._images = Counter[str]()
         self.tables: list[Entry] = []
         self._waiting: list[tuple[Entry, int]] = []
         self._spill: Spill | None = None
 
     def take(self, entry: Entry) -> None:
         """Add a file."""
-        self.num_files += 1
         suffix = _suffix(entry.uri)
         if suffix in TABLE_SUFFIXES:
             self.tables.append(entry)
         elif suffix in IMAGE_SUFFIXES:
+            self._images[suffix] += 1
             self._waiting.append((entry, 1))
+        else:
+            self.skipped[countable(suffix)] += 1
         if len(self._waiting) == AT_ONCE:
             self._spill = self._spill or Spill(LISTING)
             self._spill.add(_batch(self._waiting))
@@ -150,6 +172,15 @@ class _Listed:
             return _listing(sorted(self._waiting)) if self._waiting else None
         self._spill.add(_batch(self._waiting))
         return sort_spilled(self._spill.table(), "uri")
+
+    def skipped_by(self, kind: Kind) -> Counter[str]:
+        """Return the number of files by extension that a source of this kind does not read."""
+        ignored = self.tables if kind == "images" else []
+        return self.skipped + Counter(_suffix(entry.uri) for entry in ignored)
+
+    def suffixes_of(self, kind: Kind) -> Counter[str]:
+        """Return the number of files by extension that a source of this kind reads."""
+        return self._images if kind == "images" else Counter(_suffix(e.uri) for e in self.tables)
 
 
 def _suffix(uri: str) -> str:
@@ -167,14 +198,18 @@ def _batch(entries: Sequence[tuple[Entry, int]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=LISTING)
 
 
-def _list_tables(entries: Sequence[Entry]) -> pa.Table:
-    def footer(entry: Entry) -> tuple[Entry, int]:
-        schema, num_rows = read_footer(entry.uri)
+def _list_tables(entries: Sequence[Entry]) -> tuple[pa.Table, int]:
+    """Return the files with rows, and how many of these rows are for testing."""
+
+    def look(entry: Entry) -> tuple[Entry, int, int]:
+        schema, num_rows, num_test = survey(entry.uri)
         image_column(entry.uri, schema)
-        return entry, num_rows
+        return entry, num_rows, num_test
 
     with ThreadPoolExecutor(READERS) as readers:
-        return _listing(pair for pair in readers.map(footer, entries) if pair[1])
+        seen = list(readers.map(look, entries))
+    listing = _listing((entry, num_rows) for entry, num_rows, _ in seen if num_rows)
+    return listing, sum(num_test for *_, num_test in seen)
 
 
 def _read_files(

@@ -1,13 +1,12 @@
 """What is listed, image by image: where it is, what tells that it changed, and its split."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.images.parquet import image_column, read_schema, resolve
+from tasks.images.parquet import image_column, is_test, read_schema, resolve
 from tasks.images.sources import Source
 from tasks.pool.true_labels import base_of, relative
 from tasks.storage.digests import fingerprint
@@ -29,14 +28,8 @@ _AT_ONCE = 65536
 
 
 def digest_of(sources: Sequence[Source], *made_from: object) -> str:
-    """Digest the names, sizes and versions of all files, in their order, and what else matters."""
-    content = hashlib.sha256()
-    for source in sources:
-        content.update(fingerprint(source.root, source.kind).encode())
-        for start in range(0, source.listing.num_rows, _AT_ONCE):
-            rows = source.listing.slice(start, _AT_ONCE).to_pydict()
-            content.update(fingerprint(rows).encode())
-    return fingerprint(content.hexdigest(), *made_from)
+    """Digest what is listed, and what else matters."""
+    return fingerprint([source.digest for source in sources], *made_from)
 
 
 def iter_entries(sources: Sequence[Source]) -> Iterator[pa.Table]:
@@ -106,4 +99,5 @@ def _splits(given: Sequence[str | None] | None, split: str, count: int) -> list[
     """Return the split of each row; what is not called test may be trained on."""
     if given is None:
         return [split] * count
-    return ["test" if (text or "").strip().lower() == "test" else "pool" for text in given]
+    tests = is_test(pa.array(given, pa.string())).to_pylist()
+    return ["test" if is_for_testing else "pool" for is_for_testing in tests]

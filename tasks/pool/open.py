@@ -12,8 +12,9 @@ from tasks.images.listing import NoImages
 from tasks.images.sources import Source
 from tasks.pool.catalog import Catalog, catalog
 from tasks.pool.entries import digest_of, iter_entries
+from tasks.pool.listed import take_sources
 from tasks.pool.scan import WORK, ScanJob, Scanned, listing_of, scan_images
-from tasks.pool.true_labels import check_labels, list_sources, read_classes
+from tasks.pool.true_labels import check_labels, read_classes
 from tasks.pool.written import Content, cut, mark_duplicates
 from tasks.progress import progress, say
 from tasks.refs import ImagesRef
@@ -62,7 +63,7 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
     """
     started = time.monotonic()
     claim_workspace(runtime.workspace)
-    sources = list_sources(spec)
+    sources = take_sources(spec)
     if for_training:
         check_labels(spec, sources, read_classes(spec, sources))
     key = digest_of(sources, spec.rows_per_shard, spec.max_bytes, spec.max_pixels)

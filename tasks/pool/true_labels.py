@@ -18,6 +18,7 @@ from tasks.pool.classes import (
     list_names,
     names_of_schema,
 )
+from tasks.pool.understood import ClassList, Understood
 from tasks.specs import InputError, PoolSpec
 from tasks.storage.files import exists, open_read
 from tasks.storage.uris import redact
@@ -57,8 +58,8 @@ def list_sources(spec: PoolSpec) -> list[Source]:
     return [list_source(uri) for uri in (spec.images, spec.test) if uri is not None]
 
 
-def check_input(spec: PoolSpec) -> None:
-    """Check images, class names and labels before a run.
+def check_input(spec: PoolSpec) -> Understood:
+    """Check images, class names and labels before a run; return what they were understood to be.
 
     Images are listed and not read; `open_images` finds the same problems and more.
 
@@ -66,7 +67,10 @@ def check_input(spec: PoolSpec) -> None:
         InputError: anything in the input that has to be corrected.
     """
     sources = list_sources(spec)
-    check_labels(spec, sources, read_classes(spec, sources))
+    classes = read_classes(spec, sources)
+    check_labels(spec, sources, classes)
+    origin = f"--classes {redact(spec.classes)[:80]}" if spec.classes else "the images or labels"
+    return Understood(tuple(sources), ClassList(names=classes, origin=origin))
 
 
 def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:

@@ -16,7 +16,7 @@ from tasks.storage.uris import join
 
 FILE = "report.html"
 TEMPLATE = "report/report.html.j2"
-_LAYOUT = 3  # raised by hand when the same inputs should give another page
+_LAYOUT = 4  # raised by hand when the same inputs should give another page
 
 
 def write_report(inputs: ReportInputs, runtime: RuntimeSpec) -> Ref:
@@ -50,6 +50,7 @@ def html(inputs: ReportInputs) -> str:
         training=training_section.training(evidence),
         maps=training_section.maps(evidence),
         times=provenance.times(evidence),
+        understood=provenance.understood(evidence),
         quarantine=provenance.quarantine(evidence),
         provenance=provenance.provenance(evidence),
         words=words,

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from tasks.plan.facts import Plan
 from tasks.refs import (
     AnswersRef,
     BackboneRef,
@@ -54,3 +55,4 @@ class ReportInputs(Spec):
     stages: tuple[StageTime, ...] = ()
     run_id: str = ""
     registered: Registered | None = None
+    plan: Plan | None = Field(default=None, description="What the run understood before it worked.")

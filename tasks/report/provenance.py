@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tasks.pages import numbers
+from tasks.plan.words import rows_of
 from tasks.refs import Ref
 from tasks.report import read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
@@ -62,6 +63,12 @@ def quarantine(evidence: Evidence) -> Section:
         if inputs.images.num_duplicates
         else [],
     }
+
+
+def understood(evidence: Evidence) -> list[tuple[str, str]]:
+    """Return what the run understood of its input before it worked: what about, and what."""
+    plan = evidence.inputs.plan
+    return [] if plan is None else list(rows_of(plan))
 
 
 def provenance(evidence: Evidence) -> Section:

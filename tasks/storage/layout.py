@@ -34,6 +34,7 @@ class Folder(StrEnum):
     MODELS = "models"
     PREDICTIONS = "predictions"
     EVALUATIONS = "evaluations"
+    BEGUN = "begun"
     FINISHED = "finished"
     REPORTS = "reports"
     ROUNDS = "rounds"

@@ -39,7 +39,7 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the task in the flow that calls it."""
         result = self._task(*args, **kwargs)
-        pass_through(result)
+        pass_through(self.name, result)
         return result
 
     @cached_property

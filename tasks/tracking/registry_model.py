@@ -20,19 +20,20 @@ def is_registered(uri: str) -> bool:
     return uri.startswith("models:/")
 
 
-def check_model(uri: str, runtime: RuntimeSpec) -> None:
-    """Refuse a model that is not there, before anything is loaded or fetched.
+def check_model(uri: str, runtime: RuntimeSpec) -> str:
+    """Return what a URI means now, a version or a folder, before anything is loaded or fetched.
 
     Raises:
         InputError: no model has this URI.
     """
     if is_registered(uri):
-        pinned(tracking_for(runtime.workspace), uri)
-    elif not exists(join(uri, DESCRIPTION)):
+        return pinned(tracking_for(runtime.workspace), uri)
+    if not exists(join(uri, DESCRIPTION)):
         raise InputError(
             f"{redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
             f"found no {DESCRIPTION} there. `coft models list` shows what is registered."
         )
+    return absolute(uri)
 
 
 @step("find model")

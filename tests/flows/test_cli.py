@@ -166,6 +166,7 @@ def test_what_only_reads_does_not_wait_either(place: Path) -> None:
     commands = ["--help", "adapt --help", "active start --help", "models --help", "doctor --help"]
     commands += ["active status --workspace made", "models list --workspace made"]
     commands += ["doctor --workspace made"]
+    commands += [f"{words} --dry-run" for words in (ADAPT, START, "embed --images photos")]
     results = ran([started, *map(str.split, commands)], place, PREFECT_API_URL="")
     assert [result["code"] for result in results] == [cli.DONE] * len(results)
     assert [result["loaded"] for result in results] == [[]] * len(results)

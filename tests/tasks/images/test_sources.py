@@ -84,6 +84,28 @@ def test_a_folder_is_searched_by_extension(tmp_path: Path) -> None:
     assert list_source(str(tmp_path)).num_images == len(wanted)
 
 
+def test_what_is_not_read_is_counted_by_extension(tmp_path: Path) -> None:
+    files = ["a.jfif", "b.JXL", "c/d.jxl", "c/e.TXT", "c/f", "g.20240131", "t.parquet", ".h.jxl"]
+    write_tree(tmp_path, *files)
+    source = list_source(str(tmp_path))
+    assert names(tmp_path) == ["a.jfif"]
+    assert source.skipped == {".jxl": 2, ".txt": 1, "": 2, ".parquet": 1}
+
+
+def test_files_beside_parquet_are_counted_too(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", 3)
+    write_tree(tmp_path, "notes.md", "b.jxl")
+    source = list_source(str(tmp_path))
+    assert (source.num_images, source.skipped) == (3, {".md": 1, ".jxl": 1})
+    assert list_source(str(tmp_path / "a.parquet")).skipped == {}
+
+
+def test_a_folder_without_images_says_what_would_read_its_files(tmp_path: Path) -> None:
+    write_tree(tmp_path, "a.jxl", "b.jxl", "c.txt")
+    with pytest.raises(NoImages, match=r"2 \.jxl \(convert with pillow-jxl-plugin\), 1 \.txt;"):
+        list_source(str(tmp_path))
+
+
 def test_links_that_leave_the_folder_are_not_followed(tmp_path: Path) -> None:
     outside = write_tree(tmp_path / "outside", "secret.png", "more/x.png")
     root = write_tree(tmp_path / "root", "a.png")

@@ -1,5 +1,6 @@
 """Times, files in quarantine and how to repeat the run, as the page shows them."""
 
+from tasks.plan.facts import ImagesFound, Place, Plan, Results, Reused
 from tasks.refs import StageName
 from tasks.report import words
 from tests.tasks.read_page import Page
@@ -34,6 +35,17 @@ def test_quarantine_shows_counts_and_the_first_twenty(run: Run) -> None:
     rows = page.table("File", "Reason", "Detail", "Bytes")
     assert [row[0] for row in rows] == [f"bad/{number}.jpg" for number in range(20)]
     assert page.table("File", "Same as") == [["copy.jpg", run.pictures.uris[0]]]
+
+
+def test_what_the_run_understood_is_shown(usual: Page, run: Run) -> None:
+    assert "What the run understood" not in usual.prose, "it has no plan"
+    images = ImagesFound(by_split={"pool": {".jpg": 96}}, skipped={".jxl": 2})
+    results = Results(workspace="<b>w</b>", is_new=True)
+    plan = Plan(digest="0" * 16, images=images, place=Place(), results=results, reused=Reused())
+    page = page_of(run.inputs().model_copy(update={"plan": plan}))
+    assert "Images 96: 96 .jpg" in page.prose
+    assert "Skipped 2 .jxl (convert with pillow-jxl-plugin)" in page.prose
+    assert "Results <b>w</b> (new)" in page.prose
 
 
 def test_the_run_can_be_repeated_from_what_is_shown(usual: Page, run: Run) -> None:
