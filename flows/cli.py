@@ -10,10 +10,10 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 from rich.console import Console
 
-from infra import offline
+from infra import interrupts, offline, prefect_server
 from tasks.specs import GaveUp, InputError
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 app = App(
     name="coft",
@@ -35,6 +35,7 @@ def main() -> None:
     """Run the command line; a person sees a sentence, never a traceback unless `--debug`."""
     ended: list[int] = []
     atexit.register(_leave, ended)  # registered first, so it runs after everybody's clean-up
+    interrupts.listen()
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -46,7 +47,11 @@ def main() -> None:
 
 
 def run(words: list[str], *, debug: bool = False) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input, 1 anything else."""
+    """Run one command and return its exit code.
+
+    Returns:
+        0 done, 2 bad input, 128 and its number after a signal, 1 anything else.
+    """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if not words or words[0] in app.help_flags:
@@ -58,13 +63,15 @@ def run(words: list[str], *, debug: bool = False) -> int:
         errors.print(f"coft: {_one_sentence(error)}", markup=False)
         return FAILED if isinstance(error, GaveUp) else BAD_INPUT
     except KeyboardInterrupt:
-        errors.print("coft: stopped. The same command goes on from here.", markup=False)
-        return INTERRUPTED
+        interrupts.tell()
+        return interrupts.exit_code()
     except Exception as error:  # the last door before a person
+        if interrupts.received():  # what it brought down with it
+            interrupts.tell()
+            return interrupts.exit_code()
         if debug:
             raise
-        name = type(error).__name__
-        errors.print(f"coft: {name}: {error}\nRun with --debug for the traceback.", markup=False)
+        errors.print(f"coft: {_last_words(error)}", markup=False)
         return FAILED
     return DONE
 
@@ -80,6 +87,12 @@ def _leave(ended: list[int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ended[0])
+
+
+def _last_words(error: Exception) -> str:
+    if why := prefect_server.failure():
+        return f"{why} What is finished is kept; the same command goes on from there."
+    return f"{type(error).__name__}: {error}\nRun with --debug for the traceback."
 
 
 def _one_sentence(error: Exception) -> str:

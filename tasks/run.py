@@ -8,9 +8,7 @@ from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
 from tasks.specs import CoftSpec, Spec
 from tasks.storage.digests import fingerprint
 from tasks.tracking.runs import Run, finish_run, start_run
-from tasks.tracking.store import tracking_for
-
-EXPERIMENT = "coft"
+from tasks.tracking.store import EXPERIMENT, tracking_for
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def tracked(  # noqa: PLR0913  # what tells one run from another
     )
     try:
         yield run
-    except BaseException:
-        finish_run(run, "FAILED")
+    except BaseException as error:
+        finish_run(run, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     finish_run(run)

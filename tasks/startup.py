@@ -10,6 +10,7 @@ from infra.settings import Settings
 from tasks.doctor import machine, servers
 from tasks.doctor.findings import Check
 from tasks.on_demand import OnDemand
+from tasks.progress import say
 from tasks.specs import InputError, RuntimeSpec
 from tasks.tracking import store
 
@@ -48,7 +49,7 @@ def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
         InputError: as `check_place`.
     """
     check_place(runtime, tracked=tracked)
-    prefect_server.start()
+    prefect_server.start(say)
     workers.start_early(runtime)
     for flow in flows:
         import_module(flow)

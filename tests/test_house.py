@@ -20,7 +20,7 @@ README_LINES = 140
 INNER_IMPORTS = {  # who may import inside functions, and why
     "tasks/tracking": "MLflow takes seconds to import, and most commands never need it",
     "clipcore/published.py": "open_clip takes seconds to import, and most processes never need it",
-    "infra/prefect_server.py": "run as a program it is the server; who starts it is not",
+    "infra/prefect_process.py": "it ends with who started it, also while it imports",
     "infra/offline.py": "Ray reads the switches when it is imported, so they are set before",
 }
 

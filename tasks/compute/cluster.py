@@ -10,6 +10,7 @@ import ray
 from ray._private import state
 
 from infra import offline
+from infra.interrupts import kept_handlers
 from tasks.compute.placement import Node
 from tasks.specs import RuntimeSpec
 
@@ -34,7 +35,7 @@ def ensure_ray(runtime: RuntimeSpec) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if runtime.ray_address:
         environment = {"env_vars": offline.quiet_environment()}
-        with offline.own_words():
+        with offline.own_words(), kept_handlers():
             ray.init(
                 address=runtime.ray_address,
                 runtime_env=environment,
@@ -51,7 +52,8 @@ def start_ray(**options: Any) -> None:
     Args:
         options: Other arguments of `ray.init`.
     """
-    with offline.local_ray(), offline.own_words():  # sets the switches that workers inherit
+    # `local_ray` sets the switches that workers inherit.
+    with offline.local_ray(), offline.own_words(), kept_handlers():
         ray.init(
             address="local",
             include_dashboard=False,

@@ -36,8 +36,11 @@ class Checkpoints:
         """Restore the optimizer; return the weights (none at the start) and the history."""
         if not exists(self._uri):
             return {}, []
-        with local_copy(self._uri) as path:
-            tensors, header = checkpoint.read(str(path))
+        try:
+            with local_copy(self._uri) as path:
+                tensors, header = checkpoint.read(str(path))
+        except FileNotFoundError:  # another command has just finished this training
+            return {}, []
         checkpoint.restore_optimizer(optimizer, checkpoint.under("optimizer", tensors))
         return checkpoint.under("weights", tensors), header["history"]
 

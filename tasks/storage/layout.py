@@ -8,6 +8,7 @@ from tasks.storage.files import exists, names_in, read_json, write_json
 from tasks.storage.uris import absolute, join, redact
 
 MARK = "workspace.json"  # which version of the files a workspace holds
+UNKNOWN = "unknown"
 
 WEIGHTS = "weights.safetensors"  # of a peer, a network or a round's learner
 HISTORY = "history.json"  # what every epoch of a training measured
@@ -74,11 +75,11 @@ def claim_workspace(workspace: str) -> None:
         write_json(mark, {"schema_version": SCHEMA_VERSION})
 
 
-def _version_of(workspace: str) -> int | None:
+def _version_of(workspace: str) -> int | str | None:
     """Return the version of a workspace's files; None for a place without results."""
     names = names_in(workspace)
     if MARK in names:
-        version: int = read_json(join(workspace, MARK))["schema_version"]
-        return version
+        mark = read_json(join(workspace, MARK))
+        return mark.get("schema_version", UNKNOWN) if isinstance(mark, dict) else UNKNOWN
     # Before workspaces carried a mark, version 1 was the only one.
     return 1 if names & (set(Folder) - {Folder.DEMO}) else None

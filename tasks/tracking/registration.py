@@ -9,7 +9,7 @@ from tasks.storage.files import local_copy
 from tasks.tracking.packaging import bundle_digest, check_bundle, write_model
 from tasks.tracking.redaction import redact_fields
 from tasks.tracking.runs import Run
-from tasks.tracking.store import connect
+from tasks.tracking.store import alone, connect
 from tasks.tracking.versions import (
     CANDIDATE,
     CHAMPION,
@@ -52,10 +52,12 @@ def register_model(
     with local_copy(str(bundle)) as folder:
         check_bundle(folder)
         digest = bundle_digest(folder)
-        version = _find_registered(run, name, digest)
-        if version is None:
-            logged = _find_logged(run, digest) or _log_model(run, folder, name, digest)
-            version = _create_version(run, name, logged, _tags(digest, evidence, healthy=healthy))
+        tags = _tags(digest, evidence, healthy=healthy)
+        with alone(run.tracking):
+            version = _find_registered(run, name, digest)
+            if version is None:
+                logged = _find_logged(run, digest) or _log_model(run, folder, name, digest)
+                version = _create_version(run, name, logged, tags)
     number = str(version.version)  # an int in some stores
     if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
         client.set_registered_model_alias(name, CANDIDATE, number)

@@ -47,6 +47,7 @@ def read_registry(tracking: Tracking, name: str = "") -> dict[str, Registered]:
         tracking: The store.
         name: The only model that is asked for; by default all.
     """
+    tracking.follow_move()
     uri = registry_uri(tracking)
     if uri.startswith(_SQLITE) and "?" not in uri:
         path = Path(uri.removeprefix(_SQLITE))

@@ -1,10 +1,11 @@
-"""The MLflow run of a flow: parameters once, metrics in batches, files; continued after a kill."""
+"""The MLflow run of a flow: parameters and metrics once, files; continued after a kill."""
 
 import logging
 import math
 import re
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from tasks.specs import InputError, Spec
 from tasks.storage.files import local_copy
 from tasks.tracking.redaction import redact, redact_fields
+from tasks.tracking.running import FOLDER, Owner, hold, is_dead, let_go, machine
 from tasks.tracking.store import Tracking, connect
 
 if TYPE_CHECKING:
@@ -24,10 +26,13 @@ Number = int | float
 
 DIGEST = "coft.digest"
 STARTS = "coft.starts"  # 1 for a run that was never interrupted
+MACHINE = "coft.machine"  # that a run is, or was last, at work on
 _BATCH = 100  # largest number of parameters in a request; metrics may be more
 _MAX_VALUE = 6000  # characters of a parameter
 _PLACE = ("phase", "peer", "round")  # columns of a history that say whose epoch it is
 _TEXTS = {".html", ".json", ".txt", ".md", ".svg", ".csv", ".log", ".yaml", ".yml"}
+
+_logged: dict[str, set[tuple[str, int]]] = defaultdict(set)  # (metric, step) of each run
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +52,22 @@ def start_run(
 ) -> Run:
     """Open the run of a flow, or continue the one that the same flow left unfinished.
 
+    Runs whose process has died, of any flow, end as KILLED.
+
     Args:
         tracking: The store, from `tracking_for`.
         experiment: Name of the experiment; created if absent.
         name: Name of the run, for people.
         digest: Digest of everything that decides the result. A killed or failed run with this
-            digest is continued; a finished one is not changed, and a new run opens.
+            digest is continued; one that is finished, or at work, is not changed, and a new run
+            opens.
         params: Nested values are flattened to dotted names, secrets are hidden. A continued run
             keeps its values, since MLflow forbids changing them.
     """
     experiment_id = _experiment_id(tracking, experiment)
+    _end_the_dead(tracking, experiment_id)
     unfinished = _continue_unfinished(tracking, experiment_id, digest)
-    record = unfinished or connect(tracking).create_run(
-        experiment_id, tags={DIGEST: digest, STARTS: "1"}, run_name=redact(name)
-    )
+    record = unfinished or _new_run(tracking, experiment_id, name, digest)
     run = Run(
         tracking=tracking,
         run_id=record.info.run_id,
@@ -75,6 +82,7 @@ def start_run(
 def log_metrics(run: Run, metrics: Mapping[str, Number | None], *, step: int = 0) -> None:
     """Record metrics of one step in one request, without those that are None.
 
+    Each metric has one value at a step: the first one, also when a run is continued or tried again.
     A character that MLflow does not allow in a name becomes `_`.
     """
     from mlflow.entities import Metric  # noqa: PLC0415 # slow to import, see store.connect
@@ -93,8 +101,8 @@ def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
 
     Those of a peer are called `phase1/peer1/loss`, those of a round's learner `round2/loss`.
 
-    Logging the same history again adds nothing: the time of a point is the start of the run plus
-    the seconds of its epochs, so that MLflow takes equal points for one.
+    Logging the same history again adds nothing. The time of a point is the start of the run plus
+    the seconds of its epochs.
     """
     from mlflow.entities import Metric  # noqa: PLC0415 # slow to import, see store.connect
 
@@ -139,6 +147,9 @@ def log_file(run: Run, uri: str | Path, *, folder: str | None = None) -> None:
 def finish_run(run: Run, status: RunStatus = "FINISHED") -> None:
     """Close the run. One that FAILED or was KILLED is continued by the next equal flow."""
     connect(run.tracking).set_terminated(run.run_id, status)
+    _logged.pop(run.run_id, None)
+    if run.tracking.home is not None:
+        let_go(_file(run.tracking.home, run.run_id))
 
 
 def _experiment_id(tracking: Tracking, name: str) -> str:
@@ -161,22 +172,68 @@ def _experiment_id(tracking: Tracking, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _continue_unfinished(tracking: Tracking, experiment_id: str, digest: str) -> "MlflowRun | None":
-    """Return the newest unfinished run with this digest, set to running again."""
+def _end_the_dead(tracking: Tracking, experiment_id: str) -> None:
+    """End the runs that MLflow has as running, and whose process is known to have died."""
     client = connect(tracking)
-    runs = client.search_runs(
+    running = "attributes.status = 'RUNNING'"
+    for record in client.search_runs([experiment_id], filter_string=running):
+        owner = _owner(tracking, record)
+        if owner is not None and is_dead(owner):
+            # Whoever ends its own run lets go of it afterwards: only now its status is the last.
+            if client.get_run(record.info.run_id).info.status == "RUNNING":
+                client.set_terminated(record.info.run_id, "KILLED")
+            let_go(owner.file)
+
+
+def _new_run(tracking: Tracking, experiment_id: str, name: str, digest: str) -> "MlflowRun":
+    tags = {DIGEST: digest, STARTS: "1", MACHINE: machine()}
+    record = connect(tracking).create_run(experiment_id, tags=tags, run_name=redact(name))
+    if owner := _owner(tracking, record):
+        hold(owner)
+    return record
+
+
+def _continue_unfinished(tracking: Tracking, experiment_id: str, digest: str) -> "MlflowRun | None":
+    """Return the newest unfinished run with this digest that nobody has, set to running again."""
+    runs = connect(tracking).search_runs(
         [experiment_id],
         filter_string=f"tags.`{DIGEST}` = '{digest}' and attributes.status != 'FINISHED'",
-        max_results=1,
         order_by=["attributes.start_time DESC"],
     )
-    if not runs:
+    return next((run for run in runs if _continue(tracking, run)), None)
+
+
+def _continue(tracking: Tracking, record: "MlflowRun") -> bool:
+    """Take a run for this process; False where another one has it, or has just finished it."""
+    owner, client, run_id = _owner(tracking, record), connect(tracking), record.info.run_id
+    if owner is not None and not hold(owner):
+        return False
+    if client.get_run(run_id).info.status == "FINISHED":
+        if owner is not None:
+            let_go(owner.file)
+        return False
+    client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, STARTS, str(int(record.data.tags.get(STARTS, "1")) + 1))
+    client.set_tag(run_id, MACHINE, machine())
+    logger.info("continuing the unfinished MLflow run %s", run_id)
+    _logged[run_id] = {
+        (name, point.step)
+        for name in record.data.metrics
+        for point in client.get_metric_history(run_id, name)
+    }
+    return True
+
+
+def _owner(tracking: Tracking, record: "MlflowRun") -> Owner | None:
+    """Return what tells whether a run is at work; None for runs that other programs opened."""
+    if tracking.home is None or DIGEST not in record.data.tags:
         return None
-    record: MlflowRun = runs[0]
-    client.update_run(record.info.run_id, status="RUNNING")
-    client.set_tag(record.info.run_id, STARTS, str(int(record.data.tags.get(STARTS, "1")) + 1))
-    logger.info("continuing the unfinished MLflow run %s", record.info.run_id)
-    return record
+    file = _file(tracking.home, record.info.run_id)
+    return Owner(file, record.data.tags.get(MACHINE, machine()))
+
+
+def _file(home: str, run_id: str) -> Path:
+    return Path(home) / FOLDER / run_id
 
 
 def _log_params(run: Run, params: Mapping[str, object], existing: Mapping[str, str]) -> None:
@@ -193,9 +250,13 @@ def _log_params(run: Run, params: Mapping[str, object], existing: Mapping[str, s
 
 
 def _log_batches(run: Run, metrics: "list[Metric]") -> None:
-    client = connect(run.tracking)
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run.run_id, metrics=metrics[start : start + _BATCH])
+    """Record the metrics that the run has not got at their step."""
+    client, logged = connect(run.tracking), _logged[run.run_id]
+    new = [metric for metric in metrics if (metric.key, metric.step) not in logged]
+    for start in range(0, len(new), _BATCH):
+        batch = new[start : start + _BATCH]
+        client.log_batch(run.run_id, metrics=batch)
+        logged |= {(metric.key, metric.step) for metric in batch}
 
 
 def _metric_name(name: str) -> str:

@@ -6,6 +6,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,15 @@ from infra import offline
 from infra.settings import Settings
 from tasks.specs import InputError, Spec
 from tasks.storage.uris import is_local, local_path
+from tasks.tracking.moved import follow
 from tasks.tracking.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+EXPERIMENT = "coft"  # of the runs of flows
+
+DATABASE = "mlflow.db"
 _SQLITE = "sqlite:///"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5.0  # seconds for a server to answer; MLflow itself would wait for minutes
@@ -36,7 +41,16 @@ class Tracking(Spec):
 
     uri: str = Field(repr=False)  # may hold a password
     artifacts: str | None = Field(None, description="Of new experiments; None: the server decides.")
+    home: str | None = Field(None, description="Folder of this machine, for what belongs to runs.")
     note: str = Field("", description="Where runs go, as a sentence for people.")
+
+    def follow_move(self) -> None:
+        """Where the database is the workspace's own, let it name the files that lie beside it."""
+        if self.home is None or self.artifacts is None or not self.uri.startswith(_SQLITE):
+            return
+        database = Path(self.uri.removeprefix(_SQLITE)).absolute()
+        if database == Path(self.home) / DATABASE and database.exists():
+            follow(database, EXPERIMENT, self.artifacts)
 
 
 def tracking_for(workspace: str) -> Tracking:
@@ -55,17 +69,19 @@ def tracking_for(workspace: str) -> Tracking:
     home = local_path(workspace).absolute() if is_local(workspace) else _data_home()
     if uri := Settings().mlflow_tracking_uri:
         artifacts = _folder_uri(home) if uri.startswith(_DATABASES) else None
-        return Tracking(uri=uri, artifacts=artifacts, note=f"MLflow runs go to {redact(uri)}")
+        note = f"MLflow runs go to {redact(uri)}"
+        return Tracking(uri=uri, artifacts=artifacts, home=str(home), note=note)
     if "?" in str(home):
         msg = f"{home}: a workspace may not have a '?' in its path, which ends the name of a"
         raise InputError(f"{msg} database; name another --workspace")
-    note = f"MLflow runs go to {home / 'mlflow.db'}"
+    note = f"MLflow runs go to {home / DATABASE}"
     if not is_local(workspace):
         note += (
             f", because the bucket {redact(workspace)} cannot hold a database; set"
             " MLFLOW_TRACKING_URI to a server, so that other machines see and continue these runs"
         )
-    return Tracking(uri=f"sqlite:///{home / 'mlflow.db'}", artifacts=_folder_uri(home), note=note)
+    uri = f"sqlite:///{home / DATABASE}"
+    return Tracking(uri=uri, artifacts=_folder_uri(home), home=str(home), note=note)
 
 
 def check_reachable(tracking: Tracking) -> None:
@@ -99,6 +115,7 @@ def connect(tracking: Tracking) -> "MlflowClient":
     """
     check_reachable(tracking)
     _make_folder(tracking.uri)
+    tracking.follow_move()
     offline.apply()
     with _opening:
         return _open(tracking)
@@ -111,6 +128,7 @@ def _open(tracking: Tracking) -> "MlflowClient":
     # Imported here: it takes seconds, and the switches above must be set before.
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     for name in ("mlflow", "alembic"):  # they log each migration of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -121,6 +139,10 @@ def _open(tracking: Tracking) -> "MlflowClient":
     except MlflowException as error:
         msg = f"MLflow cannot use {redact(tracking.uri)}: {redact(error.message)}"
         raise InputError(msg) from error
+    except SQLAlchemyError as error:
+        reason = redact(str(error).splitlines()[0])
+        msg = f"MLflow cannot read the database {redact(tracking.uri)} ({reason}). If it is no"
+        raise InputError(f"{msg} database of MLflow, move it away; another is made then") from error
     logger.info(tracking.note)
     return client
 
@@ -132,15 +154,33 @@ def _make_database(uri: str, client: "type[MlflowClient]") -> None:
     nothing that the next would take for a database.
     """
     path = Path(uri.removeprefix(_SQLITE))
-    if not uri.startswith(_SQLITE) or "?" in uri or path.exists():
+    if not uri.startswith(_SQLITE) or "?" in uri or _has_bytes(path):
         return
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        if path.exists():
+    with _lock_of(path.parent):
+        if _has_bytes(path):
             return
         beside = path.with_name(f"{path.name}.new")
-        beside.unlink(missing_ok=True)
+        for leftover in (beside, beside.with_name(f"{beside.name}-journal")):
+            leftover.unlink(missing_ok=True)
         client(f"{_SQLITE}{beside}").search_experiments(max_results=1)
         beside.replace(path)
+
+
+def alone(tracking: Tracking) -> AbstractContextManager[object]:
+    """Return a block in which no other process of this workspace is, as far as its disk has locks.
+
+    For what is first looked for and then made.
+    """
+    return nullcontext() if tracking.home is None else _lock_of(Path(tracking.home))
+
+
+def _lock_of(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{DATABASE}.lock")
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def registry_uri(tracking: Tracking) -> str:

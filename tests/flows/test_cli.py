@@ -14,6 +14,7 @@ from PIL import Image
 from flows import cli
 from tasks.compute.workers import stop_workers
 from tests.worlds.cluster import occupy
+from tests.worlds.processes import Family
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "sklearn", "matplotlib")
@@ -217,3 +218,21 @@ def test_a_cluster_without_room_ends_the_run_and_the_next_one_goes_on(
     assert "What is finished is kept" in said
     assert cli.run(words) == cli.DONE
     assert "60 embeddings" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_nothing_of_a_command_is_left_when_it_is_killed(
+    tmp_path: Path, images: Path, tiny_clip: Path
+) -> None:
+    words = ["embed", "--images", str(images), "--backbone", f"local-dir:{tiny_clip}"]
+    words += ["--workspace", str(tmp_path / "workspace")]
+    family = Family()
+    own = {"PREFECT_API_URL": "", "PYTHONPATH": str(ROOT)}  # a server of its own
+    command = [sys.executable, "-c", "from flows.cli import main; main()", *words]
+    with subprocess.Popen(command, env={**family.environment, **own}, cwd=tmp_path) as process:
+        try:
+            family.wait_for("prefect_process.py")
+            family.wait_for("ray::Worker")
+        finally:
+            process.kill()
+    assert family.survivors() == []

@@ -1,6 +1,7 @@
 """The main job end to end, on drawn images and a tiny CLIP: twice, killed, and on bad input."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pyarrow.csv as pacsv
 import pytest
 
 from flows.coft import coft
+from infra import interrupts
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import Reason, RunSummary
@@ -30,6 +32,7 @@ from tasks.specs import (
 )
 from tasks.storage.manifest import iter_tables
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
+from tests.worlds.processes import Family
 
 SPLITS = ("pool", "test")
 
@@ -108,14 +111,22 @@ def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip
     assert summary.verdict.startswith("Zero-shot")
 
 
-def test_a_command_that_is_killed_in_training_is_taken_up_and_arrives_at_the_same(
+def test_a_command_that_is_stopped_in_training_is_taken_up_and_arrives_at_the_same(
     whole: tuple[Path, Path, RunSummary], tmp_path: Path, tiny_clip: Path
 ) -> None:
     images, workspace, expected = whole
-    place = tmp_path / "killed"
-    with _adapt(images, place, tiny_clip) as killed:
-        _wait_for(place, "peers/*/resume.safetensors", killed)
-        killed.kill()
+    place, family = tmp_path / "stopped", Family()
+    with _adapt(images, place, tiny_clip, family) as stopped:
+        _wait_for(place, "peers/*/resume.safetensors", stopped)
+        assert len(family.alive()) > 3
+        started = time.monotonic()
+        stopped.terminate()
+        _, said = stopped.communicate(timeout=30)
+        assert time.monotonic() - started < interrupts.GRACE + 2
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert said.strip().splitlines()[-1] == interrupts.WORDS
+    assert "***" not in said, "Ray would print the stacks of its threads"
+    assert family.survivors() == []
     before = _modified(place)
     found = coft(_spec(images, place, tiny_clip))
     finished = {path: when for path, when in before.items() if path.suffix == ".parquet"}
@@ -129,7 +140,9 @@ def test_a_command_that_is_killed_in_training_is_taken_up_and_arrives_at_the_sam
 
 
 @contextmanager
-def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _adapt(
+    images: Path, workspace: Path, clip: Path, family: Family
+) -> Iterator[subprocess.Popen[str]]:
     """Run the command with the settings of `_spec`; nothing of it outlives the block."""
     words = ["adapt", "--images", images, "--labels", "column", "--workspace", workspace]
     words += ["--backbone", f"local-dir:{clip}", "--rows-per-shard", "16"]
@@ -139,7 +152,12 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
     words += ["--phase1.adapter.num-visual-prompts", "2", "--register", "colours"]
     words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]
     code = "from flows.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, words)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        env=family.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield process
     finally:
@@ -147,7 +165,7 @@ def _adapt(images: Path, workspace: Path, clip: Path) -> Iterator[subprocess.Pop
         process.wait(30)
 
 
-def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 200
     while not list(folder.glob(pattern)):
         assert process.poll() is None, "the run ended before it could be killed"

@@ -13,24 +13,38 @@ import pytest
 from infra import prefect_server
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = """
-import os, sys
+BEGIN = """
+import os, signal, sys
 from infra import prefect_server
 
-prefect_server.start()
-prefect_server.start()  # again: the same one
+prefect_server.start(print)
+prefect_server.start(print)  # again: the same one
 from prefect import flow, get_client
 
 @flow
 def seven():
     return 7
 
+def server():
+    return prefect_server._servers[-1].pid
+
+"""
+PROGRAM = f"""{BEGIN}
 print(seven())
 with get_client(sync_client=True) as client:
     print(client.read_flow_runs()[0].state_name)
-print("prefect.server.api.server" in sys.modules, flush=True)
-print(*[server.pid for server in prefect_server._servers], flush=True)
+    print("prefect.server.api.server" in sys.modules)
+    os.kill(server(), signal.SIGKILL)
+    print(seven())
+    print(len(client.read_flow_runs()), flush=True)
+print(server(), flush=True)
 sys.stdin.read()
+"""
+BROKEN = f"""{BEGIN}
+try:
+    seven()
+except Exception:
+    print(prefect_server.failure(), flush=True)
 """
 
 
@@ -43,31 +57,39 @@ def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
-@pytest.mark.slow
-def test_flows_run_on_it_and_it_ends_with_the_process_also_when_that_is_killed(
-    tmp_path: Path,
-) -> None:
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": "",
-        "PREFECT_HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        cwd=tmp_path,
+def started(program: str, folder: Path, home: Path) -> subprocess.Popen[str]:
+    environment = {"PREFECT_API_URL": "", "PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+@pytest.mark.slow
+def test_flows_run_on_it_also_when_it_dies_and_it_ends_with_the_process(tmp_path: Path) -> None:
+    with started(PROGRAM, tmp_path, tmp_path) as process:
         assert process.stdout
-        lines = [process.stdout.readline().strip() for _ in range(4)]
+        lines = [process.stdout.readline().strip() for _ in range(7)]
         assert lines[:3] == ["7", "Completed", "False"]
-        (server,) = map(int, lines[3].split())
+        assert lines[3].startswith("Prefect's server of this run has died; another one goes on")
+        assert lines[4:6] == ["7", "2"], "what the first one knew, the second one knows"
+        server = int(lines[6])
         assert psutil.pid_exists(server)
         process.send_signal(signal.SIGKILL)
     assert is_gone(server)
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_ends_the_wait_for_it_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with started(BROKEN, tmp_path, tmp_path / "file" / "prefect") as process:
+        said, _ = process.communicate(timeout=100)
+    assert said.startswith("Prefect's server of this run died before it answered (")
+    assert "unable to open database file" in said
 
 
 @pytest.mark.parametrize("file", ["profiles.toml", "prefect.toml"])
@@ -79,12 +101,12 @@ def test_a_server_that_prefect_knows_of_is_left_to_prefect(
     monkeypatch.chdir(tmp_path)
     assert not prefect_server._is_named_in_a_file()
     (tmp_path / file).write_text('[api]\nPREFECT_API_URL = "http://prefect.example/api"\n')
-    prefect_server.start()
+    prefect_server.start(print)
     assert os.environ["PREFECT_API_URL"] == ""
     assert not prefect_server._servers
 
 
 def test_a_server_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    prefect_server.start()
+    prefect_server.start(print)
     assert not prefect_server._servers

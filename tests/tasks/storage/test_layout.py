@@ -37,6 +37,13 @@ def test_another_version_is_refused_in_a_sentence(place: str, version: int) -> N
             look(place)
 
 
+@pytest.mark.parametrize("mark", [{}, [], {"version": 3}, 3])
+def test_a_mark_that_says_no_version_is_refused_in_a_sentence(place: str, mark: object) -> None:
+    write_bytes(join(place, MARK), json.dumps(mark).encode())
+    with pytest.raises(InputError, match="version unknown, this one reads"):
+        check_workspace(place)
+
+
 @pytest.mark.parametrize("folder", [Folder.POOL, Folder.EMBEDDINGS, Folder.ROUNDS])
 def test_a_workspace_of_before_there_were_marks_is_refused_and_left_as_it_is(
     place: str, folder: Folder

@@ -1,5 +1,8 @@
 """Runs in a real MLflow database, with what MLflow itself reads back."""
 
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from tasks.tracking.runs import Run, finish_run, log_file, log_history, log_metr
 from tasks.tracking.store import Tracking, connect
 from tests.worlds.runs import open_run
 
+ROOT = Path(__file__).parents[3]
 HISTORY = [
     {"phase": 1, "peer": 2, "epoch": epoch, "loss": 2.0 / (epoch + 1), "seconds": 1.5}
     for epoch in range(4)
@@ -47,6 +51,64 @@ def test_an_unfinished_run_of_an_equal_flow_is_continued(tracking: Tracking, end
     assert [m.value for m in client.get_metric_history(after.run_id, "loss")] == [1.0, 0.5]
     assert client.get_run(after.run_id).info.status == "FINISHED"
     assert client.get_run(after.run_id).data.tags["coft.starts"] == "2"
+
+
+OTHER = """
+import os, signal, sys
+from tasks.tracking.runs import log_metrics
+from tasks.tracking.store import tracking_for
+from tests.worlds.runs import open_run
+
+run = open_run(tracking_for(sys.argv[1]), sys.argv[2])
+log_metrics(run, {"loss": 1.0}, step=0)
+print(run.run_id, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(workspace: Path) -> Iterator[Callable[[str], tuple[str, subprocess.Popen[str]]]]:
+    """Return `start(digest)`: another process with a run; the run's id and the process."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(digest: str) -> tuple[str, subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(workspace), digest],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout
+        return process.stdout.readline().strip(), process
+
+    yield start
+    for process in processes:
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_runs_of_dead_processes_end_as_killed_and_others_are_left(
+    tracking: Tracking, other: Callable[[str], tuple[str, subprocess.Popen[str]]]
+) -> None:
+    alive, _ = other("a" * 16)
+    dead, process = other("b" * 16)
+    process.kill()
+    process.wait()
+    foreign = connect(tracking).create_run("1").info.run_id  # of another program
+    run = open_run(tracking, "c" * 16)
+    status = {run.info.run_id: run.info.status for run in connect(tracking).search_runs(["1"])}
+    assert status == {alive: "RUNNING", dead: "KILLED", foreign: "RUNNING", run.run_id: "RUNNING"}
+    assert open_run(tracking, "a" * 16).run_id != alive, "each command has a run of its own"
+    again = open_run(tracking, "b" * 16)
+    assert again.run_id == dead
+    log_metrics(again, {"loss": 2.0, "accuracy": 0.5}, step=0)
+    log_metrics(again, {"loss": 2.0}, step=1)
+    curve = connect(tracking).get_metric_history(dead, "loss")
+    assert [(point.step, point.value) for point in curve] == [(0, 1.0), (1, 2.0)]
+    finish_run(again)
+    assert not (Path(str(tracking.home)) / "running" / dead).exists()
 
 
 def test_a_finished_run_and_another_digest_are_not_continued(tracking: Tracking) -> None:

@@ -1,5 +1,6 @@
 """Where runs are kept, and what is said when that cannot be."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -72,23 +73,80 @@ def test_a_path_that_no_url_can_name_is_refused(tmp_path: Path) -> None:
         tracking_for(str(tmp_path / "what?"))
 
 
+# Opens the store in forks, side by side; each one but the last may be killed at a transaction.
+FORKS = """
+import os, signal, sys
+import mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from tasks.tracking.store import connect, tracking_for
+
+def open_store(name, kill_at):
+    count = 0
+
+    def commit(_connection):
+        nonlocal count
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "commit", commit)
+    connect(tracking_for(sys.argv[1])).create_experiment(name)
+
+def fork(name, kill_at=0):
+    if child := os.fork():
+        return child
+    status = 1
+    try:
+        open_store(name, kill_at)
+        status = 0
+    finally:
+        os._exit(status)
+
+def ended(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def forks(workspace: Path, program: str) -> list[int]:
+    """Return the numbers that a program prints."""
+    command = [sys.executable, "-c", FORKS + program, str(workspace)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.slow
+def test_ten_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
+    children = "print(*[ended(child) for child in [fork(str(number)) for number in range(10)]])"
+    assert forks(tmp_path, children) == [0] * 10
+    found = connect(tracking_for(str(tmp_path))).search_experiments()
+    assert {str(number) for number in range(10)} < {experiment.name for experiment in found}
+
+
 @pytest.mark.slow
 def test_a_database_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db.new").write_bytes(b"half a table")
-    connect(tracking_for(str(tmp_path))).create_experiment("x")
-    assert (tmp_path / "mlflow.db").is_file()
+    """Each process gets further than the one before, and is killed all the same."""
+    every = 1 if os.environ.get("KILLS") == "all" else 40
+    program = f"""
+number = 1
+while ended(fork("x", number)):
+    number += {every}
+print(number)
+"""
+    (number,) = forks(tmp_path, program)
+    assert number > every, "none was killed"
+    connect(tracking_for(str(tmp_path))).get_experiment_by_name("x")
     assert not (tmp_path / "mlflow.db.new").exists()
 
 
 @pytest.mark.slow
-def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
-    program = """
-import sys
-from tasks.tracking.store import connect, tracking_for
-connect(tracking_for(sys.argv[1])).create_experiment(sys.argv[2])
-"""
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    makers = [subprocess.Popen([*command, name], cwd=ROOT) for name in ("one", "two")]
-    assert [maker.wait() for maker in makers] == [0, 0]
-    found = connect(tracking_for(str(tmp_path))).search_experiments()
-    assert {"one", "two"} <= {experiment.name for experiment in found}
+def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    assert connect(tracking_for(str(tmp_path))).search_experiments()
+
+
+def test_a_file_that_is_no_database_is_explained_and_left(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("a note of mine\n" * 100)
+    with pytest.raises(InputError, match=r"mlflow\.db.*move it away"):
+        connect(tracking_for(str(tmp_path)))
+    assert (tmp_path / "mlflow.db").read_text() == "a note of mine\n" * 100

@@ -1,0 +1,104 @@
+"""Ctrl-C, SIGTERM and SIGHUP: a command stops what it does, tidies up for a moment, and ends.
+
+Python runs a handler in the main thread, between two steps of Python; a library can keep it from
+that for minutes. So a thread hears of each signal as well, and ends the process when the moment is
+over.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 3.0  # seconds to tidy up
+WORDS = "coft: stopped. The same command goes on from here."
+_SHOW_CURSOR = "\x1b[?25h"  # which a bar hides
+
+_heard: list[int] = []  # by the thread, at once
+_handled: list[int] = []  # by the handler: soon, late or never
+_told = threading.Event()
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+
+def listen() -> None:
+    """Let the signals end this process; those that it ignores, as under `nohup`, stay ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+    hears, tells = os.pipe()
+    os.set_blocking(tells, False)
+    signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    threading.Thread(target=_end_in_time, args=(hears,), name="coft-signals", daemon=True).start()
+
+
+def received() -> int | None:
+    """Return the signal that asked this process to end, None if there was none."""
+    return next(iter((*_heard, *_handled)), None)
+
+
+def exit_code() -> int:
+    """Return the exit code of a process that a signal ended, as shells have it."""
+    return 128 + (received() or signal.SIGINT)
+
+
+def tell() -> None:
+    """Say, once, that the command stopped, and how to go on."""
+    if not _told.is_set():
+        _told.set()
+        show_cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{show_cursor}{WORDS}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put back what the signals do after the block, for a library that sets handlers in C.
+
+    Ray's prints the stack of each C++ thread on SIGTERM. Python can set handlers in the main thread
+    alone, and Ray starts in another one.
+    """
+    handler_of = ctypes.pythonapi.PyOS_getsig
+    handler_of.restype = ctypes.c_void_p
+    set_handler = ctypes.pythonapi.PyOS_setsig
+    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    in_c = {number: handler_of(number) for number in SIGNALS}
+    in_python = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in in_python.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+        for number, address in in_c.items():
+            set_handler(number, address)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Unwind the main thread; who asks twice does not want to wait for that."""
+    _handled.append(number)
+    if len(_handled) > 1:
+        _end()
+    raise Stopped
+
+
+def _end_in_time(hears: int) -> None:
+    while (number := os.read(hears, 1)[0]) not in SIGNALS:
+        pass
+    _heard.append(number)
+    time.sleep(GRACE)
+    _end()
+
+
+def _end() -> None:
+    tell()
+    os._exit(exit_code())
