@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pyarrow.compute as pc
+
 from tasks.plan.facts import Plan
 from tasks.refs import EmbeddingsRef, Files, ImagesRef
 from tasks.storage.layout import QUARANTINE
@@ -21,7 +23,8 @@ def count_files(plan: Plan, images: ImagesRef, features: EmbeddingsRef) -> Files
     reasons = Counter[str]()
     for stage in (images.uri, features.run):
         for table in iter_tables(join(stage, QUARANTINE), ["reason"]):
-            reasons.update(table["reason"].to_pylist())
+            for row in pc.value_counts(table["reason"]).to_pylist():
+                reasons[row["values"]] += row["counts"]
     facts = finished(images.uri).facts
     return Files(
         num_images=int(str(facts["num_images"])) + int(str(facts["num_quarantined"])),

@@ -17,10 +17,12 @@ from tasks.images.sources import Source
 from tasks.images.suffixes import package_for
 from tasks.plan.facts import Aim, BackboneFound, ImagesFound, Place, Plan, Results, classes_found
 from tasks.plan.reuse import digest_of_run, find_reused
+from tasks.plan.words import lines_of
 from tasks.pool import listed
 from tasks.pool.entries import SPLITS
 from tasks.pool.true_labels import check_input, list_sources
 from tasks.pool.understood import ClassList, Understood
+from tasks.progress import say
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
@@ -66,7 +68,7 @@ def make_plan(
 
 
 def follow(plan: Plan | None, spec: CoftSpec, aim: Aim, *, model: str | None = None) -> Plan:
-    """Return the plan of the run that is on, made now unless its command has.
+    """Return the plan of the run that is on, made and told now unless its command has done so.
 
     From here on the finished steps of the run are noted under it.
 
@@ -76,7 +78,10 @@ def follow(plan: Plan | None, spec: CoftSpec, aim: Aim, *, model: str | None = N
         aim: What is to come of it.
         model: The model that predicts, in place of the backbone.
     """
-    plan = plan or make_plan(spec, aim, hand_over=True, model=model)
+    if plan is None:
+        plan = make_plan(spec, aim, hand_over=True, model=model)
+        for line in lines_of(plan):
+            say(line)
     note_steps(spec.runtime.workspace, plan.digest)
     return plan
 

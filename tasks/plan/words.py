@@ -42,7 +42,7 @@ def rows_of(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "model", printable(plan.model)
     yield "runs on", _place(plan.place)
     yield "results", _results(plan.results)
-    yield "reuses", _reused(plan.reused, plan.images.number)
+    yield "reuses", _reused(plan.reused)
 
 
 def line_of_files(files: Files) -> str:
@@ -145,10 +145,10 @@ def _results(results: Results) -> str:
     return f"{text}; {printable(results.tracking)}"
 
 
-def _reused(reused: Reused, number: int) -> str:
+def _reused(reused: Reused) -> str:
     texts = ["what was read of the images"] if reused.images and not reused.steps else []
     if reused.of_these and reused.embeddings:
-        texts.append(f"{reused.embeddings:,} of {number:,} embeddings")
+        texts.append(f"{reused.embeddings:,} embeddings of these images")
     elif reused.embeddings:
         texts.append(f"embeddings of images seen before, {reused.embeddings:,} are there")
     if reused.steps:

@@ -72,7 +72,6 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
         say(f"Images: {manifest.rows:,}, listed before; nothing to do.")
         _check_enough(manifest.facts, spec, for_training=for_training)
         return _reference(folder, manifest, resumed=True)
-    _say_skipped(sources)
     with catalog(listing_of(in_workspace(runtime.workspace, Folder.LISTING))) as images:
         for table in iter_entries(sources):
             images.add_entries(table)
@@ -92,12 +91,6 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
 def images_and_bad(facts: Mapping[str, Any]) -> int:
     """Return how many files a listing has, usable or not."""
     return int(facts["num_images"]) + int(facts["num_quarantined"])
-
-
-def _say_skipped(sources: Sequence[Source]) -> None:
-    for source in sources:
-        if source.num_skipped:
-            say(f"{source.uri}: {source.num_skipped:,} links lead out of it; not followed.")
 
 
 def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.specs import InputError
 from tasks.storage.files import exists, remove
-from tasks.storage.finished_runs import stages_of_finished_runs
+from tasks.storage.finished_runs import stages_of_begun_run, stages_of_finished_runs
 from tasks.storage.layout import DESCRIPTION, QUARANTINE, RESUME, RUNS, Folder, check_workspace
 from tasks.storage.manifest import MANIFEST, read_manifest
 from tasks.storage.uris import absolute, is_local, join, local_path, open_filesystem, redact
@@ -139,6 +139,10 @@ def _unused(
             yield from _of_finished(join(workspace, home), home, files)
         elif MANIFEST in names or DESCRIPTION not in names:
             yield from files
+    elif stage[0] == Folder.BEGUN:
+        yield from (
+            file for file in files if not stages_of_begun_run(join(workspace, file.name)) <= used
+        )
 
 
 def _is_leftover(name: str) -> bool:

@@ -63,7 +63,8 @@ def steps_so_far(workspace: str, digest: str) -> Iterator[str]:
     """Yield the steps that runs of a digest have finished and whose files are still there."""
     file = in_workspace(workspace, Folder.BEGUN, f"{digest}.json")
     for step, folders in _read_steps(file).items():
-        if all(exists(join(absolute(workspace), folder, MANIFEST)) for folder in folders):
+        manifests = [join(absolute(workspace), folder, MANIFEST) for folder in folders]
+        if manifests and all(map(exists, manifests)):
             yield step
 
 
@@ -86,6 +87,11 @@ def stages_of_finished_runs(workspace: str) -> set[str]:
     folder = in_workspace(workspace, Folder.FINISHED)
     records = [name for name in names_in(folder) if name.endswith(".json")]
     return {stage for name in records for stage in read_json(join(folder, name))["stages"]}
+
+
+def stages_of_begun_run(record: str) -> set[str]:
+    """Return the folders, in the workspace, that a record of a begun run names."""
+    return {folder for folders in _read_steps(record).values() for folder in folders}
 
 
 def _read_steps(file: str) -> dict[str, list[str]]:

@@ -81,7 +81,7 @@ def test_a_plan_with_everything_has_ten_lines() -> None:
         "backbone   embedded: an image tower of timm, 128 pixels, 384 dimensions",
         "runs on    the Ray cluster at auto, 4 workers; Prefect at http://prefect/api",
         "results    w\\x1b[2J (exists); the model becomes 'm'; MLflow runs go to https://tracking",
-        "reuses     100 of 100 embeddings; finished steps: images, embed pool",
+        "reuses     100 embeddings of these images; finished steps: images, embed pool",
     ]
 
 

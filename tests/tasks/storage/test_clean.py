@@ -129,6 +129,15 @@ def test_a_stage_belongs_to_the_runs_that_ended(filled: Made, tmp_path: Path) ->
     assert {file.name for file in find_unused(filled.uri)} == UNUSED
 
 
+def test_what_a_begun_run_has_noted_goes_with_its_stages(filled: Made, tmp_path: Path) -> None:
+    steps = {"label": ["labels/" + "a" * 16]}
+    write_json(join(filled.uri, "begun", "ended.json"), {"steps": steps})
+    more = {**steps, "phase 1": ["peers/killed"]}
+    write_json(join(filled.uri, "begun", "killed.json"), {"steps": more})
+    age(tmp_path)
+    assert {file.name for file in find_unused(filled.uri)} == UNUSED | {"begun/killed.json"}
+
+
 def test_a_bucket_too(filled: Made) -> None:
     place = f"memory://{uuid4().hex}/w"
     write_workspace(place)
