@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2, TiffImageFile
 
 
@@ -27,10 +28,7 @@ FORMATS = (
 )
 MAX_ASPECT_RATIO = 100  # of the long side to the short one, which resizing makes `size` pixels long
 
-NO_DECODER = "no-decoder"
-OUT_OF_MEMORY = "out-of-memory"
-UNSUPPORTED_SAMPLES = "unsupported-sample-format"
-MAY_PASS = (NO_DECODER, OUT_OF_MEMORY)  # reasons that lie in the machine, not in the content
+MAY_PASS = ("no-decoder", "out-of-memory")  # reasons that lie in the machine, not in the content
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
@@ -102,7 +100,7 @@ def explain(error: Exception, data: bytes = b"") -> BadImage:
     if isinstance(error, BadImage):
         return error
     if isinstance(error, MemoryError):
-        return BadImage(OUT_OF_MEMORY, "there was no memory left to decode it")
+        return BadImage("out-of-memory", "there was no memory left to decode it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return BadImage("too-many-pixels", str(error))
     if isinstance(error, UnidentifiedImageError):
@@ -147,14 +145,15 @@ def _check_samples(image: Image.Image) -> None:
     # Netpbm states the largest value of a sample, and Pillow brings it to 65535.
     stated = image.mode == "I" and image.format == "PPM"
     if not (image.mode in _MODES or image.mode.startswith("I;16") or stated):
-        raise BadImage(UNSUPPORTED_SAMPLES, f"{image.format} with samples of mode {image.mode}")
+        detail = f"{image.format} with samples of mode {image.mode}"
+        raise BadImage("unsupported-sample-format", detail)
 
 
 def _unsupported_samples(tags: ImageFileDirectory_v2) -> BadImage:
     bits, formats = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
     kinds = [_SAMPLES.get(number, str(number)) for number in dict.fromkeys(formats)]
     return BadImage(
-        UNSUPPORTED_SAMPLES,
+        "unsupported-sample-format",
         f"TIFF with {len(bits)} samples a pixel of {'/'.join(map(str, dict.fromkeys(bits)))} bits"
         f" ({', '.join(kinds)}): expected unsigned ones of 1 to 16 bits in 1 to 4 channels;"
         " nothing says which values are black and white",
@@ -164,7 +163,7 @@ def _unsupported_samples(tags: ImageFileDirectory_v2) -> BadImage:
 def _scale_transparent_colour(image: Image.Image) -> None:
     """Bring the transparent colour of a PNG, in its samples, to the 8 bits of Pillow's pixels."""
     colour = image.info.get("transparency")
-    if image.format != "PNG" or colour is None or not image.tile:
+    if colour is None or not isinstance(image, PngImageFile) or not image.tile:
         return
     samples = image.tile[0].args
     if samples == "RGB;16B":
@@ -182,7 +181,7 @@ def _unidentified(data: bytes) -> BadImage:
         if any(brand in brands for brand in own):
             if name in FORMATS:
                 return BadImage("decode-error", f"{name} that is damaged, or of an unknown kind")
-            return BadImage(NO_DECODER, f"{name} needs the package {package}")
+            return BadImage("no-decoder", f"{name} needs the package {package}")
     if data[:4] in PREFIXES and (tags := _tiff_tags(data)):
         return _unsupported_samples(tags)
     return BadImage("not-an-image", f"no format of {', '.join(FORMATS)} fits the first bytes")

@@ -39,7 +39,6 @@ import numpy as np
 from PIL import Image
 
 from clipcore.image_files import (
-    OUT_OF_MEMORY,
     BadImage,
     explain,
     open_image,
@@ -129,7 +128,7 @@ def read_pixels(data: bytes, preprocess: Preprocess, *, max_pixels: int) -> np.n
     try:
         return resize_and_crop(image, preprocess)
     except MemoryError as error:
-        raise BadImage(OUT_OF_MEMORY, "there was no memory left to resize it") from error
+        raise BadImage("out-of-memory", "there was no memory left to resize it") from error
 
 
 def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
@@ -163,11 +162,11 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
         raise explain(error, data) from error
 
 
-def _orientation(image: Image.Image) -> int | None:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_EXIF_ORIENTATION)
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # broken EXIF: the pixels are fine, the rotation is unknown
-        return None
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
