@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipcore import adapters
 from clipcore.backbone import build_visual
-from clipcore.images import Preprocess, decode, resize_and_crop_all
+from clipcore.images import Preprocess, read_pixels
 from clipcore.inference import Encoder
 from clipcore.network import Network
 
@@ -80,9 +80,8 @@ class Classifier:
         Raises:
             BadImage: one of them cannot be decoded.
         """
-        decoded = [decode(data, max_pixels=max_pixels) for data in images]
-        pixels = resize_and_crop_all(decoded, self.preprocess)
-        return self.probabilities(torch.from_numpy(pixels)).numpy()
+        pixels = [read_pixels(data, self.preprocess, max_pixels=max_pixels) for data in images]
+        return self.probabilities(torch.from_numpy(np.stack(pixels))).numpy()
 
 
 def save_classifier(  # noqa: PLR0913  # what a classifier is made of

@@ -1,34 +1,65 @@
-"""From the bytes of an image file to pixels, or to a reason why not."""
+"""From the bytes of an image file to pixels, or to a reason why not.
+
+What is done with each mode of Pillow and each type of samples, in every format:
+
+    1, L                  grey in all three channels
+    P                     the colours of the palette
+    RGB, RGBX             as they are, without a fourth channel
+    RGBA, LA, PA          over white, by their alpha
+    RGBa, La              likewise: their colours were multiplied by alpha, which is undone first
+    P, 1, L, I;16, RGB    with a palette that has alpha, or a transparent colour: over white. Such a
+                          colour of 3 x 16 bits is compared by its high bytes.
+    CMYK, YCbCr, HSV      Pillow's conversion. JPEG of CMYK is read inverted, as Adobe writes it.
+    LAB                   to sRGB, by LittleCMS
+    I;16, I;16L, I;16B    unsigned 16 bits: the high byte. TIFF of 12 bits: the high 8 of these.
+                          TIFF whose 0 is white: inverted.
+    I                     Netpbm of more than 8 bits, which states its largest value: the high byte
+                          of what Pillow makes of it, 0 to 65535.
+    I, F and all others   signed, 32-bit and floating-point samples, any number of channels: nothing
+                          says which values are black and white. `unsupported-sample-format`.
+
+Colours of 3 or 4 x 16 bits come from Pillow as their high bytes. Colour profiles and gamma are
+ignored, as they were when CLIP was trained, and so are texts beside the pixels, however large. Of
+an animation, of pages and of MPO the first picture counts, of an APNG its default picture. EXIF or
+XMP turn it upright.
+
+Limits are checked before anything is decoded. An image has at most `max_pixels` pixels, and its
+long side is at most 100 times its short one (`MAX_ASPECT_RATIO`), so that the short one can be
+brought to `size` pixels with 100 x size x size pixels at most. To decode and to resize an image
+takes at most `BYTES_PER_PIXEL` bytes of memory for each of its pixels, four times its file, and 4
+bytes for each of the resized pixels: 2.9 GB for the largest image that coft decodes by default.
+"""
 
 import hashlib
-import io
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image
 
-
-def _can_read_heif() -> bool:
-    """Return whether pillow-heif is installed, and let Pillow know of it."""
-    try:
-        import_module("pillow_heif").register_heif_opener()
-    except ImportError:
-        return False
-    return True
-
-
-# Only formats that people keep photos in: each decoder that is left out is one less to attack.
-FORMATS = (
-    *("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"),
-    *(name.upper() for name in ("webp", "avif") if features.check(name)),
-    *(["HEIF"] if _can_read_heif() else []),
+from clipcore.image_files import (
+    BadImage,
+    explain,
+    open_image,
+    read_tolerant,
+    sixteen_bit_range,
 )
-EXIF_ORIENTATION = 0x0112
-QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+BYTES_PER_PIXEL = 20
+RULES = 2  # raised by hand when the table changes: pixels of other rules are other pixels
+
+TURNS = {  # EXIF orientation: what shows the stored rows upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+QUARTER_TURNS = (5, 6, 7, 8)  # which swap width and height
+_EXIF_ORIENTATION = 0x0112
 
 Interpolation = Literal["bicubic", "bilinear"]
 ResizeMode = Literal["shortest", "squash"]
@@ -36,15 +67,6 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
 }
-
-
-class BadImage(ValueError):
-    """Bytes that are no usable image, with a slug as the reason and a sentence as the detail."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -58,8 +80,8 @@ class Preprocess:
     resize_mode: ResizeMode = "shortest"
 
     def digest(self) -> str:
-        """Return 16 hex digits that change with any field."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """Return 16 hex digits that change with any field, and with the rules of this module."""
+        text = json.dumps([asdict(self), RULES], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -71,23 +93,20 @@ def check_header(data: bytes, *, max_pixels: int) -> tuple[int, int]:
         max_pixels: Largest product of width and height.
 
     Raises:
-        BadImage: not an image, a header that cannot be read, or more than `max_pixels` pixels.
+        BadImage: not an image, a header that cannot be read, more than `max_pixels` pixels, a side
+            over 100 times the other one, or unsupported samples.
     """
-    image = _open(data, max_pixels)
+    image = read_tolerant(lambda file: open_image(file, max_pixels=max_pixels), data)
     width, height = image.size
     if image.format == "PNG" and "exif" not in image.info:
         return width, height  # asking Pillow for EXIF would decode the whole image to look for it
     if image.format == "TIFF":
         return width, height  # already turned by Pillow
-    try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001  # a broken EXIF block does not make pixels unusable
-        orientation = 1
-    return (height, width) if orientation in QUARTER_TURNS else (width, height)
+    return (height, width) if _orientation(image) in QUARTER_TURNS else (width, height)
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image.Image:
-    """Decode the first frame as RGB, turned upright.
+    """Decode the first picture as RGB, turned upright.
 
     Args:
         data: An image file.
@@ -96,12 +115,20 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     Raises:
         BadImage: as `check_header`, or pixels that end early or cannot be decoded.
     """
-    image = _open(data, max_pixels)
+    return read_tolerant(lambda file: _decode(file, max_pixels), data)
+
+
+def read_pixels(data: bytes, preprocess: Preprocess, *, max_pixels: int) -> np.ndarray:
+    """Decode, resize and crop to uint8 of shape (size, size, 3).
+
+    Raises:
+        BadImage: as `decode`.
+    """
+    image = decode(data, max_pixels=max_pixels)
     try:
-        image.load()
-        return _to_rgb(_upright(image))
-    except Exception as error:
-        raise _explain(error) from error
+        return resize_and_crop(image, preprocess)
+    except MemoryError as error:
+        raise BadImage("out-of-memory", "there was no memory left to resize it") from error
 
 
 def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
@@ -123,47 +150,50 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     return np.asarray(image.crop(box))
 
 
-def resize_and_crop_all(images: Sequence[Image.Image], preprocess: Preprocess) -> np.ndarray:
-    """Stack `resize_and_crop` of every image: uint8 of shape (images, size, size, 3)."""
-    return np.stack([resize_and_crop(image, preprocess) for image in images])
-
-
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    if not data:
-        raise BadImage("empty-file", "0 bytes")
+def _decode(data: bytes, max_pixels: int) -> Image.Image:
+    image = open_image(data, max_pixels=max_pixels)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image.load()
+        orientation = _orientation(image)
+        image = _to_rgb(image)
+        turn = TURNS.get(orientation)
+        return image if turn is None else image.transpose(turn)
     except Exception as error:
-        raise _explain(error) from error
-    width, height = image.size
-    if width * height > max_pixels:
-        detail = f"{width} x {height} pixels, at most {max_pixels} are decoded"
-        raise BadImage("too-many-pixels", detail)
-    return image
+        raise explain(error, data) from error
 
 
-def _explain(error: Exception) -> BadImage:
-    """Turn an error of a decoder into a reason; Pillow raises nearly anything on bad bytes."""
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return BadImage("too-many-pixels", str(error))
-    if isinstance(error, UnidentifiedImageError):
-        return BadImage("not-an-image", f"no format of {', '.join(FORMATS)} fits the first bytes")
-    if "truncated" in str(error) or "premature end" in str(error).lower():
-        return BadImage("truncated", str(error))
-    return BadImage("decode-error", f"{type(error).__name__}: {error}")
-
-
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
     try:
-        return ImageOps.exif_transpose(image)
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # noqa: BLE001  # broken EXIF: the pixels are fine, the rotation is unknown
-        return image
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":  # 16 bit: keep the high byte
-        values = np.asarray(image).astype(np.uint32) >> 8
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
+    """Apply the table of this module."""
+    if image.mode.startswith("I"):
+        return _from_sixteen_bits(image)
+    if image.has_transparency_data:
+        return _over_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    shift, zero_is_white = sixteen_bit_range(image)
+    samples = np.asarray(image)
+    grey = (samples >> shift).astype(np.uint8)
+    if zero_is_white:
+        grey = 255 - grey
+    if (colour := image.info.get("transparency")) is not None:
+        grey[samples == colour] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode != "RGBA":
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white

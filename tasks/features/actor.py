@@ -13,7 +13,7 @@ from torch import Tensor
 from clipcore.inference import BatchSize, Encoder
 from tasks.features.towers import Tower
 from tasks.images.pixels import batches, pixels_of_run
-from tasks.images.quarantine import SCHEMA, UNREADABLE, Quarantined
+from tasks.images.quarantine import MAY_PASS, SCHEMA, Quarantined
 from tasks.pool.shards import ID, Shard
 from tasks.specs import PoolSpec
 from tasks.storage.columns import fixed_size_list
@@ -94,7 +94,7 @@ class EmbedActor:
 
     def _write(self, images: pa.Table, seen: Sequence["_Seen"], bad: pa.Table) -> None:
         """Add features and bad images to the stores; what may be read another time is not kept."""
-        may_pass = pc.equal(bad["reason"], UNREADABLE)
+        may_pass = pc.is_in(bad["reason"], pa.array(MAY_PASS))
         Store(self.job.unreadable, ID).add(bad.filter(may_pass))
         for tower, own in zip(self.job.towers, seen, strict=True):
             store = tower.features(self.job.workspace)

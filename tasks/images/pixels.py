@@ -17,7 +17,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clipcore.images import BadImage, Preprocess, decode, resize_and_crop
+from clipcore.image_files import BadImage
+from clipcore.images import Preprocess, read_pixels
 from tasks.images.pixel_cache import PixelCache, cache_of_run
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
@@ -77,10 +78,9 @@ class Pixels:
             if isinstance(data, OSError):
                 return data
             try:
-                image = decode(data, max_pixels=self.max_pixels)
+                out[:] = read_pixels(data, self.preprocess, max_pixels=self.max_pixels)
             except BadImage as error:
                 return error
-            out[:] = resize_and_crop(image, self.preprocess)
             self.cache.write(image_id, out)
         return None
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
-from clipcore.images import BadImage
+from clipcore.image_files import MAY_PASS as OF_THE_MACHINE
+from clipcore.image_files import BadImage
 from tasks.images.sources import FileTooLarge
 from tasks.storage.uris import redact
 
@@ -19,6 +20,7 @@ SCHEMA = pa.schema(
     ]
 )
 UNREADABLE = "unreadable"  # disk, network or permission, not content: may be read another time
+MAY_PASS = (UNREADABLE, *OF_THE_MACHINE)  # reasons that the next run tries again
 TOO_LARGE = "too-large-file"
 _DETAIL = 500  # characters; some decoders quote their input
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from clipcore.images import FORMATS
+from clipcore.image_files import FORMATS
 
 _FORMATS = {
     "JPEG": ".jpg .jpeg .jpe .jfif .pjpeg .mpo",

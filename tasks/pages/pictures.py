@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from clipcore.images import BadImage, decode
+from clipcore.image_files import BadImage
+from clipcore.images import decode
 from tasks.images.sources import read_images
 from tasks.pages.html import data_uri
 

@@ -78,7 +78,7 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
         _read_new(images, key, runtime, spec)
         reasons = images.reasons()
         _check_quarantine(reasons, images.num_entries(), spec.max_quarantined)
-        if quarantine.UNREADABLE in reasons:  # the next run tries again, and does not find this one
+        if reasons.keys() & quarantine.MAY_PASS:  # the next run tries again, and does not find it
             folder = f"{folder}-{fingerprint(started)[:8]}"
         manifest = _write(folder, key, images, sources, rows=spec.rows_per_shard)
     assert images_and_bad(manifest.facts) == sum(source.num_images for source in sources)  # noqa: S101

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from clipcore.images import BadImage, check_header
+from clipcore.image_files import BadImage
+from clipcore.images import check_header
 from tasks.images.parquet import read_columns
-from tasks.images.quarantine import TOO_LARGE, UNREADABLE, explain
+from tasks.images.quarantine import MAY_PASS, TOO_LARGE, explain
 from tasks.images.sources import read_images
 from tasks.storage.store import Store
 
@@ -31,7 +32,7 @@ LISTED = pa.schema(
     ]
 )
 WORK = pa.schema([(KEY, pa.string()), ("uri", pa.string()), ("bytes", pa.int64())])
-_NOT_KEPT = (UNREADABLE, TOO_LARGE)  # the latter depends on a limit of the run
+_NOT_KEPT = (*MAY_PASS, TOO_LARGE)  # the latter depends on a limit of the run
 
 
 class ScanJob(NamedTuple):

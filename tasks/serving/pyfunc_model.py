@@ -8,6 +8,7 @@ explains the columns of requests and answers.
 import base64
 import binascii
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,22 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from clipcore.classifier import Classifier, load_classifier
-from clipcore.images import BadImage
+from clipcore.classifier import MAX_PIXELS, Classifier, load_classifier
+from clipcore.image_files import BadImage
+from clipcore.images import read_pixels
 
 MAX_BYTES = 64 * 2**20  # of one image file, as in coft's own pool
 BATCH = 64  # images of one forward pass, so that a large request does not need large memory
 IMAGE_ROOT = "COFT_IMAGE_ROOT"  # environment variable: serve `path` only below this folder
+COLUMNS = ["label", "score", "probabilities", "error"]
+
+_NOTHING = ("", "None")  # the latter is what MLflow makes of null in requests with `inputs`
+
+Row = tuple[object, object]  # image, path
+
+
+class BadRow(ValueError):
+    """A row that names no image file that may be read."""
 
 
 class ImageClassifier(PythonModel):
@@ -54,72 +65,77 @@ class ImageClassifier(PythonModel):
         Args:
             context: Unused; the weights are loaded already.
             model_input: `image`: bytes of an image file, base64 in JSON. `path`: an image file
-                where the model runs, read when `image` is empty or absent. The column decides, not
-                the content: the base64 of a JPEG starts with "/", as a path does.
+                where the model runs, read when `image` is null, empty or absent. The column
+                decides, not the content: the base64 of a JPEG starts with "/", as a path does.
             params: `top_k`: number of classes in `probabilities`, most probable first; 0, the
                 default, for all.
 
         Returns:
             `label`: the most probable class. `score`: its probability.
             `probabilities`: class name to probability.
+            `error`: null, or why a row has no usable image; then the others are null.
 
         Raises:
-            MlflowException: a row without a usable image, with its number and the reason; a server
-                answers 400. Nothing is returned for the other rows.
+            MlflowException: no row has a usable image, or the request is none; a server answers
+                400 with the first row's number and reason.
         """
         top_k = int((params or {}).get("top_k", 0))
         if top_k < 0:
             raise _bad_request(f"expected top_k of 0 (all classes) or more, got {top_k}")
         if not {"image", "path"} & set(model_input.columns):  # MLflow drops all other columns
             raise _bad_request("expected a column `image` or `path`, got neither")
-        images = _column(model_input, "image")
-        paths = _column(model_input, "path")
-        files = [
-            _image_file(*row) for row in zip(range(len(model_input)), images, paths, strict=True)
-        ]
-        answers = [_answer(row, self.classifier.classes, top_k) for row in self._classify(files)]
-        return pd.DataFrame(answers, columns=["label", "score", "probabilities"])
+        columns = (_column(model_input, "image"), _column(model_input, "path"))
+        rows = list(zip(*columns, strict=True))
+        answers: list[dict[str, object]] = []
+        for start in range(0, len(rows), BATCH):
+            answers += self._answer(rows[start : start + BATCH], top_k)
+        if answers and all(answer["error"] for answer in answers):
+            raise _bad_request(f"row 0: {answers[0]['error']}")
+        return pd.DataFrame(answers, columns=COLUMNS, dtype=object)  # which keeps None as null
 
-    def _classify(self, files: list[bytes]) -> list[np.ndarray]:
-        probabilities: list[np.ndarray] = []
-        for start in range(0, len(files), BATCH):
-            batch = files[start : start + BATCH]
-            try:
-                probabilities.extend(self.classifier.predict_bytes(batch))
-            except BadImage:
-                self._name_bad_row(batch, start)
-                raise
-        return probabilities
+    def _answer(self, rows: Sequence[Row], top_k: int) -> Iterator[dict[str, object]]:
+        """Yield the answer to each row of a batch."""
+        read = [self._read(*row) for row in rows]
+        good = [pixels for pixels in read if not isinstance(pixels, str)]
+        probabilities = iter(
+            self.classifier.probabilities(torch.from_numpy(np.stack(good))).numpy() if good else ()
+        )
+        for pixels in read:
+            if isinstance(pixels, str):
+                yield dict.fromkeys(COLUMNS) | {"error": pixels}
+            else:
+                yield _said(next(probabilities), self.classifier.classes, top_k)
 
-    def _name_bad_row(self, batch: list[bytes], start: int) -> None:
-        """Raise an error with the row of the first image that cannot be decoded."""
-        for offset, data in enumerate(batch):
-            try:
-                self.classifier.predict_bytes([data])
-            except BadImage as error:
-                raise _bad_request(f"row {start + offset}: {error}") from error
+    def _read(self, image: object, path: object) -> np.ndarray | str:
+        """Return the pixels of a row, or why there are none; one image is decoded at a time."""
+        try:
+            data = _image_file(image, path)
+            return read_pixels(data, self.classifier.preprocess, max_pixels=MAX_PIXELS)
+        except (BadImage, BadRow) as error:
+            return str(error)
 
 
 def _column(table: pd.DataFrame, name: str) -> list[object]:
     return list(table[name]) if name in table.columns else [None] * len(table)
 
 
-def _image_file(row: int, image: object, path: object) -> bytes:
+def _image_file(image: object, path: object) -> bytes:
     """Return the image file of a row, from its bytes or from the disk."""
-    if isinstance(image, str) and image:  # callers in the process may pass base64 as well
-        return _from_base64(row, image)
+    if isinstance(image, str) and image not in _NOTHING:
+        return _from_base64(image)
     if isinstance(image, bytes | bytearray | memoryview) and len(image):
         return _without_base64(bytes(image))
-    if isinstance(path, str) and path:
-        return _from_disk(row, Path(path))
-    raise _bad_request(
-        f"row {row}: expected the bytes of an image in column `image` (base64 in JSON), or a file"
-        " name in column `path`, got neither"
+    if isinstance(path, str) and path not in _NOTHING:
+        return _from_disk(Path(path))
+    msg = (
+        "expected the bytes of an image in column `image` (base64 in JSON), or a file name in"
+        " column `path`, got neither"
     )
+    raise BadRow(msg)
 
 
 def _without_base64(data: bytes) -> bytes:
-    """Decode the base64 that MLflow leaves in requests of the form `{"inputs": [...]}`.
+    """Decode base64 that comes as bytes, as from a column of a Parquet file.
 
     No image file consists of base64 characters alone, so other values are returned as they are.
     """
@@ -129,34 +145,37 @@ def _without_base64(data: bytes) -> bytes:
         return data
 
 
-def _from_base64(row: int, text: str) -> bytes:
+def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)  # lines may be broken
     except ValueError as error:
-        msg = f"row {row}: column `image` holds a text that is not base64; file names go to `path`"
-        raise _bad_request(msg) from error
+        msg = "column `image` holds a text that is not base64; file names go to `path`"
+        raise BadRow(msg) from error
 
 
-def _from_disk(row: int, path: Path) -> bytes:
+def _from_disk(path: Path) -> bytes:
     """Read a regular file of limited size; reading a device or a pipe would never end."""
     root = os.environ.get(IMAGE_ROOT)
     if root and not path.resolve().is_relative_to(Path(root).resolve()):
-        raise _bad_request(f"row {row}: column `path` may only name files below {IMAGE_ROOT}")
+        msg = f"column `path` may only name files below {IMAGE_ROOT}"
+        raise BadRow(msg)
     try:
         if path.is_file() and path.stat().st_size <= MAX_BYTES:
             return path.read_bytes()
     except OSError as error:
-        raise _bad_request(f"row {row}: cannot read `path`: {error.strerror}") from error
-    msg = f"row {row}: expected `path` to be a file of at most {MAX_BYTES} bytes on this machine"
-    raise _bad_request(msg)
+        msg = f"cannot read `path`: {error.strerror}"
+        raise BadRow(msg) from error
+    msg = f"expected `path` to be a file of at most {MAX_BYTES} bytes on this machine"
+    raise BadRow(msg)
 
 
-def _answer(probabilities: np.ndarray, classes: tuple[str, ...], top_k: int) -> dict[str, object]:
+def _said(probabilities: np.ndarray, classes: tuple[str, ...], top_k: int) -> dict[str, object]:
     order = np.argsort(-probabilities, kind="stable")[: top_k or len(classes)]
     return {
         "label": classes[order[0]],
         "score": float(probabilities[order[0]]),
         "probabilities": {classes[index]: float(probabilities[index]) for index in order},
+        "error": None,
     }
 
 

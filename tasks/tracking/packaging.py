@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 import clipcore
+from clipcore.image_files import FORMATS
 from tasks import serving
 from tasks.specs import InputError
 
@@ -41,6 +42,7 @@ _PACKAGES = (
     "numpy",
     "pandas",
     "jaxtyping",
+    *(["pillow-heif"] if "HEIF" in FORMATS else []),
 )
 
 
@@ -110,7 +112,8 @@ def signature() -> "ModelSignature":
     """Return the columns of requests and answers; the docstring of `predict` explains each.
 
     `probabilities` is a map and not an array, so that an answer holds the class names, and can be
-    cut to the first `top_k`.
+    cut to the first `top_k`. `image` is a string and not binary, because MLflow's server fails on
+    null in a binary column; bytes pass all the same.
     """
     from mlflow.models import ModelSignature  # noqa: PLC0415 # slow to import, see store.connect
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
@@ -119,7 +122,7 @@ def signature() -> "ModelSignature":
     return ModelSignature(
         inputs=Schema(
             [
-                ColSpec(DataType.binary, "image", required=False),
+                ColSpec(DataType.string, "image", required=False),
                 ColSpec(DataType.string, "path", required=False),
             ]
         ),
@@ -128,6 +131,7 @@ def signature() -> "ModelSignature":
                 ColSpec(DataType.string, "label"),
                 ColSpec(DataType.double, "score"),
                 ColSpec(Map(DataType.double), "probabilities"),
+                ColSpec(DataType.string, "error", required=False),
             ]
         ),
         params=ParamSchema([ParamSpec("top_k", DataType.long, 0)]),

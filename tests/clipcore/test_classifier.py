@@ -16,7 +16,8 @@ from clipcore import adapters
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import AdapterName
 from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_classifier
-from clipcore.images import BadImage, decode, resize_and_crop
+from clipcore.image_files import BadImage
+from clipcore.images import decode, resize_and_crop
 from clipcore.network import Network, new_network
 from clipcore.zero_shot import class_embeddings
 from tests.worlds.images import encoded_image

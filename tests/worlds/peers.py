@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clipcore.images import Preprocess, decode, resize_and_crop_all
+from clipcore.images import Preprocess, read_pixels
 from tasks.backbone import describe
 from tasks.compute.epochs import train_here
 from tasks.label.table import labels_table
@@ -41,8 +41,8 @@ class NetworkJobs:
     def held_out_pixels(self, preprocess: Preprocess) -> Tensor:
         """Return uint8 pixels of the held-out images, in the job's order."""
         data = [self.files[image].read_bytes() for image in self.held_out]
-        decoded = [decode(content, max_pixels=10_000) for content in data]
-        return torch.from_numpy(resize_and_crop_all(decoded, preprocess))
+        pixels = [read_pixels(content, preprocess, max_pixels=10_000) for content in data]
+        return torch.from_numpy(np.stack(pixels))
 
 
 def write_images(folder: Path) -> tuple[ImagesRef, TaskRef, dict[str, Path]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor, from_numpy
 
-from clipcore.images import Preprocess, decode, resize_and_crop_all
+from clipcore.images import Preprocess, read_pixels
 from tasks.images.cache_folder import CacheFolder
 from tasks.images.pixel_cache import PixelCache
 from tasks.images.pixels import Pixels
@@ -46,8 +46,7 @@ def not_cached() -> Pixels:
 def pixels_in(images: pa.Table) -> Tensor:
     """Return what decoding gives for each row."""
     files = [Path(uri).read_bytes() for uri in images["uri"].to_pylist()]
-    decoded = [decode(data, max_pixels=10_000) for data in files]
-    return from_numpy(resize_and_crop_all(decoded, PREPROCESS))
+    return from_numpy(np.stack([read_pixels(f, PREPROCESS, max_pixels=10_000) for f in files]))
 
 
 def some_pixels(seed: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 from tasks.images import cache_folder, pixels
 from tasks.images.pixels import Pixels, ahead, batches
@@ -24,14 +26,14 @@ from tasks.images.training_pixels import TrainingPixels
 from tests.worlds.pixels import cached, pixels_in, write_files
 
 folder, log, passes = sys.argv[1:]
-decode = pixels.decode
+read_pixels = pixels.read_pixels
 
-def counted(data, **limits):
+def counted(data, preprocess, **limits):
     with open(log, "a") as file:
         file.write("decoded\\n")
-    return decode(data, **limits)
+    return read_pixels(data, preprocess, **limits)
 
-pixels.decode = counted
+pixels.read_pixels = counted
 images = write_files(Path(folder), 40)
 how, quarantined = cached(Path(log).parent / "cache"), Quarantined("embed")
 for _ in range(int(passes)):
@@ -99,6 +101,35 @@ def test_bad_images_go_to_quarantine_and_leave_no_hole(tmp_path: Path, images: p
     assert all(torch.equal(by_row[row], good[place]) for place, row in enumerate(rows))
 
 
+GIANTS = {
+    "tall.png": (1, 1_000_000),
+    "wide.png": (1_000_000, 1),
+    "tall.gif": (2, 60_000),
+    "wide.webp": (16_000, 3),
+    "large.png": (10_001, 1_000),
+}
+
+
+def test_giants_go_to_quarantine_before_they_fill_the_memory(
+    tmp_path: Path, images: pa.Table, place: Path
+) -> None:
+    """Each would be gigabytes once its short side fits the tower."""
+    for name, size in GIANTS.items():
+        Image.new("L", size).save(tmp_path / name)
+    uris = [str(tmp_path / name) for name in GIANTS]
+    ids, unknown = list(GIANTS), pa.nulls(len(GIANTS), pa.int64())
+    mixed = pa.concat_tables(
+        [images, pa.table({"image_id": ids, "uri": uris, "bytes": unknown})]
+    ).take(pa.array([COUNT, *range(COUNT), *range(COUNT + 1, COUNT + len(GIANTS))]))
+    for way in (not_cached(), cached(place)):
+        how, quarantined = replace(way, max_pixels=2_000_000), Quarantined("embed")
+        found = list(batches(mixed, how, quarantined, batch_size=4))
+        assert sum(len(batch) for _, batch in found) == COUNT
+        reasons = {row["uri"]: row["reason"] for row in quarantined.rows}
+        expected = dict.fromkeys(uris, "extreme-aspect-ratio") | {uris[-1]: "too-many-pixels"}
+        assert reasons == expected
+
+
 def test_pixels_that_are_damaged_are_decoded_again(images: pa.Table, place: Path) -> None:
     swept(images, cached(place))
     (file,) = place.glob("*.pixels")
@@ -113,9 +144,9 @@ def test_beyond_the_bound_images_are_decoded_again(
     images: pa.Table, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = []
-    decode = pixels.decode
+    read_pixels = pixels.read_pixels
     monkeypatch.setattr(
-        pixels, "decode", lambda data, **how: decoded.append(1) or decode(data, **how)
+        pixels, "read_pixels", lambda *args, **how: decoded.append(1) or read_pixels(*args, **how)
     )
     how = cached(place, max_bytes=4 * BYTES)
     for _ in range(3):

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from clipcore.images import FORMATS
+from clipcore.image_files import FORMATS
 from tasks.images.suffixes import IMAGE_SUFFIXES, countable, describe_skipped, package_for
 
 

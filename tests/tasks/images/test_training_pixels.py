@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
+from clipcore.image_files import BadImage
 from tasks.images import cache_folder, training_pixels
 from tasks.images.pixels import Pixels
 from tasks.images.training_pixels import TrainingPixels
@@ -62,6 +65,18 @@ def test_an_image_that_is_gone_is_an_error(images: pa.Table) -> None:
     Path(images["uri"][2].as_py()).unlink()
     with pytest.raises(OSError, match=r"2\.png"):
         training_set(images, not_cached())
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 2_000)])
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_an_image_that_became_a_giant_is_an_error(
+    images: pa.Table, place: Path, size: tuple[int, int], *, is_cached: bool
+) -> None:
+    """It is refused before it fills the memory, wherever its pixels would go."""
+    Image.new("L", size).save(images["uri"][2].as_py())
+    how = replace(cached(place) if is_cached else not_cached(), max_pixels=2_000_000)
+    with pytest.raises(BadImage, match="extreme-aspect-ratio"):
+        list(training_set(images, how).load(BATCHES))
 
 
 def test_a_cached_image_may_be_gone(images: pa.Table, place: Path) -> None:

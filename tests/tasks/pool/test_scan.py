@@ -46,6 +46,11 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def text(size: int) -> bytes:
+    """Return a chunk with so much text, packed small."""
+    return chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * size))
+
+
 @cache
 def png(width: int, height: int, *extra: bytes) -> bytes:
     """Return a valid grey PNG of any size, written by hand, so that no pixel is ever in memory."""
@@ -78,7 +83,11 @@ def good() -> dict[str, tuple[bytes, tuple[int, int]]]:
         ),
         "rotated.jpg": (rotated(6), (16, 24)),
         "upside-down.jpg": (rotated(3), (24, 16)),
-        "thin.png": (png(1, 100_000), (1, 100_000)),
+        "thin.png": (png(1, 100), (1, 100)),
+        "much-text.png": (png(8, 8, text(70 * 2**20)), (8, 8)),
+        "some-text.png": (png(7, 8, text(2**20)), (7, 8)),
+        "camera.jfif": (encode(noise(15), "JPEG"), (24, 16)),
+        "photo.avif": (encode(noise(16), "AVIF"), (24, 16)),
         "16-bit.png": (encode(Image.fromarray(deep), "PNG"), (24, 16)),
         "palette.png": (encode(noise(7).convert("P"), "PNG"), (24, 16)),
         "alpha.png": (encode(noise(8).convert("RGBA"), "PNG"), (24, 16)),
@@ -101,7 +110,6 @@ def good() -> dict[str, tuple[bytes, tuple[int, int]]]:
 @cache
 def bad() -> dict[str, tuple[bytes, str]]:
     """Return files that cannot be used, with the reason."""
-    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * (70 * 2**20)))
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'
     return {
         "empty.jpg": (b"", "empty-file"),
@@ -109,7 +117,11 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "svg.png": (svg, "not-an-image"),
         "page.jpg": (b"<html><body>404</body></html>", "not-an-image"),
         "huge.png": (png(20_000, 20_000), "too-many-pixels"),
-        "text-bomb.png": (png(8, 8, bomb), "decode-error"),
+        "thinner.png": (png(1, 1_000_000), "extreme-aspect-ratio"),
+        "flat.gif": (encode(Image.new("L", (3000, 2)), "GIF"), "extreme-aspect-ratio"),
+        "float.tif": (encode(Image.new("F", (9, 9)), "TIFF"), "unsupported-sample-format"),
+        "int32.tiff": (encode(Image.new("I", (9, 9)), "TIFF"), "unsupported-sample-format"),
+        "map.pfm": (encode(Image.new("F", (9, 9)), "PPM"), "unsupported-sample-format"),
         "head.jpg": (b"\xff\xd8\xff", "*"),
         "head.png": (png(8, 8)[:20], "*"),
         "large.bmp": (encode(noise(20, 2000, 200), "BMP"), "too-large-file"),

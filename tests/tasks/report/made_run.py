@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from PIL import Image, ImageDraw
 
-from clipcore.images import BadImage
+from clipcore.image_files import BadImage
 from tasks.evaluate import evaluate
 from tasks.gate import assess
 from tasks.images.quarantine import Quarantined

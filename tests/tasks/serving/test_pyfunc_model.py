@@ -2,16 +2,11 @@
 
 import ast
 import base64
-import contextlib
 import json
-import os
 import pickletools
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -22,13 +17,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
 
 from clipcore.classifier import load_classifier
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import start_run
 from tasks.tracking.store import Tracking, connect, tracking_for
 from tests.worlds.classifier import CLASSES, save_tiny_classifier
+from tests.worlds.image_files import encoded, png
 from tests.worlds.images import encoded_image
+from tests.worlds.served import ask, clean_environment, served
 
 pytestmark = pytest.mark.slow  # MLflow writes and loads a whole model
 
@@ -90,6 +88,7 @@ def check(rows: Sequence[dict[str, Any]], expected: np.ndarray) -> None:
     assert len(rows) == len(expected)
     for row, probabilities in zip(rows, expected, strict=True):
         best = int(probabilities.argmax())
+        assert row["error"] is None
         assert row["label"] == CLASSES[best]
         assert row["score"] == pytest.approx(probabilities[best], abs=5e-3)
         by_class = [row["probabilities"][name] for name in CLASSES]
@@ -108,20 +107,6 @@ def unpickles(data: bytes) -> bool:
 
 def base64_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def clean_environment(tracking: Tracking) -> dict[str, str]:
-    return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": os.environ.get("HOME", "/"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",  # other tests look at what lies in the artifact
-        "HF_HUB_OFFLINE": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_TRACKING_URI": tracking.uri,
-    }
 
 
 # What lies in the artifact
@@ -175,7 +160,7 @@ def test_the_signature_is_what_the_documentation_says(model: Any) -> None:
         "image": False,
         "path": False,
     }
-    assert signature.outputs.input_names() == ["label", "score", "probabilities"]
+    assert signature.outputs.input_names() == ["label", "score", "probabilities", "error"]
     assert [(param.name, param.default) for param in signature.params] == [("top_k", 0)]
 
 
@@ -224,25 +209,43 @@ def test_the_input_example_is_answered(model: Any) -> None:
     assert answer["label"][0] in CLASSES
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"image": b"not an image"}, "row 70: not-an-image"),
-        ({"image": IMAGES[0][:200]}, "row 70: truncated"),
-        ({"image": "/etc/hostname.png"}, "row 70: column `image` holds a text that is not base64"),
-        ({"image": "naïve"}, "row 70: column `image` holds a text that is not base64"),
-        ({"path": "/nowhere.png"}, "row 70: expected `path` to be a file"),
-        ({"path": "/dev/zero"}, "row 70: expected `path` to be a file"),
-        ({"path": "x" * 5000}, "row 70: cannot read `path`"),
-        ({"image": b"", "path": ""}, "row 70: expected the bytes of an image"),
-    ],
-)
-def test_a_bad_row_is_named_with_its_reason(model: Any, row: dict[str, Any], message: str) -> None:
+BAD_ROWS = [
+    ({"image": b"not an image"}, "not-an-image"),
+    ({"image": IMAGES[0][:200]}, "truncated"),
+    ({"image": encoded(Image.new("L", (1, 1_000_000)), "PNG")}, "extreme-aspect-ratio"),
+    ({"image": encoded(Image.new("L", (100_000, 1)), "PNG")}, "extreme-aspect-ratio"),
+    ({"image": png(20_000, 20_000)}, "too-many-pixels"),
+    ({"image": encoded(Image.new("F", (4, 4)), "TIFF")}, "unsupported-sample-format"),
+    ({"image": "/etc/hostname.png"}, "column `image` holds a text that is not base64"),
+    ({"image": "naïve"}, "column `image` holds a text that is not base64"),
+    ({"path": "/nowhere.png"}, "expected `path` to be a file"),
+    ({"path": "/dev/zero"}, "expected `path` to be a file"),
+    ({"path": "x" * 5000}, "cannot read `path`"),
+    ({"image": b"", "path": ""}, "expected the bytes of an image"),
+]
+
+
+def test_bad_rows_do_not_cost_the_others(model: Any, expected: np.ndarray) -> None:
+    """Each is told with its reason, in whichever batch it is."""
+    nothing = {"image": None, "path": None}
+    rows = [{"image": data} for data in IMAGES for _ in range(20)]
+    rows[7:7] = [nothing | row for row, _ in BAD_ROWS]
+    answers = model.predict(pd.DataFrame(rows, columns=["image", "path"])).to_dict("records")
+    for answer, (_, message) in zip(answers[7:], BAD_ROWS, strict=False):
+        assert answer.pop("error").startswith(message)
+        assert answer == {"label": None, "score": None, "probabilities": None}
+    del answers[7 : 7 + len(BAD_ROWS)]
+    check(answers, np.repeat(expected, 20, axis=0))
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_ROWS)
+def test_a_request_without_a_good_row_is_refused(
+    model: Any, row: dict[str, Any], message: str
+) -> None:
     from mlflow.exceptions import MlflowException
 
-    good = [{"image": IMAGES[0], "path": None}] * 70
-    with pytest.raises(MlflowException, match=message) as caught:
-        model.predict(pd.DataFrame([*good, {"image": None, "path": None} | row]))
+    with pytest.raises(MlflowException, match=f"row 0: {message}") as caught:
+        model.predict(pd.DataFrame([{"image": None, "path": None} | row] * 2))
     assert caught.value.get_http_status_code() == 400
 
 
@@ -324,6 +327,23 @@ def test_mlflow_serve_answers_a_request(
         path_only = {"dataframe_records": [{"path": str(tmp_path / "image.png")}]}
         check(ask(url, path_only)["predictions"], expected[:1])
 
+        nulls = [{"image": None, **path_only["dataframe_records"][0]}, {**rows[1], "path": None}]
+        split = {"columns": ["image", "path"], "data": [list(row.values()) for row in nulls]}
+        for request in (
+            {"dataframe_records": nulls},
+            {"dataframe_split": split},
+            {"inputs": nulls},
+        ):
+            check(ask(url, request)["predictions"], expected[:2])
+        mixed = [path_only["dataframe_records"][0], rows[1]]
+        check(ask(url, {"dataframe_records": mixed})["predictions"], expected[:2])
+
+        half = [rows[0], {"image": base64_text(b"no image")}]
+        good, bad = ask(url, {"dataframe_records": half})["predictions"]
+        check([good], expected[:1])
+        assert (bad["label"], bad["score"], bad["probabilities"]) == (None, None, None)
+        assert bad["error"].startswith("not-an-image")
+
         best = ask(url, {"dataframe_records": rows[:1], "params": {"top_k": 1}})["predictions"][0]
         assert best["probabilities"] == {best["label"]: best["score"]}
 
@@ -337,44 +357,3 @@ def test_mlflow_serve_answers_a_request(
         with caught.value as answer:
             assert answer.code == 400
             assert "expected a column `image` or `path`" in answer.read().decode()
-
-
-@contextlib.contextmanager
-def served(tracking: Tracking, folder: Path) -> Iterator[str]:
-    """Serve the candidate on a free port of loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-m models:/pets@candidate --env-manager local -h 127.0.0.1 -p {port} -w 1"
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "models", "serve", *options.split()],
-            env=clean_environment(tracking),
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(f"http://127.0.0.1:{port}/ping", server, folder / "server.log")
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
-            return
-        assert server.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
-
-
-def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310 # loopback
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return json.load(answer)  # type: ignore[no-any-return]
