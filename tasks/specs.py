@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
+COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 Method = Literal["coft", "zero-shot"]
 EPOCHS, MIN_STEPS = (
     10,
@@ -31,8 +32,20 @@ class PoolSpec(Spec):
 
     images: str = Field(description="Folder, glob, bucket URI, Parquet file or folder of Parquet.")
     test: str | None = Field(None, description="Images that are never trained on, same forms.")
-    classes: str | None = Field(None, description="Text or CSV file, or names split by commas.")
-    labels: str | None = Field(None, description="'folders', 'column', or a CSV or Parquet file.")
+    classes: str | None = Field(None, description="A file of names, or names split by commas.")
+    class_column: str | None = Field(
+        None, description="Of a file of names: a header, a number from 1, or 'line'."
+    )
+    labels: str | None = Field(None, description="'folders', 'column', or a file of labels.")
+    label_columns: str | None = Field(
+        None, description="Of a file of labels: IMAGE,LABEL by header, or by number from 1."
+    )
+    allow_partial_labels: bool = Field(
+        default=False, description="Accept labels of which more than half cannot be used."
+    )
+    split_folders: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Whether first folders called train, val, valid and test are splits."
+    )
     rows_per_shard: int = Field(1024, gt=0)
     max_bytes: int = Field(64 * 2**20, gt=0, description="Largest file that is read.")
     max_pixels: int = Field(128_000_000, gt=0, description="Largest image that is decoded.")

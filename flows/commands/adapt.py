@@ -64,7 +64,7 @@ def adapt(
     The same command goes on where a killed one stopped, and computes nothing twice.
     """
     name = versions.check_name(register or name_from(about.images, otherwise="coft"))
-    answers_given.check_answers(answers, method)
+    answers_given.check_answers(answers, method, about.label_columns)
     spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
     plan = announce(spec, "adapt", dry_run=about.dry_run)
     if about.dry_run:

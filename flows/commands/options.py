@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -31,10 +31,27 @@ else:
     layout = OnDemand("tasks.storage.layout")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
-Classes = Annotated[str | None, Parameter(help="Text or CSV file, or 'cat,dog,...'.")]
+Classes = Annotated[
+    str | None, Parameter(help="A file (names one a line, CSV, JSON), or 'cat,dog,...'.")
+]
+ClassColumn = Annotated[
+    str | None,
+    Parameter(help="Where --classes FILE has the names: a header, a number from 1, or 'line'."),
+]
 Test = Annotated[str | None, Parameter(help="Images that are never trained on.")]
 Labels = Annotated[
     str | None, Parameter(help="For evaluation only: 'folders', 'column', or a file.")
+]
+LabelColumns = Annotated[
+    str | None,
+    Parameter(help="Where a file of labels has them: IMAGE,LABEL, headers or numbers from 1."),
+]
+AllowPartial = Annotated[
+    bool, Parameter(help="Accept labels of which most cannot be used.", negative="")
+]
+SplitFolders = Annotated[
+    Literal["auto", "yes", "no"],
+    Parameter(help="Whether first folders called train, val, valid and test say what is held out."),
 ]
 Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results.")]
 Backbone = Annotated[
@@ -109,7 +126,11 @@ class About:
     images: Images
     classes: Classes = None
     test: Test = None
+    class_column: ClassColumn = None
     labels: Labels = None
+    label_columns: LabelColumns = None
+    allow_partial_labels: AllowPartial = default_of(PoolSpec, "allow_partial_labels")
+    split_folders: SplitFolders = default_of(PoolSpec, "split_folders")
     backbone: Backbone = default_of(BackboneSpec, "name")
     seed: Seed = default_of(CoftSpec, "seed")
     flip: Flip = default_of(CoftSpec, "flip")
@@ -128,7 +149,11 @@ class About:
             images=self.images,
             classes=self.classes,
             test=self.test,
+            class_column=self.class_column,
             labels=self.labels,
+            label_columns=self.label_columns,
+            allow_partial_labels=self.allow_partial_labels,
+            split_folders=self.split_folders,
             **given(rows_per_shard=self.rows_per_shard, max_quarantined=self.max_quarantined),
         )
         return CoftSpec(

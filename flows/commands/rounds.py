@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from tasks import backbone, startup
     from tasks.active import checks, rounds, rounds_text
     from tasks.active import simulate as simulation
-    from tasks.answers import reading
+    from tasks.annotations import reading
 else:
     backbone, startup = OnDemand("tasks.backbone"), OnDemand("tasks.startup")
     rounds_flows, simulate_flow = OnDemand("flows.active_rounds"), OnDemand("flows.simulate")
     checks, simulation = OnDemand("tasks.active.checks"), OnDemand("tasks.active.simulate")
     rounds, rounds_text = OnDemand("tasks.active.rounds"), OnDemand("tasks.active.rounds_text")
-    reading = OnDemand("tasks.answers.reading")
+    reading = OnDemand("tasks.annotations.reading")
 
 active = App(name="active", help="Ask about the images that are worth a label, round by round.")
 

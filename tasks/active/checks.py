@@ -4,7 +4,7 @@ from typing import Any
 
 from clipcore.active.strategy_names import UnknownStrategy, check_strategy
 from clipcore.backbone_names import Kind, UnsupportedBackbone
-from tasks.answers.reading import read_answers
+from tasks.annotations.reading import read_answers
 from tasks.backbone import adapter_arguments
 from tasks.specs import (
     AdapterSpec,
@@ -89,7 +89,7 @@ def check_oracle(oracle: str, pool: PoolSpec) -> None:
         InputError: the images carry no labels, or the file cannot be read as answers.
     """
     if oracle != COLUMN:
-        read_answers(oracle, ())
+        read_answers(oracle, (), pool.label_columns)
     elif pool.labels is None:
         raise InputError(NO_LABELS)
 

@@ -52,8 +52,11 @@ def _adapt(rounds: Rounds) -> str:
     given: dict[str, object] = {
         "images": run.pool.images,
         "classes": run.pool.classes,
+        "class-column": run.pool.class_column,
         "test": run.pool.test,
         "labels": run.pool.labels,
+        "label-columns": run.pool.label_columns,
+        "split-folders": None if run.pool.split_folders == "auto" else run.pool.split_folders,
         "rows-per-shard": run.pool.rows_per_shard,  # other files would be computed anew
         "backbone": run.backbone.name,
         "seed": run.seed,
@@ -64,6 +67,7 @@ def _adapt(rounds: Rounds) -> str:
         changed = flatten(getattr(run, group).model_dump(exclude_defaults=True), group)
         given |= {name.replace("_", "-"): value for name, value in changed.items()}
     words = ["coft", "adapt"] if run.flip else ["coft", "adapt", "--no-flip"]
+    words += ["--allow-partial-labels"] if run.pool.allow_partial_labels else []
     for name, value in given.items():
         for one in value if isinstance(value, tuple) else (value,):
             words += [] if one is None else [f"--{name}", redact(str(one))]

@@ -9,16 +9,18 @@ import pyarrow.csv as pacsv
 
 from tasks.active.checks import COLUMN, NO_LABELS
 from tasks.active.rounds import Rounds, asked_ids, read_query
-from tasks.answers.matching import match
+from tasks.annotations.matching import check_most, match
+from tasks.annotations.reading import read_answers
+from tasks.annotations.schema import SKIP
 from tasks.answers.outcome import ImportReport
-from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers
-from tasks.answers.schema import SKIP
 from tasks.pool.readers import iter_images
 from tasks.pool.truth import TrueLabels
 from tasks.refs import ImagesRef, TaskRef
-from tasks.specs import InputError
+from tasks.specs import InputError, PoolSpec
+from tasks.storage.manifest import iter_tables
 from tasks.storage.stage import step
+from tasks.storage.uris import redact
 
 
 @step("answer")
@@ -43,8 +45,10 @@ def answer_by_script(rounds: Rounds, oracle: str, images: ImagesRef, task: TaskR
         InputError: the oracle knows no image of the pool at all.
     """
     asked = read_query(rounds, rounds.number - 1)["image_id"].combine_chunks()
-    own = oracle == COLUMN
-    labelled = _own_labels(asked, task) if own else _of_file(asked, oracle, images, task)
+    if oracle == COLUMN:
+        labelled = _own_labels(asked, task)
+    else:
+        labelled = _of_file(asked, oracle, images, task, rounds.spec.active.run.pool)
     unknown = asked.filter(pc.invert(pc.is_in(asked, labelled["image_id"].combine_chunks())))
     skipped = pa.table({"image_id": unknown, "label": pa.array([SKIP] * len(unknown), pa.string())})
     labelled = pa.concat_tables([labelled, skipped])
@@ -55,7 +59,7 @@ def answer_by_script(rounds: Rounds, oracle: str, images: ImagesRef, task: TaskR
 
 
 def _import(rounds: Rounds, uri: str, images: ImagesRef, task: TaskRef) -> ImportReport:
-    located = iter_images(images, ["image_id", "uri"], "pool")
+    located = iter_images(images, ["image_id", "uri", "name"], "pool")
     return import_answers(
         rounds.folder, uri, classes=task.classes, pool=located, queried=asked_ids(rounds)
     )
@@ -68,14 +72,14 @@ def _own_labels(asked: pa.Array, task: TaskRef) -> pa.Table:
     return TrueLabels(task).about(asked, "pool").select(["image_id", "label"])
 
 
-def _of_file(asked: pa.Array, uri: str, images: ImagesRef, task: TaskRef) -> pa.Table:
-    """Return `image_id, label` of those asked about that a file labels, by id or by URI."""
-    located = iter_images(images, ["image_id", "uri"], "pool")
-    table = match(read_answers(uri, task.classes), task.classes, located)
-    table = table.filter(pc.and_(table["problem"].is_null(), pc.equal(table["kind"], "label")))
-    if not len(table):
-        raise InputError(
-            f"--oracle {uri}: expected labels of images of the pool, found none. Name a file of "
-            "answers about these images."
-        )
-    return table.filter(pc.is_in(table["image_id"], asked)).select(["image_id", "label"])
+def _of_file(
+    asked: pa.Array, uri: str, images: ImagesRef, task: TaskRef, spec: PoolSpec
+) -> pa.Table:
+    """Return `image_id, label` of those asked about that a file labels, by id or by name."""
+    located = iter_tables(images.uri, ["image_id", "uri", "name"])
+    answers = match(read_answers(uri, task.classes, spec.label_columns), task.classes, located)
+    origin = f"--oracle {redact(uri)}"
+    check_most(answers, origin, allow_partial=spec.allow_partial_labels)
+    usable = pc.and_(answers["problem"].is_null(), pc.equal(answers["kind"], "label"))
+    known = answers.filter(pc.and_(usable, pc.is_in(answers["image_id"], asked)))
+    return known.select(["image_id", "label"])

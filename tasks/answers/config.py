@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from tasks.answers.exports import CONTROL
-from tasks.answers.schema import NONE, fold
+from tasks.annotations.exports import CONTROL
+from tasks.annotations.schema import NONE
+from tasks.annotations.spelling import fold
 from tasks.pool.classes import list_names
 from tasks.specs import InputError
 

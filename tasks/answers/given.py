@@ -1,13 +1,13 @@
 """Whether answers that a run is to learn from are there: known before anything is read."""
 
-from tasks.answers.reading import read_answers
+from tasks.annotations.reading import read_answers
 from tasks.answers.record import FOLDER
 from tasks.specs import InputError, Method
 from tasks.storage.files import exists, names_in
 from tasks.storage.uris import join, redact
 
 
-def check_answers(answers: str | None, method: Method) -> None:
+def check_answers(answers: str | None, method: Method, columns: str | None = None) -> None:
     """Refuse answers that are not there, cannot be read, or that nothing would learn from.
 
     Raises:
@@ -25,4 +25,4 @@ def check_answers(answers: str | None, method: Method) -> None:
             "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."
         )
     if not names_in(join(answers, FOLDER)):
-        read_answers(answers, ())
+        read_answers(answers, (), columns)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from tasks.annotations.exports import CONTROL
 from tasks.answers.config import labeling_config
-from tasks.answers.exports import CONTROL
 from tasks.answers.pictures import rows_with_pictures
 from tasks.pages.pictures import placeholder
 from tasks.pool.classes import list_names

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from tasks.answers.schema import MERGED, NONE, SKIP
+from tasks.annotations.schema import NONE, SKIP
+from tasks.answers.schema import MERGED
 
 _COLUMNS = ["image_id", "annotator", "kind", "label", "answered_at"]
 

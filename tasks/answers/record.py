@@ -2,18 +2,16 @@
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.answers.matching import UNKNOWN_LABEL, match
+from tasks.annotations.matching import UNKNOWN_LABEL, check_most, match
+from tasks.annotations.reading import load, parse_answers, read_answers
 from tasks.answers.merging import Votes, add_votes, count_votes
 from tasks.answers.outcome import ImportReport
-from tasks.answers.reading import load, parse_answers, read_answers
-from tasks.answers.schema import BadAnswers
 from tasks.storage.files import names_in
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join, redact
@@ -40,7 +38,7 @@ def import_answers(
         folder: Folder of the rounds.
         uri: Label Studio's JSON or JSON-MIN, CSV or Parquet.
         classes: The class names.
-        pool: Tables of (image_id, uri) of the images that may be asked about, one at a time.
+        pool: Tables of (image_id, uri, name) of images that may be asked about, one at a time.
         queried: Ids of all images that were asked about in any round.
 
     Raises:
@@ -76,32 +74,33 @@ def merge(folder: str) -> pa.Table:
     return count_votes(_read_votes(folder))
 
 
-def decide(uri: str, *, classes: Sequence[str], pool: Iterable[pa.Table]) -> tuple[pa.Table, int]:
+def decide(
+    uri: str,
+    *,
+    classes: Sequence[str],
+    pool: Iterable[pa.Table],
+    columns: str | None = None,
+    allow_partial: bool = False,
+) -> tuple[pa.Table, int]:
     """Merge the answers of one file without adding it to a record.
 
     Args:
-        uri: Label Studio's JSON or JSON-MIN, CSV or Parquet.
+        uri: A file of labels.
         classes: The class names.
-        pool: Tables of (image_id, uri) of the images that may have answers, one at a time.
+        pool: Tables of (image_id, uri, name) of images that may have answers, one at a time.
+        columns: `IMAGE,LABEL`, the columns of the file, where the person said so.
+        allow_partial: Whether answers are read of which fewer than half can be used.
 
     Returns:
         The merged answers (schema `MERGED`), and the number of answers that cannot be used.
 
     Raises:
-        BadAnswers: the file cannot be read, or no answer in it can be used.
+        BadAnswers: the file cannot be read, or too few answers in it can be used.
     """
-    answers = match(read_answers(uri, classes), classes, pool)
+    answers = match(read_answers(uri, classes, columns), classes, pool)
+    check_most(answers, redact(uri), allow_partial=allow_partial)
     votes: Votes = {}
     add_votes(votes, answers)
-    if not votes:
-        problems = Counter(answers["problem"].drop_null().to_pylist())
-        summary = ", ".join(f"{count:,} with {name}" for name, count in problems.most_common())
-        msg = (
-            f"{redact(uri)}: expected answers about images of the pool, one of the class "
-            f"names each; found {summary or 'none'}. Check that images and classes are those that "
-            "were asked about."
-        )
-        raise BadAnswers(msg)
     return count_votes(votes), len(answers) - answers["problem"].null_count
 
 

@@ -13,6 +13,7 @@ from tasks.images.listing import SourceUnreadable, one_line
 from tasks.storage.files import open_read
 from tasks.storage.uris import is_local, join, redact
 
+HELD_OUT = frozenset(("test", "testing", "val", "valid", "validation"))  # splits; train is not
 _ROWS_AT_ONCE = 64  # bounds the memory for row groups of any size
 _BUFFER = 2**20  # bytes of a column that are read at once
 
@@ -51,8 +52,9 @@ def survey(uri: str) -> tuple[pa.Schema, int, int]:
 
 
 def is_test(splits: Any) -> Any:
-    """Return which rows are for testing by their column `split`; any other may be trained on."""
-    return pc.fill_null(pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(splits)), "test"), False)  # noqa: FBT003
+    """Return which rows are held out by their column `split`; any other may be trained on."""
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(splits))
+    return pc.is_in(words, pa.array(sorted(HELD_OUT)))
 
 
 def image_column(uri: str, schema: pa.Schema) -> str:

@@ -15,7 +15,7 @@ from tasks.pool.readers import iter_images, value_of
 from tasks.pool.shards import ID, Shard
 from tasks.progress import say
 from tasks.refs import AnswersRef, ImagesRef, TaskRef
-from tasks.specs import CoftSpec, InputError
+from tasks.specs import CoftSpec, InputError, PoolSpec
 from tasks.storage.columns import class_numbers
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, names_in
@@ -34,10 +34,10 @@ def known_answers(images: ImagesRef, task: TaskRef, spec: CoftSpec) -> AnswersRe
         InputError: answers were named that cannot be read, or none is about an image of the pool
             and names one of its classes.
     """
-    check_answers(spec.answers, spec.method)
+    check_answers(spec.answers, spec.method, spec.pool.label_columns)
     if spec.answers is None:
         return None
-    decisions, unused = _decisions(spec.answers, images, task.classes)
+    decisions, unused = _decisions(spec.answers, images, task.classes, spec.pool)
     labels = decisions.filter(pc.equal(decisions["kind"], "label"))
     if not len(labels):
         raise InputError(
@@ -121,14 +121,22 @@ def answered_ids(answers: AnswersRef | None) -> list[str]:
     return ids
 
 
-def _decisions(where: str, images: ImagesRef, classes: tuple[str, ...]) -> tuple[pa.Table, int]:
+def _decisions(
+    where: str, images: ImagesRef, classes: tuple[str, ...], spec: PoolSpec
+) -> tuple[pa.Table, int]:
     """Return labels and "none of these" for the images, and how many could not be used."""
     unused = 0
     if names_in(join(where, FOLDER)):
         decisions = merge(where)
     else:
-        located = iter_tables(images.uri, ["image_id", "uri"])  # a copy has its original's id
-        decisions, unused = decide(where, classes=classes, pool=located)
+        located = iter_tables(images.uri, ["image_id", "uri", "name"])  # a copy has its id
+        decisions, unused = decide(
+            where,
+            classes=classes,
+            pool=located,
+            columns=spec.label_columns,
+            allow_partial=spec.allow_partial_labels,
+        )
     decisions = decisions.filter(pc.is_in(decisions["kind"], pa.array(["label", "none"])))
     usable = _usable(decisions, images, classes)
     return usable, unused + len(decisions) - len(usable)

@@ -6,20 +6,19 @@ seconds is loaded.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from infra import prefect_server
 from infra.settings import Settings
 from tasks.backbone import look_up
 from tasks.compute.placement import Node, share_of
-from tasks.images.sources import Source
 from tasks.images.suffixes import package_for
 from tasks.plan.facts import Aim, BackboneFound, ImagesFound, Place, Plan, Results, classes_found
 from tasks.plan.reuse import digest_of_run, find_reused
 from tasks.plan.words import lines_of
 from tasks.pool import listed
 from tasks.pool.entries import SPLITS
+from tasks.pool.splits import find_splits, held_out_by_suffix
 from tasks.pool.true_labels import check_input, list_sources
 from tasks.pool.understood import ClassList, Understood
 from tasks.progress import say
@@ -90,7 +89,9 @@ def _understand(spec: PoolSpec, aim: Aim) -> Understood:
     """List the images, and read class names and labels where the aim needs them."""
     if aim in ("adapt", "rounds"):
         return check_input(spec)
-    return Understood(tuple(list_sources(spec)), ClassList(names=(), origin=""))
+    sources = tuple(list_sources(spec))
+    splits = find_splits(sources[0], spec.split_folders, strict=False)
+    return Understood(sources, ClassList(names=(), origin=""), split_folders=splits)
 
 
 def _images(found: Understood) -> ImagesFound:
@@ -99,7 +100,7 @@ def _images(found: Understood) -> ImagesFound:
         skipped.update(source.skipped)
     readers = {suffix: package for suffix in skipped if (package := package_for(suffix))}
     return ImagesFound(
-        by_split=_by_split(found.sources),
+        by_split=_by_split(found),
         num_tables=sum(len(source.tables()) for source in found.sources),
         split_folders=found.split_folders,
         skipped=dict(skipped),
@@ -108,16 +109,18 @@ def _images(found: Understood) -> ImagesFound:
     )
 
 
-def _by_split(sources: Sequence[Source]) -> dict[str, dict[str, int]]:
+def _by_split(found: Understood) -> dict[str, dict[str, int]]:
     """Count images by split and extension; the rows of Parquet files have that of their file."""
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for source, split in zip(sources, SPLITS, strict=False):
-        if source.kind == "images":
-            counts[split].update(source.suffixes)
-            continue
-        num_test = source.num_test if split == "pool" else source.num_images
-        counts["test"][".parquet"] += num_test
-        counts["pool"][".parquet"] += source.num_images - num_test
+    for source, split in zip(found.sources, SPLITS, strict=False):
+        rows = source.suffixes if source.kind == "images" else {".parquet": source.num_images}
+        counts[split].update(rows)
+        if split == "pool":
+            held_out = Counter({".parquet": source.num_test} if source.kind == "tables" else {})
+            if found.split_folders:
+                held_out += held_out_by_suffix(source)
+            counts["pool"] -= held_out
+            counts["test"] += held_out
     positive = {split: dict(+counter) for split, counter in counts.items()}
     return {split: counter for split, counter in positive.items() if counter}
 

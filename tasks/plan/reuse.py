@@ -8,9 +8,8 @@ from clipcore import backbone_names
 from tasks.answers.record import FOLDER
 from tasks.plan.facts import Reused
 from tasks.pool.entries import digest_of
-from tasks.pool.true_labels import COLUMN, FOLDERS
 from tasks.pool.understood import Understood
-from tasks.specs import CoftSpec, PoolSpec
+from tasks.specs import COLUMN, FOLDERS, CoftSpec, PoolSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, names_in
 from tasks.storage.finished_runs import steps_so_far
@@ -39,6 +38,7 @@ def digest_of_run(spec: CoftSpec, aim: str, found: Understood, model: str | None
         digest_of_images(found, spec.pool),
         found.classes.names,
         labels if labels in (None, COLUMN, FOLDERS) else content_hash(labels),
+        spec.pool.label_columns,
         None if spec.answers is None else _version_of_answers(spec.answers),
         model or _version_of_backbone(spec.backbone.name),
     )
@@ -70,7 +70,7 @@ def find_reused(spec: CoftSpec, found: Understood, digest: str, backbone: str | 
 
 def digest_of_images(found: Understood, spec: PoolSpec) -> str:
     """Return the name of the folder of these images in a workspace."""
-    return digest_of(found.sources, spec.rows_per_shard, spec.max_bytes, spec.max_pixels)
+    return digest_of(found.sources, spec, is_split=bool(found.split_folders))
 
 
 # --- embeddings -----------------------------------------------------------------------------------

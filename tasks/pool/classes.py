@@ -3,18 +3,21 @@
 import csv
 import io
 import json
-from collections import Counter
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import cast
 
 import pyarrow as pa
 
+from tasks.annotations.class_list import Named, Names, UncertainNames, parse
+from tasks.annotations.spelling import fold
+from tasks.annotations.text import NotText, decode
 from tasks.images.listing import one_line
 from tasks.specs import InputError
 from tasks.storage.files import exists, open_read
 from tasks.storage.uris import redact
 
-_HEADERS = ("class", "name", "label")
 _MAX_FILE = 16 * 2**20  # bytes; a larger file is not a list of names
 
 
@@ -26,44 +29,77 @@ class NoClassNames(BadClassNames):
     """No class names were given, and the images have none."""
 
 
-def given_classes(classes: str) -> list[str]:
+def given_classes(classes: str, column: str | None = None) -> Names:
     """Return the names in a file, or in a list split by commas if there is no such file.
 
     Args:
-        classes: Path or URI of a text or CSV file, or the list.
+        classes: Path or URI of a file, or the list.
+        column: Which column of a file has the names, where the person said so.
 
     Raises:
-        BadClassNames: the file cannot be read or is no text.
+        BadClassNames: the file cannot be read, is no text, or may be read in several ways.
     """
     if "," in classes and not _is_file(classes):
-        return [name.strip() for name in classes.split(",") if name.strip()]
-    text = _read_text(classes)
-    if classes.lower().endswith(".csv"):
-        return _column_of_csv(text)
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+        (cells,) = csv.reader(io.StringIO(classes.replace("\n", " ")), skipinitialspace=True)
+        names = [name.strip() for name in cells if name.strip()]
+        return Names([Named(place, name) for place, name in enumerate(names, 1)], "")
+    try:
+        return parse(_read_text(classes), classes, column)
+    except UncertainNames as error:
+        msg = f"--classes {redact(classes)}: {error}"
+        raise BadClassNames(msg) from error
 
 
-def check_classes(names: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Return the names if there are at least two, and no name is repeated.
+def numbered(names: Sequence[str]) -> list[Named]:
+    """Return names with their places, counted from 1."""
+    return [Named(place, name) for place, name in enumerate(names, 1)]
+
+
+def check_classes(names: Sequence[Named], origin: str, unit: str = "line") -> tuple[str, ...]:
+    """Return the names if there are at least two, and all of them differ.
 
     Args:
-        names: Class names.
+        names: Class names, with the place of each.
         origin: Where they come from, for the message.
+        unit: What the places are.
 
     Raises:
-        BadClassNames: no names, one name, or a repeated name.
+        BadClassNames: no names, one name, two that only differ in letter case, spaces or Unicode
+            form, or one with control characters.
     """
     if not names:
         msg = f"{origin}: expected at least two class names, got none; write one name a line"
         raise BadClassNames(msg)
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        msg = f"{origin}: class names must differ, but {list_names(repeated)} repeated; "
-        raise BadClassNames(msg + "keep one of each")
+    for place, name in names:
+        if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in name):
+            msg = f"{origin}: {unit} {place}, {name!r}, has control characters; remove them"
+            raise BadClassNames(msg)
+    _check_different(names, origin, unit)
     if len(names) == 1:
-        msg = f"{origin}: expected at least two class names, got only {names[0]!r}; add the others"
-        raise BadClassNames(msg)
-    return tuple(names)
+        msg = f"{origin}: expected at least two class names, got only {names[0].name!r}; "
+        raise BadClassNames(f"{msg}add the others")
+    return tuple(name for _, name in names)
+
+
+def _check_different(names: Sequence[Named], origin: str, unit: str) -> None:
+    same: dict[str, list[Named]] = defaultdict(list)
+    for named in names:
+        same[fold(named.name)].append(named)
+    repeated = [group for group in same.values() if len(group) > 1]
+    if repeated:
+        shown = "; ".join(
+            " and ".join(f"{_quoted(name)} in {unit} {place}" for place, name in group[:3])
+            for group in repeated[:3]
+        )
+        more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""  # noqa: PLR2004
+        msg = f"{origin}: class names must differ by more than letter case, spaces and Unicode form"
+        raise BadClassNames(f"{msg}, but these are the same: {shown}{more}; keep one of each")
+
+
+def _quoted(name: str) -> str:
+    """Return a name in quotes, so that different forms of one letter can be told apart."""
+    composed = unicodedata.normalize("NFC", name)
+    return repr(name) if composed == name else ascii(name)
 
 
 def _is_file(text: str) -> bool:
@@ -83,20 +119,14 @@ def _read_text(uri: str) -> str:
             f"({one_line(error)}); check the path, or give at least two names"
         )
         raise BadClassNames(msg) from error
-    text = data.decode("utf-8-sig", errors="replace")
-    if len(data) > _MAX_FILE or "\0" in text or "\ufffd" in text:
-        msg = f"--classes {redact(uri)}: expected a UTF-8 text file with one class name a line, "
-        raise BadClassNames(msg + "got something that is not text; is it an image?")
-    return text
-
-
-def _column_of_csv(text: str) -> list[str]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    position = next((header.index(name) for name in _HEADERS if name in header), None)
-    body = rows if position is None else rows[1:]
-    cells = [row[position or 0].strip() for row in body if len(row) > (position or 0)]
-    return [cell for cell in cells if cell]
+    try:
+        if len(data) <= _MAX_FILE:
+            return decode(data)
+        problem = f"more than {_MAX_FILE:,} bytes"
+    except NotText as error:
+        problem = str(error)
+    msg = f"--classes {redact(uri)}: expected a text file with one class name a line, in UTF-8 or "
+    raise BadClassNames(f"{msg}UTF-16, got {problem}, which is not text; is it the right file?")
 
 
 def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.images.parquet import image_column, is_test, read_schema, resolve
 from tasks.images.sources import Source
-from tasks.pool.true_labels import base_of, relative
+from tasks.pool.names import relative, relative_all
+from tasks.pool.splits import first_words, split_of
+from tasks.specs import PoolSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import open_read
 
@@ -27,42 +28,55 @@ ENTRIES = pa.schema(
 _AT_ONCE = 65536
 
 
-def digest_of(sources: Sequence[Source], *made_from: object) -> str:
-    """Digest what is listed, and what else matters."""
-    return fingerprint([source.digest for source in sources], *made_from)
+def digest_of(sources: Sequence[Source], spec: PoolSpec, *, is_split: bool) -> str:
+    """Digest what is listed, and the settings that decide what becomes of it."""
+    limits = (spec.rows_per_shard, spec.max_bytes, spec.max_pixels)
+    return fingerprint([source.digest for source in sources], *limits, is_split)
 
 
-def iter_entries(sources: Sequence[Source]) -> Iterator[pa.Table]:
+def iter_entries(sources: Sequence[Source], *, is_split: bool = False) -> Iterator[pa.Table]:
     """Yield the images of all sources (schema `ENTRIES`), a bounded number at a time.
 
     The first source is the pool, the second the test images.
+
+    Args:
+        sources: As listed.
+        is_split: Whether the first folders of the pool say what is held out of it.
     """
     for source, split in zip(sources, SPLITS, strict=False):
         for batch in source.listing.to_batches(max_chunksize=_AT_ONCE):
             listing = pa.Table.from_batches([batch])
+            names = relative_all(listing["uri"], source.root)
+            splits = [split] * listing.num_rows
+            if is_split and split == "pool":
+                words = first_words(names, source).to_pylist()
+                splits = [split_of(word or "") for word in words]
             if source.kind == "images":
-                yield _of_files(listing, source.root, split)
+                yield _of_files(listing, names, splits)
             else:
-                for file in listing.to_pylist():
-                    yield from _of_table(file, source.root, split)
+                for file, split_of_file in zip(listing.to_pylist(), splits, strict=True):
+                    says = split == "pool"
+                    yield from _of_table(file, source.root, split_of_file, has_splits=says)
 
 
-def _of_files(listing: pa.Table, root: str, split: str) -> pa.Table:
-    uris, base = listing["uri"], base_of(root)
-    names = pc.if_else(
-        pc.starts_with(uris, base), pc.utf8_slice_codeunits(uris, len(base), None), uris
-    )
-    splits = pa.array([split] * listing.num_rows, pa.string())
-    columns = [uris, listing["size"], listing["version"], uris, names, splits, listing["size"]]
+def _of_files(listing: pa.Table, names: pa.ChunkedArray, splits: Sequence[str]) -> pa.Table:
+    uris = listing["uri"]
+    purposes = pa.array(splits, pa.string())
+    columns = [uris, listing["size"], listing["version"], uris, names, purposes, listing["size"]]
     return pa.table(columns, schema=ENTRIES)
 
 
-def _of_table(file: dict[str, str], root: str, split: str) -> Iterator[pa.Table]:
-    """Yield the rows of a Parquet file, which have its size and version."""
+def _of_table(
+    file: dict[str, str], root: str, split: str, *, has_splits: bool
+) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file, which have its size and version.
+
+    The column `split` counts where it may; rows of files without it are of the split of the file.
+    """
     uri, schema = file["uri"], read_schema(file["uri"])
     by_uri = image_column(uri, schema) == "uri"
     wanted = [name for name in ("uri", "split") if name in schema.names]
-    wanted = [name for name in wanted if by_uri or (name == "split" and split == "pool")]
+    wanted = [name for name in wanted if by_uri or (name == "split" and has_splits)]
     first = 0
     for texts in _texts(uri, wanted, int(file["rows"])):
         count = len(texts[""])

@@ -1,72 +1,69 @@
 """True labels image by image: by folders, by a column of the images' Parquet, or by a file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.images.parquet import image_column, read_columns, read_schema, resolve
-from tasks.pool.classes import list_names
-from tasks.pool.true_labels import (
-    COLUMN,
-    FOLDERS,
-    BadLabels,
-    iter_label_file,
-    list_sources,
-    read_labels,
-)
+from tasks.pool.label_file import LabelFile
+from tasks.pool.names import folders_of
+from tasks.pool.parquet_labels import read_labels
+from tasks.pool.splits import below_split
+from tasks.pool.true_labels import list_sources
 from tasks.refs import ImagesRef
-from tasks.specs import PoolSpec
-from tasks.storage.manifest import iter_tables
+from tasks.specs import COLUMN, FOLDERS, PoolSpec
+from tasks.storage.layout import SPLIT_FOLDERS
+from tasks.storage.manifest import iter_tables, read_manifest
 from tasks.storage.sql import temporary_database
-from tasks.storage.uris import redact
 
 LABELLED = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("label", pa.string())])
 _GIVEN = pa.schema([("uri", pa.string()), ("label", pa.string())])
 _COLUMNS = ("image_id", "uri", "name", "split")
 _BATCH = 65536
-_FOLDER = r"(?s)^(?:.*/)?(?P<folder>[^/]+)/[^/]*$"
 
 _JOINED = """
 with one as (
-    select uri, arg_min(label, rowid) as label from given where label is not null group by uri
+    select uri, arg_min(label, rowid) as label from labels where label is not null group by uri
 )
-select image_id, split, coalesce(by_uri.label, by_name.label) as label
-from images
-left join one as by_uri on by_uri.uri = images.uri
-left join one as by_name on by_name.uri = images.name
+select image_id, split, label from images left join one using (uri)
 order by image_id, images.rowid
 """
-_CONFLICTS = """
-select uri from given group by uri having count(distinct label) > 1 order by uri limit 20
+# A label may name an image by its content.
+_OF_FILE = """
+insert into labels select key, label from given join found using (path) order by ordinal;
+insert into labels select uri, label from given anti join found using (path)
+join images on path = image_id order by ordinal;
 """
 
 
-def iter_given(images: ImagesRef, spec: PoolSpec) -> Iterator[pa.Table]:
+def iter_given(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Iterator[pa.Table]:
     """Yield (image_id, split, label) of all images by id, copies included; null without a label."""
     if spec.labels == FOLDERS:
+        manifest = read_manifest(images.uri)
+        is_split = bool(manifest and manifest.facts.get(SPLIT_FOLDERS))
         for table in iter_tables(images.uri, _COLUMNS):
-            labels = pc.struct_field(pc.extract_regex(table["name"], _FOLDER), "folder")
-            yield table.select(["image_id", "split"]).append_column("label", labels)
+            names = below_split(table["name"]) if is_split else table["name"]
+            yield table.select(["image_id", "split"]).append_column("label", folders_of(names))
     else:
-        yield from _iter_joined(images, spec)
+        yield from _iter_joined(images, spec, classes)
 
 
-def _iter_joined(images: ImagesRef, spec: PoolSpec) -> Iterator[pa.Table]:
-    """Join images and labels on disk, by URI or else by name."""
+def _iter_joined(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Iterator[pa.Table]:
+    """Join images and labels on disk."""
     with temporary_database() as database:
         database.execute("create table images (image_id text, uri text, name text, split text)")
-        database.execute("create table given (uri text, label text)")
+        database.execute("create table labels (uri text, label text)")
         for table in iter_tables(images.uri, _COLUMNS):
             _insert(database, "images", table)
         if spec.labels == COLUMN:
             for table in _iter_column(spec):
-                _insert(database, "given", table)
+                _insert(database, "labels", table)
         else:
-            for table in iter_label_file(str(spec.labels)):
-                _insert(database, "given", table)
-            _check_conflicts(database, str(spec.labels))
+            located = iter_tables(images.uri, ["uri", "name"])
+            file = LabelFile(database, spec, classes)
+            file.match((table["uri"], table["name"]) for table in located)
+            database.execute(_OF_FILE)
         for batch in database.sql(_JOINED).to_arrow_reader(_BATCH):
             yield pa.Table.from_batches([batch]).cast(LABELLED)
 
@@ -85,12 +82,6 @@ def _iter_column(spec: PoolSpec) -> Iterator[pa.Table]:
         else:
             uris = [f"{uri}#{row}" for row in range(len(labels))]
         yield pa.table([pa.array(uris, pa.string()), labels], schema=_GIVEN)
-
-
-def _check_conflicts(database: duckdb.DuckDBPyConnection, uri: str) -> None:
-    if conflicting := [row[0] for row in database.execute(_CONFLICTS).fetchall()]:
-        msg = f"--labels {redact(uri)}: {list_names(conflicting)} given two different labels; "
-        raise BadLabels(msg + "keep one")
 
 
 def _insert(database: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

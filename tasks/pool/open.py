@@ -14,14 +14,15 @@ from tasks.pool.catalog import Catalog, catalog
 from tasks.pool.entries import digest_of, iter_entries
 from tasks.pool.listed import take_sources
 from tasks.pool.scan import WORK, ScanJob, Scanned, listing_of, scan_images
-from tasks.pool.true_labels import check_labels, read_classes
+from tasks.pool.splits import find_splits
+from tasks.pool.true_labels import check_input
 from tasks.pool.written import Content, cut, mark_duplicates
 from tasks.progress import progress, say
 from tasks.refs import ImagesRef
 from tasks.specs import InputError, PoolSpec, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import remove
-from tasks.storage.layout import QUARANTINE, Folder, claim_workspace, in_workspace
+from tasks.storage.layout import QUARANTINE, SPLIT_FOLDERS, Folder, claim_workspace, in_workspace
 from tasks.storage.manifest import (
     Manifest,
     Part,
@@ -65,22 +66,25 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
     claim_workspace(runtime.workspace)
     sources = take_sources(spec)
     if for_training:
-        check_labels(spec, sources, read_classes(spec, sources))
-    key = digest_of(sources, spec.rows_per_shard, spec.max_bytes, spec.max_pixels)
+        check_input(spec, sources)
+    splits = find_splits(sources[0], spec.split_folders, strict=False)
+    key = digest_of(sources, spec, is_split=bool(splits))
     folder = in_workspace(runtime.workspace, Folder.POOL, key)
     if (manifest := read_manifest(folder)) is not None:
         say(f"Images: {manifest.rows:,}, listed before; nothing to do.")
         _check_enough(manifest.facts, spec, for_training=for_training)
         return _reference(folder, manifest, resumed=True)
     with catalog(listing_of(in_workspace(runtime.workspace, Folder.LISTING))) as images:
-        for table in iter_entries(sources):
+        for table in iter_entries(sources, is_split=bool(splits)):
             images.add_entries(table)
         _read_new(images, key, runtime, spec)
         reasons = images.reasons()
         _check_quarantine(reasons, images.num_entries(), spec.max_quarantined)
         if reasons.keys() & quarantine.MAY_PASS:  # the next run tries again, and does not find it
             folder = f"{folder}-{fingerprint(started)[:8]}"
-        manifest = _write(folder, key, images, sources, rows=spec.rows_per_shard)
+        manifest = _write(folder, key, images, rows=spec.rows_per_shard)
+    facts = {"roots": [source.root for source in sources], SPLIT_FOLDERS: splits}
+    manifest = manifest.model_copy(update={"facts": {**manifest.facts, **facts}})
     assert images_and_bad(manifest.facts) == sum(source.num_images for source in sources)  # noqa: S101
     _check_enough(manifest.facts, spec, for_training=for_training)
     manifest = manifest.model_copy(update={"seconds": time.monotonic() - started})
@@ -144,9 +148,7 @@ def _check_quarantine(reasons: Mapping[str, int], num_files: int, max_share: flo
         raise TooManyBadImages(msg)
 
 
-def _write(
-    folder: str, key: str, images: Catalog, sources: Sequence[Source], *, rows: int
-) -> Manifest:
+def _write(folder: str, key: str, images: Catalog, *, rows: int) -> Manifest:
     """Write the images and the quarantine, and return the manifest of both, without its time."""
     content, parts, facts = Content(), list[Part](), {"kind": "images", "digest": key}
     for table in cut(mark_duplicates(images.images()), rows):
@@ -164,7 +166,6 @@ def _write(
         "num_duplicates": content.num_rows - splits.total(),
         "num_quarantined": sum(reasons.values()),
         "reasons": reasons,
-        "roots": [source.root for source in sources],
     }
     return make_manifest(Folder.POOL, key, parts).model_copy(update={"facts": counted})
 

@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
+from tasks.annotations.spelling import Names
 from tasks.pool.given_labels import LABELLED, iter_given
-from tasks.pool.true_labels import COLUMN, FOLDERS, BadLabels, read_classes
+from tasks.pool.label_file import BadLabels
+from tasks.pool.true_labels import read_classes
 from tasks.refs import ImagesRef, TaskRef
-from tasks.specs import PoolSpec, RuntimeSpec
+from tasks.specs import COLUMN, FOLDERS, PoolSpec, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash
 from tasks.storage.layout import Folder, in_workspace
@@ -33,7 +35,7 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
     """
     classes = read_classes(spec)
     of_file = spec.labels is not None and spec.labels not in (COLUMN, FOLDERS)
-    origin = content_hash(str(spec.labels)) if of_file else spec.labels
+    origin = (content_hash(str(spec.labels)), spec.label_columns) if of_file else spec.labels
     key = fingerprint(Folder.TASKS, images.uri.rpartition("/")[2], images.digest, classes, origin)
     folder = in_workspace(runtime.workspace, Folder.TASKS, key)
     manifest, resumed = once(
@@ -57,7 +59,7 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
 def _write(folder: str, images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Outcome:
     """Write the true labels, in parts by id; without labels there is no part."""
     content, parts, counts = hashlib.sha256(), list[Part](), Counter[str]()
-    tables = iter_given(images, spec) if spec.labels is not None else iter(())
+    tables = iter_given(images, spec, classes) if spec.labels is not None else iter(())
     for table in _first_of_each(_known(tables, classes)):
         lines = "".join(f"{row['image_id']} {row['label']}\n" for row in table.to_pylist())
         content.update(lines.encode())
@@ -72,10 +74,14 @@ def _write(folder: str, images: ImagesRef, spec: PoolSpec, classes: Sequence[str
 
 
 def _known(tables: Iterable[pa.Table], classes: Sequence[str]) -> Iterator[pa.Table]:
-    """Drop what has no label, or one that is no class."""
-    names = pa.array(classes, pa.string())
+    """Write labels as the classes that they mean; drop what has none."""
+    names = Names(classes)
     for table in tables:
-        known = table.filter(pc.is_in(table["label"], names))
+        distinct = pc.unique(table["label"]).drop_null()
+        meant = pa.array([names.find(label) for label in distinct.to_pylist()], pa.string())
+        labels = meant.take(pc.index_in(table["label"], distinct))
+        known = table.set_column(table.column_names.index("label"), "label", labels)
+        known = known.filter(labels.is_valid())
         if known.num_rows:
             yield known
 

@@ -15,6 +15,7 @@ HISTORY = "history.json"  # what every epoch of a training measured
 RESUME = "resume.safetensors"  # state of a training that is not finished
 DESCRIPTION = "model.json"  # of a classifier; written by clipcore.classifier, beside its weights
 QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixels
+SPLIT_FOLDERS = "split_folders"  # in the facts of images: how many each such folder has
 TOWERS = "towers"  # in the facts of a classifier: the digest of each member's tower
 RUNS = "runs"  # folder beside embeddings: which of them each set of images has
 HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix

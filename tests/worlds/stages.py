@@ -68,6 +68,7 @@ def images(dim: int) -> tuple[pa.Table, pa.Table, torch.Tensor]:
         {
             "image_id": ids,
             "uri": [f"memory://{image}" for image in ids],
+            "name": ids,
             "split": ["test" if number % 9 == 0 else "pool" for number in range(COUNT)],
             "label": [CLASSES[label] for label in labels],  # of the task, not of the files
             "duplicate_of": pa.array([None] * (COUNT - 1) + ["copy"], pa.string()),

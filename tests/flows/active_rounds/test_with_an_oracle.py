@@ -88,7 +88,7 @@ def test_an_oracle_that_knows_none_of_those_asked_skips_them_and_one_of_others_i
     refs = refs_of_rounds(place)
     asked = read_query(rounds, 0)["image_id"].to_pylist()
     strange = write_answers(tmp_path / "strange.csv", {"0" * 32: "red"})
-    with pytest.raises(InputError, match="expected labels of images of the pool"):
+    with pytest.raises(InputError, match="expected answers about images of the pool"):
         answer_by_script.fn(rounds, strange, *refs)
     images = pa.concat_tables(iter_tables(refs[0].uri, ["image_id", "split"]))
     others = images.filter(pc.equal(images["split"], "pool"))["image_id"].to_pylist()

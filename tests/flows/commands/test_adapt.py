@@ -27,7 +27,7 @@ def test_no_images(tmp_path: Path, refused: Refused) -> None:
     ("content", "expected"),
     [
         (b"cat\n", "at least two"),
-        (b"cat\ndog\ncat\n", "'cat' is repeated"),
+        (b"cat\ndog\ncat\n", "'cat' in line 1 and 'cat' in line 3"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01", "UTF-8"),
         (b"", "class"),
     ],

@@ -35,13 +35,15 @@ def pool(tmp_path: Path) -> pa.Table:
         path = tmp_path / "photos" / f"{'ab'[index % 2]}" / f"{index // 2}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(index))
-        rows.append((hashlib.sha256(path.read_bytes()).hexdigest(), str(path)))
+        name = str(path.relative_to(tmp_path / "photos"))
+        rows.append((hashlib.sha256(path.read_bytes()).hexdigest(), str(path), name))
     images = [encoded(100 + index) for index in range(6)]
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), table)
     for index, data in enumerate(images):
-        rows.append((hashlib.sha256(data).hexdigest(), f"{table}#{index}"))
-    return pa.table(dict(zip(("image_id", "uri"), zip(*rows, strict=True), strict=True)))
+        name = f"rows.parquet#{index}"
+        rows.append((hashlib.sha256(data).hexdigest(), f"{table}#{index}", name))
+    return pa.table(dict(zip(("image_id", "uri", "name"), zip(*rows, strict=True), strict=True)))
 
 
 @pytest.fixture

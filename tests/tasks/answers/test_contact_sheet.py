@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from tasks.annotations.reading import read_answers
 from tasks.answers import label_studio
 from tasks.answers.config import labeling_config
 from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import TaskFiles
-from tasks.answers.reading import read_answers
 from tasks.specs import InputError
 
 Make = Callable[..., pa.Table]

@@ -21,8 +21,8 @@ from urllib.error import HTTPError
 import pyarrow as pa
 import pytest
 
+from tasks.annotations.reading import read_answers
 from tasks.answers.label_studio import write_tasks
-from tasks.answers.reading import read_answers
 from tasks.answers.record import import_answers, merge
 
 PROGRAM = os.environ.get("LABEL_STUDIO_PROGRAM")

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.annotations.schema import IMPORTED, BadAnswers
 from tasks.answers.merging import Votes, add_votes, count_votes
 from tasks.answers.outcome import ImportReport
 from tasks.answers.record import import_answers, iter_imports, merge
-from tasks.answers.schema import IMPORTED, MERGED, BadAnswers
+from tasks.answers.schema import MERGED
 from tasks.storage.files import names_in
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join
@@ -127,8 +128,8 @@ def test_images_are_found_by_path(add: Import, folder: str, pool: pa.Table) -> N
     given = [uris[0], "b/0.png", "./a/1.png", "0.png", "rows.parquet#3", "c/0.png", "x" + uris[2]]
     add("uri,label\n" + "".join(f"{uri},cat\n" for uri in given))
     (table,) = iter_imports(folder)
-    assert table["image_id"].to_pylist() == [ids[0], ids[1], ids[2], None, ids[9], None, None]
-    problems = [None, None, None, "ambiguous-uri", None, "unknown-image", "unknown-image"]
+    assert table["image_id"].to_pylist() == [ids[0], ids[1], ids[2], None, ids[9], None, ids[2]]
+    problems = [None, None, None, "ambiguous-uri", None, "unknown-image", None]
     assert table["problem"].to_pylist() == problems
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.pool.true_labels import BadLabels
+from tasks.pool.label_file import BadLabels
 from tasks.specs import RuntimeSpec
 from tasks.storage.tables import read_table
 from tests.worlds.images import encoded_image
@@ -54,7 +54,7 @@ def test_labels_of_a_file(tmp_path: Path, memory: RuntimeSpec, kind: str) -> Non
 def test_a_label_file_about_other_images(tmp_path: Path, memory: RuntimeSpec) -> None:
     root = tree(tmp_path / "d", {"1.png": encoded_image(1)})
     (tmp_path / "l.csv").write_text("uri,label\nother.png,a\n")
-    with pytest.raises(BadLabels, match="none of the 1 images"):
+    with pytest.raises(BadLabels, match="0 of 1 labels can be used"):
         opened(root, memory, labels=str(tmp_path / "l.csv"))
     (tmp_path / "l.csv").write_text("uri,label\n1.png,a\n1.png,b\n")
     with pytest.raises(BadLabels, match=r"'1.png' is given two different labels"):

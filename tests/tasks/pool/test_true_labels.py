@@ -9,15 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.pool.classes import BadClassNames, NoClassNames
-from tasks.pool.true_labels import (
-    BadLabels,
-    check_labels,
-    iter_label_file,
-    label_names,
-    list_sources,
-    read_classes,
-    read_labels,
-)
+from tasks.pool.label_file import BadLabels
+from tasks.pool.parquet_labels import read_labels
+from tasks.pool.true_labels import check_input, label_names, list_sources, read_classes
+from tasks.pool.understood import LabelCounts
 from tasks.specs import InputError, PoolSpec
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0043")
@@ -73,13 +68,20 @@ def test_names_in_a_list() -> None:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (JPEG, "not text"),
+        (JPEG, "a JPEG image, which is not text"),
+        (b"PAR1 and more", "a Parquet file, which is not text"),
         (b"cat\0dog\n", "not text"),
+        (b"cat\nd\xf6g\n", "bytes in line 2 that are not UTF-8"),
         (b"", "got none"),
         (b"# only a comment\n\n", "got none"),
         (b"cat\n", "only 'cat'"),
-        (b"cat\ndog\ncat\n", "'cat' is repeated"),
-        (b"cat\ndog\ncat\ndog\n", "'cat', 'dog' are repeated"),
+        (b"cat\ndog\ncat\n", "'cat' in line 1 and 'cat' in line 3"),
+        (b"cat\ndog\ncat\ndog\n", "'dog' in line 2 and 'dog' in line 4"),
+        (b"\ncat\n# pets\nCat\n", "'cat' in line 2 and 'Cat' in line 4"),
+        (b"ice cream\nx\nIce  cream \n", "'ice cream' in line 1 and 'Ice  cream' in line 3"),
+        ("caf\u00e9\ncafe\u0301\n".encode(), r"'café' in line 1 and 'cafe\\u0301' in line 2"),
+        ("stra\u00dfe\nSTRASSE\n".encode(), "'straße' in line 1 and 'STRASSE' in line 2"),
+        (b"cat\nhot\tdog\x07\n", "control characters"),
     ],
 )
 def test_a_file_that_is_no_list_of_names(tmp_path: Path, content: bytes, word: str) -> None:
@@ -144,8 +146,9 @@ def test_labels_of_one_class_are_too_few(tmp_path: Path) -> None:
 # --- labels ---------------------------------------------------------------------------------
 
 
-def check(given: PoolSpec, *classes: str) -> None:
-    check_labels(given, list_sources(given), classes or ("a", "b"))
+def check(given: PoolSpec, *classes: str) -> LabelCounts | None:
+    names = ",".join(classes or ("a", "b"))
+    return check_input(given.model_copy(update={"classes": names})).labels
 
 
 def test_labels_that_fit(tmp_path: Path) -> None:
@@ -174,46 +177,19 @@ def test_no_image_lies_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.parquet", label=["a", "x'); DROP--"])
-    with pytest.raises(BadLabels, match=r"DROP--.* not among the 2 class names \(a, b"):
+    path = table(tmp_path / "t.parquet", label=["x'); DROP--", "a", "l2"])
+    with pytest.raises(BadLabels, match=r"not among the 2 class names \(a, b, ...\): .*DROP--"):
         check(spec(path, labels="column"))
-    path = table(tmp_path / "u.parquet", label=[f"l{i}" for i in range(9)])
-    with pytest.raises(BadLabels, match="'l4' and 4 more are not among"):
-        check(spec(path, labels="column"))
+    counts = check(spec(path, labels="column", allow_partial_labels=True))
+    assert counts is not None
+    assert (counts.num_matched, counts.num_unknown) == (1, 2)
+    assert counts.unknown == (f"{path}#0: x'); DROP--", f"{path}#2: l2")
 
 
 def test_with_test_images_only_their_folders_are_labels(tmp_path: Path) -> None:
     pool = touch(tmp_path / "pool", "batch1/1.png")
     test = touch(tmp_path / "test", "a/1.png", "b/1.png")
     check(spec(pool, test=str(test), labels="folders"))
-
-
-def test_label_files(tmp_path: Path) -> None:
-    text = 'uri,extra,label\na.png,1,"x, y"\n"b ""ü"".png",2,\nc.png,3,null\n'
-    (tmp_path / "l.csv").write_text(text)
-    (rows,) = iter_label_file(str(tmp_path / "l.csv"))
-    assert rows["uri"].to_pylist() == ["a.png", 'b "ü".png', "c.png"]
-    assert rows["label"].to_pylist() == ["x, y", None, "null"]
-    pq.write_table(pa.table({"label": [1, 2], "uri": ["a", "b"]}), tmp_path / "l.parquet")
-    (rows,) = iter_label_file(str(tmp_path / "l.parquet"))
-    assert rows.to_pylist() == [{"uri": "a", "label": "1"}, {"uri": "b", "label": "2"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("l.csv", b"path,label\na,b\n"),
-        ("l.csv", b"uri,class\na,b\n"),
-        ("l.csv", b""),
-        ("l.csv", JPEG),
-        ("l.csv", b"uri,label\na,b,c\n"),
-        ("l.parquet", b"not parquet"),
-    ],
-)
-def test_files_that_are_no_labels(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadLabels, match="columns uri and label"):
-        list(iter_label_file(str(tmp_path / name)))
 
 
 def test_a_label_file_that_is_not_there(tmp_path: Path) -> None:

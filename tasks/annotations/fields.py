@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tasks.answers.schema import BadAnswers
+from tasks.annotations.schema import BadAnswers
 
 
 def read_text(value: object) -> str | None:

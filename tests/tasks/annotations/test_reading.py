@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.answers.reading import parse_answers, read_answers
-from tasks.answers.schema import ANSWERS, BadAnswers
+from tasks.annotations.reading import parse_answers, read_answers
+from tasks.annotations.schema import ANSWERS, BadAnswers
 from tasks.specs import InputError
 
 CLASSES = ("cat", "dog")
@@ -158,11 +158,11 @@ BAD = [
     (b"", "empty file"),
     (b" \n ", "empty file"),
     (b"\xff\xd8\xff\xe0 JFIF", "a JPEG image"),
-    ("image_id,label\n".encode("utf-16"), "UTF-16"),
-    (b"image_id,label\na,cat\nb,\xe9t\xe9\n", "row 3: .*not UTF-8"),
+    ("image_id,label\n".encode("utf-16") + b"x", "damaged UTF-16 text"),
+    (b"image_id,label\na,cat\nb,\xe9t\xe9\n", "bytes in line 3 that are not UTF-8"),
     (b"image_id\0label", "binary"),
     (b"PAR1 and no more", "expected a Parquet file"),
-    ("image_id,labels\n", r"a column label, got image_id, labels"),
+    ("image_id,size,labelled\n", r"a column label, got image_id, size, labelled"),
     ("a,b\n1,2\n", r"image_id \(or uri\) and a column label"),
     ('image_id,label\ni,cat\nj,"dog\n', "row 3: expected CSV"),
     ("image_id,label,answered_at\ni,cat,yesterday\n", "row 2, column answered_at: .*'yesterday'"),
@@ -172,7 +172,7 @@ BAD = [
     ('{"id": 1}', "a list of tasks, got a single dict"),
     ([1], "task 1: .*got int"),
     ([task(choices("cat")), {"data": {}, "predictions": []}], "task 2: .*data, predictions"),
-    ([{"image_id": "1", "class": "cat", "annotator": 1, "annotation_id": 1}], "a field choice"),
+    ([{"image_id": "1", "a": "cat", "b": "x", "annotation_id": 1}], "a field choice"),
     ([task(choices("cat", "dog"))], "task 1: expected one choice, got 2 choices"),
     ([task({**ANNOTATION, "result": [*choices("cat")["result"] * 2]})], "got 2 choices"),
     ([task({**ANNOTATION, "result": [{"type": "rectanglelabels"}]})], "got rectanglelabels"),

@@ -1,0 +1,107 @@
+"""First folders that say what their images are for: train, val, valid and test.
+
+What is in a folder for validation or testing is held out: never trained on, and what accuracy is
+measured on. Files of Parquet, such as `test-00000-of-00001.parquet`, are taken by the word that
+their name begins with; a column `split` in a file decides before that.
+"""
+
+import os
+from collections import Counter
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.images.listing import NoImages
+from tasks.images.parquet import HELD_OUT, read_schema
+from tasks.images.sources import Source
+from tasks.pool.names import names_of
+from tasks.refs import Split
+
+TRAINING = frozenset(("train", "training"))
+_FIRST_FOLDER = r"(?s)^(?P<word>[^/]*)/"
+_FIRST_WORD = r"(?s)^(?P<word>[^/]*?)(?:[-_.]?\d.*)?(?:\.[A-Za-z]+|/.*)?$"
+
+Setting = Literal["auto", "yes", "no"]
+
+
+def find_splits(source: Source, setting: Setting, *, strict: bool = True) -> dict[str, int]:
+    """Return how many images each first folder that says its purpose has; none if there are none.
+
+    Args:
+        source: The images.
+        setting: `auto` takes such folders for splits where one is for training and one is held
+            out; `yes` where one is held out; `no` never.
+        strict: Refuse folders of which it is not certain.
+
+    Raises:
+        NoImages: a folder is called `test` or the like and none is for training, so that the
+            images beside it may be for training or not; or there is no such folder with `yes`.
+    """
+    if setting == "no":
+        return {}
+    counts = Counter[str]()
+    for word, rows in _first_words(source):
+        counts[word] += rows
+    found = {word: number for word, number in counts.items() if is_split(word)}
+    held_out = [word for word in found if split_of(word) == "test"]
+    if held_out and (setting == "yes" or len(held_out) < len(found)):
+        return found
+    if strict and setting == "yes":
+        msg = f"--split-folders yes: {source.uri} has no first folder called "
+        raise NoImages(f"{msg}{', '.join(sorted(HELD_OUT))}; give --test, or leave it out")
+    if strict and held_out and len(counts) > len(found):
+        msg = f"{source.uri}: the folder {held_out[0]}/ may be for testing or a class, since no "
+        more = "say --split-folders yes (it is held out) or --split-folders no (it is trained on)"
+        raise NoImages(f"{msg}folder beside it is called train; {more}")
+    return {}
+
+
+def is_split(word: str) -> bool:
+    """Return whether the name of a first folder says what its images are for."""
+    return word.casefold() in TRAINING | HELD_OUT
+
+
+def split_of(word: str) -> Split:
+    """Return what images in a first folder are for; in a folder of another name, to learn from."""
+    return "test" if word.casefold() in HELD_OUT else "pool"
+
+
+def first_words(names: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
+    """Return the first folder of names below the source, or the first word of Parquet files."""
+    pattern = _FIRST_FOLDER if source.kind == "images" else _FIRST_WORD
+    return pc.struct_field(pc.extract_regex(names, pattern), "word")
+
+
+def below_split(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return names without their first folder where that is a split."""
+    words = pc.struct_field(pc.extract_regex(names, _FIRST_FOLDER), "word")
+    known = pa.array(sorted(TRAINING | HELD_OUT))
+    is_in = pc.is_in(pc.utf8_lower(words), known)
+    return pc.if_else(is_in, pc.replace_substring_regex(names, r"(?s)^[^/]*/", ""), names)
+
+
+def held_out_by_suffix(source: Source) -> Counter[str]:
+    """Return how many images are in first folders that are held out, by extension."""
+    if source.kind == "tables":
+        rows = (rows for word, rows in _first_words(source) if split_of(word) == "test")
+        return Counter({".parquet": sum(rows)})
+    names = names_of(source)
+    words = pc.utf8_lower(first_words(names, source))
+    held_out = names.filter(pc.is_in(words, pa.array(sorted(HELD_OUT))))
+    return Counter(os.path.splitext(name)[1].lower() for name in held_out.to_pylist())  # noqa: PTH122
+
+
+def _first_words(source: Source) -> list[tuple[str, int]]:
+    """Return first words and numbers of images; Parquet files with a column `split` have none."""
+    words = first_words(names_of(source), source)
+    if source.kind == "tables":
+        pairs = zip(source.tables(), words.to_pylist(), strict=True)
+        kept = [
+            word and is_split(word) and "split" not in read_schema(u).names for u, word in pairs
+        ]
+        words = pc.if_else(pa.array([bool(keep) for keep in kept]), words, "")
+    counted = source.listing.append_column("word", words)
+    rows = counted.group_by("word").aggregate([("rows", "sum")])
+    words = rows["word"].fill_null("").to_pylist()
+    return list(zip(words, rows["rows_sum"].to_pylist(), strict=True))
