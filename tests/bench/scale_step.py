@@ -92,7 +92,7 @@ class Run:
         """List the images, or find them listed."""
         source = Source(BUCKET, BUCKET, "images", listing(self.count + self.new))
         with ExitStack() as stack:
-            stack.enter_context(patch.object(pool_open, "list_sources", lambda _: [source]))
+            stack.enter_context(patch.object(pool_open, "take_sources", lambda _: [source]))
             stack.enter_context(patch.object(pool_open, "run_tasks", here))
             stack.enter_context(patch.object(scan, "read_images", drawn))
             ref: ImagesRef = open_images.fn(self.spec.pool, self.spec.runtime)

@@ -233,7 +233,7 @@ def test_only_failures_that_may_pass_are_tried_again(
         task = open_images._task.with_options(retry_delay_seconds=0)
         return task(PoolSpec(images="d", classes="a,b"), memory)
 
-    monkeypatch.setattr(pool_open, "list_sources", fail)
+    monkeypatch.setattr(pool_open, "take_sources", fail)
     with pytest.raises(type(error)):
         one_pool()
     assert len(runs) == num_runs
