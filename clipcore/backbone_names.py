@@ -1,5 +1,6 @@
 """Backbones by name: where each comes from, and whether coft can adapt it."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -183,12 +184,10 @@ def _resolve_embedded(name: str) -> str:
 
 
 def _resolve_folder(name: str) -> str:
-    folder = Path(name.removeprefix("local-dir:")).expanduser()
-    if not (folder / CONFIG).is_file():
-        raise MissingWeights(
-            f"{name}: expected a folder with {CONFIG} and weights; "
-            f"{'that file is missing' if folder.is_dir() else 'the folder does not exist'}."
-        )
+    folder = Path(os.path.expanduser(name.removeprefix("local-dir:")))  # noqa: PTH111  # as ~x is
+    if not os.path.isfile(folder / CONFIG):  # noqa: PTH113  # of any name, also a long one
+        missing = "that file is missing" if os.path.isdir(folder) else "the folder does not exist"  # noqa: PTH112
+        raise MissingWeights(f"{name}: expected a folder with {CONFIG} and weights; {missing}.")
     return f"local-dir:{folder}"
 
 

@@ -5,13 +5,21 @@ import logging
 import os
 import sys
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 from pydantic import ValidationError
 from rich.console import Console
 
-from infra import interrupts, offline, prefect_server
+from infra import home, interrupts, offline, prefect_server
+from tasks.on_demand import OnDemand
 from tasks.specs import GaveUp, InputError
+from tasks.storage.uris import escaped
+
+if TYPE_CHECKING:
+    from tasks.storage import disk_errors
+else:
+    disk_errors = OnDemand("tasks.storage.disk_errors")
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -52,16 +60,12 @@ def run(words: list[str], *, debug: bool = False) -> int:
     Returns:
         0 done, 2 bad input, 128 and its number after a signal, 1 anything else.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
         if not words or words[0] in app.help_flags:
             app.resolved_commands()  # cyclopts shows the help of those alone that are loaded
-        app(words, exit_on_error=False, print_error=False)
-    except (InputError, GaveUp, CycloptsError, ValidationError) as error:
-        if debug:
-            raise
-        errors.print(f"coft: {_one_sentence(error)}", markup=False)
-        return FAILED if isinstance(error, GaveUp) else BAD_INPUT
+        _check_surroundings()
+        app([escaped(word) for word in words], exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         interrupts.tell()
         return interrupts.exit_code()
@@ -71,9 +75,41 @@ def run(words: list[str], *, debug: bool = False) -> int:
             return interrupts.exit_code()
         if debug:
             raise
-        errors.print(f"coft: {_last_words(error)}", markup=False)
-        return FAILED
+        said, code = _told(error)
+        errors.print(f"coft: {said}", markup=False)
+        return code
     return DONE
+
+
+def _check_surroundings() -> None:
+    """Refuse to work without what every library asks for: where it is, a home, temporary files.
+
+    Raises:
+        InputError: says what is missing.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  # as libraries do
+    except FileNotFoundError as error:
+        raise InputError("the current folder was removed; change to another one") from error
+    try:
+        home.ensure()
+    except OSError as error:
+        msg = "neither HOME nor a folder for temporary files can be written; name one in TMPDIR"
+        raise InputError(msg) from error
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code."""
+    is_told = isinstance(error, InputError | GaveUp | CycloptsError | ValidationError)
+    if disk_errors.is_out_of_room(error) or (not is_told and disk_errors.is_any_full()):
+        return disk_errors.out_of_room(error), FAILED
+    if is_told:
+        return _one_sentence(error), FAILED if isinstance(error, GaveUp) else BAD_INPUT
+    if isinstance(error, OSError) and (sentence := disk_errors.refused(error)) is not None:
+        return sentence, BAD_INPUT
+    if why := prefect_server.failure():
+        return f"{why} What is finished is kept; the same command goes on from there.", FAILED
+    return f"{type(error).__name__}: {error}\nRun with --debug for the traceback.", FAILED
 
 
 def _leave(ended: list[int]) -> None:
@@ -89,14 +125,10 @@ def _leave(ended: list[int]) -> None:
         os._exit(ended[0])
 
 
-def _last_words(error: Exception) -> str:
-    if why := prefect_server.failure():
-        return f"{why} What is finished is kept; the same command goes on from there."
-    return f"{type(error).__name__}: {error}\nRun with --debug for the traceback."
-
-
 def _one_sentence(error: Exception) -> str:
     wrong = error if isinstance(error, ValidationError) else error.__cause__
+    if isinstance(error, MissingArgumentError):
+        return f"{error} A value that begins with a dash is written --option=-value."
     if not isinstance(wrong, ValidationError):
         return str(error)
     first = wrong.errors()[0]

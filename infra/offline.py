@@ -11,15 +11,20 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
 RAY_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name; "0" acts on Linux too
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_FOLDER = 103 - 72  # bytes of a socket's path on Linux and macOS, less what Ray appends
 SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108  # Ray makes a folder of its own in it
 RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+unusable_proxies: list[str] = []  # variables whose proxy was replaced
 
 
 def quiet_environment() -> dict[str, str]:
@@ -45,13 +50,30 @@ def apply() -> None:
 def exempt_loopback() -> None:
     """Let nothing that is on this machine be asked for through a proxy.
 
-    Prefect's server and Ray would wait for minutes for a proxy that cannot reach them.
+    Prefect's server and Ray would wait for minutes for a proxy that cannot reach them. A proxy that
+    Prefect's client cannot use would end each run, though nothing is asked of it: a closed port
+    takes its place, so that nothing goes past it either, and `unusable_proxies` has its name.
     """
-    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
-        return
-    for variable in ("NO_PROXY", "no_proxy"):
+    given = [name for name in os.environ if name.lower() in PROXIES and os.environ[name]]
+    for name in given:
+        if not _can_be_used(os.environ[name]):
+            os.environ[name] = CLOSED_PORT
+            unusable_proxies.append(name)
+    for variable in ("NO_PROXY", "no_proxy") if given else ():
         hosts = [host for host in os.environ.get(variable, "").split(",") if host]
         os.environ[variable] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
+
+
+def _can_be_used(proxy: str) -> bool:
+    """Return whether httpx can use a proxy: of HTTP, or of SOCKS 5 with the package for it."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its port is no number
+        return False
+    if parts.scheme in ("socks5", "socks5h"):
+        return is_whole and find_spec("socksio") is not None
+    return is_whole and parts.scheme in ("http", "https")
 
 
 @contextmanager
@@ -66,7 +88,8 @@ def local_ray() -> Iterator[None]:
     - Ray finds its address with a socket towards a public one. Here it uses loopback, as on macOS.
     - The cluster uses a token made for this process, where Ray would write one into the home
       folder. `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` take precedence when set.
-    - Where `TMPDIR` is too long for the path of a socket, its files are in `/tmp` instead.
+    - Where `TMPDIR` is too long for the path of a socket, or cannot be written, its files are in
+      `/tmp` instead.
     """
     # Imported here, because infra is also imported where Ray is not needed, and before `apply`.
     from ray._private import ray_constants, services  # noqa: PLC0415
@@ -79,7 +102,7 @@ def local_ray() -> Iterator[None]:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         Config.initialize("")  # Ray read its environment when it was imported
     with (
-        patch.dict(os.environ, _short_folder()),
+        patch.dict(os.environ, {"RAY_TMPDIR": ray_folder()}),
         patch.object(services, "start_ray_process", _on_loopback(services.start_ray_process)),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
         patch.object(Node, "start_api_server", _without_dashboard),
@@ -119,15 +142,20 @@ def _without_dashboard(node: Any, **_options: Any) -> None:
     node._webui_url = None  # noqa: SLF001  # as Ray leaves it where the dashboard could not start
 
 
-def _short_folder() -> dict[str, str]:
-    """Return `RAY_TMPDIR` where the path of a socket in the usual folder would be too long."""
+def ray_folder() -> str:
+    """Return where a local Ray keeps its files: what a person named, or a shorter path.
+
+    Raises:
+        OSError: there is no folder with a path short enough for a socket, and writable.
+    """
     usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
-    if sys.platform == "win32" or len(os.fsencode(usual)) <= LONGEST_FOLDER:
-        return {}
-    for folder in SHORT_FOLDERS:
-        if os.access(folder, os.W_OK | os.X_OK):
-            return {"RAY_TMPDIR": folder}
+    if sys.platform == "win32":
+        return usual
+    for folder in (usual, *SHORT_FOLDERS):
+        fits = len(os.fsencode(folder)) <= LONGEST_FOLDER
+        if fits and os.access(folder, os.W_OK | os.X_OK):
+            return folder
     raise OSError(
-        f"expected a folder for Ray's sockets with a path of at most {LONGEST_FOLDER} bytes, got "
-        f"{usual}; name a shorter one that you may write to in RAY_TMPDIR"
+        f"expected a folder for Ray's sockets that you may write to, with a path of at most "
+        f"{LONGEST_FOLDER} bytes, got {usual}; name one in RAY_TMPDIR"
     )

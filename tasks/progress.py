@@ -67,13 +67,13 @@ def say(text: str) -> None:
     if _kept is not None:
         _kept.append(text)
         return
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
 
 
 @contextmanager
 def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),

@@ -1,5 +1,6 @@
 """Settings of runs and steps: frozen, checked, each with one home and one default."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -202,7 +203,9 @@ class RuntimeSpec(Spec):
     @classmethod
     def _same_for_every_worker(cls, value: str) -> str:
         """Make a local path absolute: a worker may have another working folder."""
-        return value if "://" in value else str(Path(value).expanduser().absolute())
+        if "://" in value:
+            return value
+        return str(Path(os.path.expanduser(value)).absolute())  # noqa: PTH111  # as ~x is
 
 
 class CoftSpec(Spec):
@@ -301,7 +304,7 @@ class BudgetSpec(Spec):
 class RoundsSpec(BudgetSpec):
     """Rounds that a person answers; kept under a name in the workspace."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     active: ActiveSpec
 
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from infra import prefect_server
+from infra import offline, prefect_server
 from infra.settings import Settings
 from tasks.doctor import machine, servers
 from tasks.doctor.findings import Check
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import InputError, RuntimeSpec
+from tasks.storage import disk_errors
 from tasks.tracking import store
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
         InputError: as `check_place`.
     """
     check_place(runtime, tracked=tracked)
+    disk_errors.writes_to(runtime.workspace)
+    if names := offline.unusable_proxies:
+        say(
+            f"{' and '.join(names)}: not a proxy of HTTP, and SOCKS needs the package socksio; "
+            "nothing outside of this machine can be reached."
+        )
     prefect_server.start(say)
     workers.start_early(runtime)
     for flow in flows:
@@ -60,6 +67,9 @@ def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
 
 def _checks(runtime: RuntimeSpec, *, tracked: bool) -> Iterator[Check]:
     yield machine.check_workspace(runtime.workspace)
+    yield machine.check_temporary()
+    if not runtime.ray_address:
+        yield machine.check_room_for_ray()
     yield servers.reach_ray(runtime.ray_address)
     yield servers.check_prefect(Settings().prefect_api_url)
     if tracked:

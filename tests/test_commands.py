@@ -1,8 +1,6 @@
 """Every command, once, through the command line, in one workspace; `test_readme` counts on it."""
 
-import io
 import json
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from flows import cli
 from tasks.active.rounds import open_rounds, read_query
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
+from tests.worlds.commands import coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 
 NUM_IMAGES = PER_CLASS * len(COLOURS)
@@ -32,14 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
-
-
-def coft(*words: object) -> str:
-    """Run a command, which must end well, and return what it printed."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        assert cli.run([str(word) for word in words]) == cli.DONE
-    return printed.getvalue()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from tasks.specs import (
 )
 
 if TYPE_CHECKING:
+    from tasks.storage import files as targets
     from tasks.storage import layout
 else:
-    layout = OnDemand("tasks.storage.layout")
+    layout, targets = OnDemand("tasks.storage.layout"), OnDemand("tasks.storage.files")
 
 Images = Annotated[str, Parameter(help="Folder, glob, bucket URI, Parquet file or folder of it.")]
 Classes = Annotated[
@@ -60,11 +62,20 @@ Backbone = Annotated[
 Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
 RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
 Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]
-Summary = Annotated[Path | None, Parameter(help="Write what came of it to this JSON file.")]
+Summary = Annotated[
+    Path | None,
+    Parameter(
+        help="Write what came of it to this JSON file.",
+        validator=lambda _, path: path and targets.check_target(str(path)),
+    ),
+]
 DryRun = Annotated[
     bool, Parameter(help="Say what would be done, and stop before anything is.", negative="")
 ]
 Flip = Annotated[bool, Parameter(help="A mirrored image shows the same class.")]
+
+
+LONGEST_NAME = 60  # characters of a name that is made from where images are
 
 
 def default_of(spec: type[Spec], field: str) -> Any:
@@ -171,20 +182,21 @@ class About:
 
 
 def name_from(images: str, *, otherwise: str, flags: re.RegexFlag = re.UNICODE) -> str:
-    """Return a name from where images are, of characters that have no meaning elsewhere.
+    """Return a name from where images are, short, of characters that have no meaning elsewhere.
 
     Args:
         images: A folder, glob, file or URI.
         otherwise: The name where nothing is left of it.
         flags: Which letters may stay, all or `re.ASCII`.
     """
-    name = re.sub(r"[^\w.-]+", "-", Path(images.rstrip("/")).stem, flags=flags).strip("-._")
+    stem = unicodedata.normalize("NFC", Path(images.rstrip("/")).stem)
+    name = re.sub(r"[^\w.-]+", "-", stem, flags=flags)[:LONGEST_NAME].strip("-._")
     return name or otherwise
 
 
 def tell(text: str) -> None:
     """Print a line for the person, as it is."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
 
 
 def conclude(summary: Path | None, facts: Mapping[str, object], lines: Iterable[str]) -> None:

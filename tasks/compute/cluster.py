@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray._private import state
 
-from infra import offline
+from infra import offline, shared_memory
 from infra.interrupts import kept_handlers
 from tasks.compute.placement import Node
 from tasks.specs import RuntimeSpec
@@ -52,6 +52,7 @@ def start_ray(**options: Any) -> None:
     Args:
         options: Other arguments of `ray.init`.
     """
+    store = shared_memory.store_options(offline.ray_folder())
     # `local_ray` sets the switches that workers inherit.
     with offline.local_ray(), offline.own_words(), kept_handlers():
         ray.init(
@@ -59,7 +60,7 @@ def start_ray(**options: Any) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **options,
+            **{**store, **options},
         )
 
 

@@ -32,6 +32,8 @@ def diagnose(backbone: str | None, workspace: str) -> list[Check]:
         "gpu": machine.check_gpus,
         "disk": lambda: machine.check_disk(folder),
         "workspace": lambda: machine.check_workspace(folder),
+        "temporary files": machine.check_temporary,
+        "room for ray": machine.check_room_for_ray,
         "ray": lambda: servers.check_ray(settings.ray_address),
         "prefect": lambda: servers.check_prefect(settings.prefect_api_url),
         "mlflow": lambda: servers.check_mlflow(folder),

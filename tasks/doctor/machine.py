@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from infra import offline, shared_memory
 from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.on_demand import OnDemand
-from tasks.storage.files import remove, write_bytes
+from tasks.specs import InputError
+from tasks.storage import layout
+from tasks.storage.files import nearest_existing, remove, try_writing_in, write_bytes
 from tasks.storage.uris import is_local, join, local_path, redact
 
 if TYPE_CHECKING:
@@ -19,9 +22,10 @@ if TYPE_CHECKING:
 else:  # asked where there is a device, whose driver and memory it knows
     torch, precision = OnDemand("torch"), OnDemand("clipcore.precision")
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 LEAST_MEMORY = 4 * GIB  # for the embedded backbone, Ray and Prefect together
 LEAST_DISK = 2 * GIB  # models, checkpoints and Ray's own files of a small run
+RAY_FILES = 32 * MIB  # of a session: sockets, logs
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem
 _CPU_FLAGS = "/proc/cpuinfo"
 _BF16_FLAG = "avx512_bf16"  # what `precision.has_fast_bf16` asks a CPU for
@@ -74,7 +78,7 @@ def check_disk(workspace: str) -> Check:
     """Check the free space on the disk of the workspace."""
     if not is_local(workspace):
         return note("disk", f"{redact(workspace)} is not on this machine")
-    folder = _nearest_existing(workspace)
+    folder = nearest_existing(local_path(workspace).absolute())
     free = shutil.disk_usage(folder).free
     detail = f"{free / GIB:.1f} GiB free at {folder}"
     if free >= LEAST_DISK:
@@ -86,7 +90,10 @@ def check_workspace(workspace: str) -> Check:
     """Write a file to the workspace and remove it; an absent folder is not created."""
     name = redact(workspace)
     try:
+        layout.check_workspace(workspace)
         state = _write_local(workspace) if is_local(workspace) else _write_bucket(workspace)
+    except InputError as error:
+        return wrong("workspace", str(error))
     except ImportError as error:
         advice = "install coft[s3] or coft[gcs]"
         return wrong("workspace", f"{name}: {error}", advice)
@@ -96,17 +103,38 @@ def check_workspace(workspace: str) -> Check:
     return fine("workspace", f"{name} {state}")
 
 
+def check_temporary() -> Check:
+    """Find a folder for temporary files; Python takes TMPDIR, or another one if it must."""
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:
+        return wrong("temporary files", "no folder can be written", "name one in TMPDIR")
+    return fine("temporary files", folder)
+
+
+def check_room_for_ray() -> Check:
+    """Check that a Ray of this machine finds room for its files and for what processes share."""
+    try:
+        folder = Path(offline.ray_folder())
+    except OSError as error:
+        return wrong("ray", str(error))
+    shared, other = map(shared_memory.free_bytes, (shared_memory.SHARED, folder))
+    detail = (
+        f"{shared / MIB:,.0f} MiB in {shared_memory.SHARED}, {other / MIB:,.0f} MiB in {folder}"
+    )
+    least = shared_memory.LEAST
+    if other >= RAY_FILES and max(shared * shared_memory.USABLE, other - RAY_FILES) >= least:
+        return fine("room for ray", detail)
+    needs = f"Ray needs {RAY_FILES / MIB:.0f} MiB in {folder}, and {least / MIB:.0f} MiB there or "
+    advice = f"{needs}in {shared_memory.SHARED} (of a container: --shm-size)"
+    return wrong("room for ray", detail, advice)
+
+
 def _write_local(workspace: str) -> str:
-    path, existing = local_path(workspace), _nearest_existing(workspace)
-    if not existing.is_dir():
-        raise NotADirectoryError(f"{existing} is a file")
-    if path != existing:
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise PermissionError(f"{existing} is not writable")
-        return "is absent and can be made"
-    with tempfile.TemporaryFile(dir=path) as file:
-        file.write(b"coft")
-    return "is writable"
+    path = local_path(workspace).absolute()
+    existing = nearest_existing(path)
+    try_writing_in(existing)
+    return "is writable" if path == existing else "is absent and can be made"
 
 
 def _write_bucket(workspace: str) -> str:
@@ -114,12 +142,6 @@ def _write_bucket(workspace: str) -> str:
     write_bytes(probe, b"coft")
     remove(probe)
     return "is writable"
-
-
-def _nearest_existing(uri: str) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
-    path = local_path(uri).absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _has_device() -> bool:

@@ -1,6 +1,5 @@
 """List the files of a folder, a glob or a bucket URI, without opening them."""
 
-import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -8,10 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.specs import InputError
-from tasks.storage.uris import is_local, local_path, open_filesystem, redact
+from tasks.storage.uris import (
+    absolute,
+    escaped,
+    is_local,
+    is_pattern,
+    local_path,
+    open_filesystem,
+    redact,
+)
 
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
-_MAGIC = re.compile(r"[*?\[]")
 _PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
 
@@ -77,33 +83,48 @@ def one_line(error: BaseException) -> str:
 
 
 def _list_local(uri: str, take: Take) -> Files:
-    path = Path(os.path.abspath(local_path(uri)))  # noqa: PTH100  # keeps links, unlike resolve
-    if path.is_dir():
+    path = local_path(absolute(uri))
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+        if is_folder:
+            os.scandir(path).close()
+        elif is_file:
+            path.open("rb").close()
+    except OSError as error:
+        msg = f"{_shortened(uri)}: cannot be read ({error.strerror}); check the path, and whether "
+        raise SourceUnreadable(f"{msg}you may read it") from error
+    if is_folder:
         return _walk(path, take)
-    if path.is_file():
+    if is_file:
         take(_entry(path))
-        return Files(_text(path.parent))
-    if _MAGIC.search(str(path)):
+        return Files(escaped(path.parent))
+    if is_pattern(str(path)):
         return _list_glob(path, take)
-    msg = f"{uri}: expected a folder, glob or Parquet file of images, got no such path; check it"
-    raise NoImages(msg)
+    msg = "expected a folder, glob or Parquet file of images, got no such path; check it"
+    raise NoImages(f"{uri}: {msg}")
 
 
 def _list_glob(pattern: Path, take: Take) -> Files:
-    root = pattern.parent
-    while _MAGIC.search(str(root)):
-        root = root.parent
+    """List what a pattern matches; it begins behind the last folder that is there as it stands."""
+    start = next(folder for folder in pattern.parents if local_path(str(folder)).is_dir())
+    root, relative = local_path(str(start)), pattern.relative_to(start)
+    may_be_hidden = any(part.startswith(".") for part in relative.parts)
     seen: set[Entry] = set()  # a pattern may match a folder and what is in it
     num_skipped = 0
-    for name in glob.iglob(str(pattern), recursive=True):  # noqa: PTH207  # hides dotfiles
-        match = Path(name)
-        if match.is_dir():
-            num_skipped += _walk(match, seen.add).num_skipped
-        elif match.is_file():
-            seen.add(_entry(match))
+    try:
+        for match in root.glob(str(relative)):  # of links to folders, `**` follows none
+            parts = match.relative_to(root).parts
+            if not may_be_hidden and any(part.startswith(".") for part in parts):
+                continue
+            if match.is_dir():
+                num_skipped += _walk(match, seen.add).num_skipped
+            elif match.is_file():
+                seen.add(_entry(match))
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(f"{pattern}: cannot be listed ({one_line(error)})") from error
     for entry in seen:
         take(entry)
-    return Files(_text(root), num_skipped)
+    return Files(escaped(root), num_skipped)
 
 
 def _walk(root: Path, take: Take) -> Files:
@@ -111,23 +132,23 @@ def _walk(root: Path, take: Take) -> Files:
 
     That image ends in quarantine, so that the folder is not left out without a notice.
     """
-    resolved_root = root.resolve()
+    resolved_root = Path(os.path.realpath(root))
     folders, num_skipped = [str(root)], 0
     while folders:
         folder = folders.pop()
         try:
             children = list(_visible(folder))
         except OSError as error:
-            take(Entry(f"{_text(folder)}/unreadable-folder.png", 0, str(error.errno)))
+            take(Entry(f"{escaped(folder)}/unreadable-folder.png", 0, str(error.errno)))
             continue
         for child in children:
-            if child.is_symlink() and not Path(child.path).resolve().is_relative_to(resolved_root):
+            if _leads_out(child, resolved_root):
                 num_skipped += 1
             elif child.is_dir(follow_symlinks=False):
                 folders.append(child.path)
-            elif child.is_file():  # a pipe would never end
+            elif _is_file(child):
                 take(_entry(child))
-    return Files(_text(root), num_skipped)
+    return Files(escaped(root), num_skipped)
 
 
 def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -135,14 +156,26 @@ def _visible(folder: str) -> Iterator[os.DirEntry[str]]:
         yield from (child for child in children if not child.name.startswith("."))
 
 
+def _leads_out(child: os.DirEntry[str], root: Path) -> bool:
+    # `Path.resolve` raises where links lead in a circle.
+    return child.is_symlink() and not Path(os.path.realpath(child.path)).is_relative_to(root)
+
+
+def _is_file(child: os.DirEntry[str]) -> bool:
+    """Return whether this is a file, and no pipe, which would never end, nor a circle of links."""
+    try:
+        return child.is_file()
+    except OSError:
+        return False
+
+
 def _entry(file: Path | os.DirEntry[str]) -> Entry:
     status = file.stat()
-    return Entry(_text(file), status.st_size, str(status.st_mtime_ns))
+    return Entry(escaped(file), status.st_size, str(status.st_mtime_ns))
 
 
-def _text(path: str | os.PathLike[str]) -> str:
-    # A table cannot hold a name that is not UTF-8; its escaped form ends in quarantine.
-    return os.fsencode(path).decode(errors="backslashreplace")
+def _shortened(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 # --- buckets --------------------------------------------------------------------------------
@@ -185,10 +218,10 @@ def _find_objects(filesystem: Any, path: str) -> tuple[str, Iterable[Object]]:
     """Return the folder that relative names start from, and its objects."""
     if filesystem.isfile(path):
         return path.rpartition("/")[0], [(path, filesystem.info(path))]
-    if not _MAGIC.search(path) or filesystem.isdir(path):
+    if not is_pattern(path) or filesystem.isdir(path):
         return path, _walk_bucket(filesystem, path)
     root = path
-    while _MAGIC.search(root):
+    while is_pattern(root):
         root = root.rpartition("/")[0]
     return root, _match(filesystem, path)
 

@@ -4,6 +4,7 @@ Local files are renamed to their name after they were synced to the disk; object
 written in one put.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -16,27 +17,94 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 from uuid import uuid4
 
+from tasks.specs import InputError
 from tasks.storage.digests import ShardMismatch, plain
-from tasks.storage.uris import is_local, local_path, open_filesystem, redact
+from tasks.storage.uris import (
+    absolute,
+    is_escaped,
+    is_local,
+    local_path,
+    open_filesystem,
+    redact,
+)
+
+LONGEST_NAME = 255  # bytes of a name in a folder
+SHOWN = 200  # characters of a name that is wrong
 
 
 def exists(uri: str) -> bool:
     """Return whether a file or folder exists."""
     if is_local(uri):
-        return local_path(uri).exists()
+        return _is_there(local_path(uri))
     filesystem, path = open_filesystem(uri)
     return bool(filesystem.exists(path))
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path exists, also of a text that is too long for one."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def names_in(folder: str) -> set[str]:
     """Return the names of the entries of a folder, in one request; none if it is absent."""
     if is_local(folder):
         path = local_path(folder)
-        return {child.name for child in path.iterdir()} if path.is_dir() else set()
+        is_folder = _is_there(path) and path.is_dir()
+        return {child.name for child in path.iterdir()} if is_folder else set()
     filesystem, path_inside = open_filesystem(folder)
     exists_there = filesystem.exists(path_inside)
     names = filesystem.ls(path_inside, detail=False) if exists_there else ()
     return {name.rstrip("/").rsplit("/", 1)[-1] for name in names}
+
+
+def check_target(uri: str) -> None:
+    """Refuse a file that could not be written, before the work whose result it shall hold.
+
+    Raises:
+        InputError: a folder has its name, or no file of that name can be made.
+    """
+    if is_local(uri) and (problem := _problem_of_target(absolute(uri))):
+        raise InputError(f"{redact(uri)[:SHOWN]}: {problem}; name another file")
+
+
+def _problem_of_target(place: str) -> str | None:
+    """Return why a file cannot be written at a place, None if it can."""
+    path = Path(place)
+    if is_escaped(place) or max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME:
+        return f"expected a name in UTF-8 of at most {LONGEST_NAME} bytes"
+    if path.exists():
+        is_file = not path.is_dir() and os.access(path, os.W_OK)
+        return None if is_file else "expected a file that can be written"
+    try:
+        try_writing_in(nearest_existing(path))
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return the path, or the nearest one above it that there is, also a link to nothing."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+
+
+def try_writing_in(folder: Path) -> None:
+    """Make a file in a folder and let it go: permissions tell but half of it.
+
+    Raises:
+        OSError: says why no file can be made.
+    """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"coft")
+    except OSError as error:
+        raise PermissionError(f"{folder} cannot be written ({error.strerror})") from error
 
 
 def content_hash(uri: str) -> str:
@@ -98,6 +166,9 @@ def _open_local(target: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(target)
         _sync_folder(target.parent)
+    except OSError as error:  # a write does not say of which file
+        error.filename = error.filename or str(target)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,12 +1,14 @@
 """The tree of a workspace: which folder and which file holds what."""
 
+import os
 from enum import StrEnum
 
 from tasks.specs import InputError
 from tasks.storage.digests import SCHEMA_VERSION
-from tasks.storage.files import exists, names_in, read_json, write_json
-from tasks.storage.uris import absolute, join, redact
+from tasks.storage.files import LONGEST_NAME, exists, names_in, read_json, write_json
+from tasks.storage.uris import absolute, is_escaped, is_local, is_pattern, join, redact
 
+LONGEST_PLACE = 400  # bytes; SQLite takes 511 for a database, and names inside take some
 MARK = "workspace.json"  # which version of the files a workspace holds
 UNKNOWN = "unknown"
 
@@ -53,14 +55,35 @@ def check_workspace(workspace: str) -> None:
     """Refuse a workspace whose files mean something else to this version; nothing is touched.
 
     Raises:
-        InputError: it was written by another version of coft.
+        InputError: it was written by another version of coft, or no path of a file in it could be.
     """
-    version = _version_of(absolute(workspace))
+    place = absolute(workspace)
+    _check_path(place)
+    version = _version_of(place)
     if version not in (None, SCHEMA_VERSION):
         raise InputError(
             f"{redact(workspace)} was written by another version of coft (its files have version "
             f"{version}, this one reads {SCHEMA_VERSION}) and is left as it is. Name another "
             "--workspace."
+        )
+
+
+def _check_path(place: str) -> None:
+    """Refuse a path that databases cannot have, or that leaves no room for what is inside."""
+    if not is_local(place):
+        return
+    if is_escaped(place):
+        raise InputError(f"{place}: a workspace needs a path in UTF-8; name another --workspace.")
+    if "\\" in place and is_pattern(place):
+        raise InputError(
+            f"{place}: a workspace may not have a backslash beside * ? or [ in its path, which "
+            "together are a pattern to DuckDB; name another --workspace."
+        )
+    sizes = [len(os.fsencode(text)) for text in (place, *place.split("/"))]
+    if sizes[0] > LONGEST_PLACE or max(sizes[1:]) > LONGEST_NAME:
+        raise InputError(
+            f"{place[:60]}...: expected a workspace with a path of at most {LONGEST_PLACE} bytes, "
+            f"and names of at most {LONGEST_NAME} in it; name another --workspace."
         )
 
 

@@ -12,6 +12,7 @@ from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import GaveUp, InputError
 from tasks.storage.digests import ShardMismatch
+from tasks.storage.disk_errors import is_out_of_room
 from tasks.storage.finished_runs import pass_through
 from tasks.storage.manifest import Manifest, Part, make_manifest, read_manifest, write_manifest
 from tasks.storage.uris import join, redact
@@ -58,7 +59,8 @@ def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Step[P, R
     """Make a function the Prefect task of a stage.
 
     Prefect's result cache is off, so that files are the only record of finished work. A retry
-    therefore continues where the failure was. `InputError` and `GaveUp` are not retried.
+    therefore continues where the failure was. `InputError`, `GaveUp` and a full disk
+    are not retried.
 
     Args:
         name: Name of the task in Prefect.
@@ -68,7 +70,8 @@ def step(name: str, *, retries: int = 1) -> Callable[[Callable[P, R]], Step[P, R
 
 
 def _is_retried(_task: "Task[Any, Any]", _run: "TaskRun", state: "State[Any]") -> bool:
-    return not isinstance(state.result(raise_on_failure=False), InputError | GaveUp)
+    error = state.result(raise_on_failure=False)
+    return not (isinstance(error, InputError | GaveUp) or is_out_of_room(error))
 
 
 @dataclass(frozen=True)

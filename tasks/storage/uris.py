@@ -4,9 +4,13 @@ import os
 import re
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from fsspec.core import url_to_fs
 
+_PATTERN = re.compile(r"[*?\[]")
+_FILE = re.compile(r"file://(?:localhost(?=/))?")
+_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")  # as `escaped` writes it
 _USER = re.compile(r"(://)[^/@\s]+@")
 _SIGNATURE = re.compile(
     r"([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s]+", re.IGNORECASE
@@ -24,13 +28,51 @@ def is_local(uri: str) -> bool:
 
 
 def local_path(uri: str) -> Path:
-    """Return the path of a local URI; `::` and `#` in a name have no meaning."""
-    return Path(uri.removeprefix("file://")).expanduser()
+    """Return the path of a local URI; `%`, `?`, `::` and `#` in a path have no meaning.
+
+    Two things may be spelled in another way, unless there is a path of just that spelling: a byte
+    that is not UTF-8 (see `escaped`), and `%20` for a space, in what begins with `file://`.
+    """
+    match = _FILE.match(uri)
+    text = uri[match.end() :] if match else uri
+    text = os.path.expanduser(text)  # noqa: PTH111  # a folder may be called ~x, as nobody is
+    others = [unquote_to_bytes(os.fsencode(text))] if match and "%" in text else []
+    others += [_BYTE.sub(_to_byte, os.fsencode(text))] if "\\x" in text else []
+    if others and not os.path.lexists(text):
+        text = os.fsdecode(next(filter(os.path.lexists, others), text))
+    return Path(text)
+
+
+def escaped(path: str | os.PathLike[str]) -> str:
+    r"""Return a path as text that a table can hold: a byte that is not UTF-8 becomes `\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def is_escaped(text: str) -> bool:
+    """Return whether a text stands for a path that is not UTF-8."""
+    return bool(_BYTE.search(os.fsencode(text))) or escaped(text) != text
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether a text has characters of a glob pattern."""
+    return bool(_PATTERN.search(text))
 
 
 def absolute(uri: str) -> str:
-    """Return a URI that does not depend on the working folder, which differs between workers."""
-    return uri if not is_local(uri) else os.path.abspath(local_path(uri))  # noqa: PTH100
+    """Return a URI that does not depend on the working folder, which differs between workers.
+
+    It has no `..`, which behind a link is not the folder before it. Other links stay.
+    """
+    if not is_local(uri):
+        return uri
+    parts = local_path(uri).absolute().parts
+    dots = max((place for place, part in enumerate(parts) if part == ".."), default=0)
+    start = os.path.realpath(os.path.join(*parts[: dots + 1])) if dots else parts[0]  # noqa: PTH118
+    return escaped(Path(start, *parts[dots + 1 :]))
+
+
+def _to_byte(match: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(match[1].decode())
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:  # fsspec has no types

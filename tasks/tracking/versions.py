@@ -11,7 +11,8 @@ from tasks.tracking.store import Tracking
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 TAG = "coft."  # prefix of our tags on a version
 DIGEST, HEALTHY = f"{TAG}bundle", f"{TAG}healthy"
-_NAME = re.compile(r"[^/:.%\"'\\\s][^/:%\"'\\]*")
+_SPECIAL = r"/:%\"'`\\?#@;\x00-\x1f\x7f"  # of URIs, SQL and terminals
+_NAME = re.compile(rf"(?![.\s-])[^{_SPECIAL}]{{1,200}}(?<!\s)")
 
 
 class RegisteredModel(Spec):
@@ -68,8 +69,8 @@ def check_name(name: str) -> str:
         InputError: MLflow does not allow it.
     """
     if not _NAME.fullmatch(name):
-        msg = f"expected a model name without / : % quotes and leading dots, got {name!r}"
-        raise InputError(msg)
+        msg = "expected a model name of at most 200 characters without / : % ? # @ ; quotes, line "
+        raise InputError(f"{msg}ends, spaces around it, dot or dash before it, got {name[:80]!r}")
     return name
 
 

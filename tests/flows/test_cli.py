@@ -1,7 +1,6 @@
 """The entrance of the command line: what comes at once, and what stops it."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,37 +13,10 @@ from PIL import Image
 from flows import cli
 from tasks.compute.workers import stop_workers
 from tests.worlds.cluster import occupy
+from tests.worlds.commands import ran
 from tests.worlds.processes import Family
 
 ROOT = Path(__file__).parents[2]
-SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "sklearn", "matplotlib")
-
-# Runs commands in a row in one process; after each one it says what came of it, and what is loaded.
-PROGRAM = """
-import contextlib, io, json, sys
-from flows import cli
-
-for words in json.load(sys.stdin):
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = cli.run(words)
-    loaded = [name for name in sys.argv[1:] if name in sys.modules]
-    print(json.dumps({"code": code, "said": said.getvalue(), "loaded": loaded}), flush=True)
-"""
-
-
-def ran(commands: list[list[str]], folder: Path, **environment: str) -> list[dict[str, object]]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *SLOW],
-        input=json.dumps(commands),
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,6 +163,32 @@ def test_what_is_on_this_machine_is_reached_without_a_proxy(
     assert not urllib.request.proxy_bypass_environment("mlflow.example")
 
 
+@pytest.mark.parametrize("proxy", ["http://proxy:3128", "proxy:3128", "https://me:x@proxy"])
+def test_a_proxy_of_http_stays(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    offline.exempt_loopback()
+    assert os.environ["ALL_PROXY"] == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://127.0.0.1:1080", "socks://proxy", "socks4a://proxy", "http://proxy:port"]
+)
+def test_of_a_proxy_that_cannot_be_used_nothing_gets_past(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's client would end with an error of its own, though its server is on this machine."""
+    import httpx
+
+    monkeypatch.setattr(offline, "find_spec", lambda _: None)  # as without the package for SOCKS
+    monkeypatch.setattr(offline, "unusable_proxies", [])
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    offline.exempt_loopback()
+    assert os.environ["ALL_PROXY"] == offline.CLOSED_PORT
+    assert offline.unusable_proxies == ["ALL_PROXY"]
+    with httpx.Client() as client, pytest.raises(httpx.ConnectError):
+        client.get("http://192.0.2.77/")
+
+
 def test_without_a_proxy_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
@@ -174,13 +200,16 @@ def test_sockets_of_ray_fit_whatever_the_folder_for_temporary_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setenv("TMPDIR", "/short")
-    assert offline._short_folder() == {}
+    short = offline.SHORT_FOLDERS[0]
+    monkeypatch.setenv("TMPDIR", "/var/tmp")  # noqa: S108
+    assert offline.ray_folder() == "/var/tmp"  # noqa: S108
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 90)))
-    assert offline._short_folder() == {"RAY_TMPDIR": offline.SHORT_FOLDERS[0]}
+    assert offline.ray_folder() == short
+    monkeypatch.setenv("TMPDIR", "/proc/none")  # short, and cannot be written
+    assert offline.ray_folder() == short
     monkeypatch.setattr(offline, "SHORT_FOLDERS", (str(tmp_path / "absent"),))
     with pytest.raises(OSError, match=r"at most \d+ bytes.*RAY_TMPDIR"):
-        offline._short_folder()
+        offline.ray_folder()
 
 
 @pytest.mark.slow

@@ -158,15 +158,6 @@ def test_the_listing_tells_content_that_changed(tmp_path: Path) -> None:
     assert before["size"].to_pylist() == [5]
 
 
-def test_a_name_that_is_not_text_is_listed_and_unreadable(tmp_path: Path) -> None:
-    write_tree(tmp_path, "a.png")
-    with open(os.fsencode(tmp_path) + b"/b\xff.png", "wb") as file:  # noqa: PTH123
-        file.write(b"x")
-    listed = list_source(str(tmp_path)).listing["uri"].to_pylist()
-    assert listed[1].endswith("b\\xff.png")
-    assert isinstance(read(listed[1])[0], FileNotFoundError)
-
-
 def test_a_bucket_is_listed_and_read_by_the_same_code() -> None:
     bucket = f"memory://{uuid4().hex}/data"
     for name in ("x/1.PNG", "x/y/2.jpg", ".h/3.png", "x/.4.png", "x/5.txt"):

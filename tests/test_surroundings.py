@@ -1,0 +1,123 @@
+"""A machine that lacks what libraries take for granted: a home, room, permissions, a way out.
+
+Each run is in name spaces of its own (Linux), where its mounts and its user are nobody else's.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worlds.images import encoded_image
+from tests.worlds.names import write_named
+
+ROOT = Path(__file__).parents[1]
+NOBODY = "54321"  # a number that no user has
+AS_NOBODY = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+WITH_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
+COFT = [sys.executable, "-c", "from flows.cli import main; main()"]
+NOWHERE = "/dev/null/nowhere"
+PERSONAL = ("HOME", "PREFECT_HOME", "PREFECT_API_URL", "MPLCONFIGDIR", "HF_HOME", "DUCKDB_HOME")
+
+
+def contained(
+    folder: Path, words: list[str], *, mounts: str = "true", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user whom nobody knows, without what belongs to a person.
+
+    Args:
+        folder: Where it runs.
+        words: The command.
+        mounts: What is mounted before, for this run alone, in words of a shell.
+        environment: Added to what is not personal.
+    """
+    try:
+        subprocess.run([*WITH_MOUNTS, *AS_NOBODY, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs name spaces for users and mounts, which are not allowed here")
+    own = {name: value for name, value in os.environ.items() if name not in PERSONAL}
+    own = {name: value for name, value in own.items() if not name.startswith("XDG_")}
+    return subprocess.run(
+        [*WITH_MOUNTS, "sh", "-c", f'{mounts} && exec "$@"', "sh", *AS_NOBODY, *words],
+        cwd=folder,
+        env={**own, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for number in range(12):
+        write_named(folder, b"%d" % number, encoded_image(number))
+    return folder
+
+
+def read_only(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for place in (folder, *folder.rglob("*")):
+        place.chmod(0o555 if place.is_dir() else 0o444)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def writable_again(tmp_path: Path) -> object:
+    yield
+    for place in (tmp_path, *(place for place in tmp_path.rglob("*") if place.is_dir())):
+        place.chmod(0o755)
+
+
+# --- it works nevertheless ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_needs_no_home_no_way_out_and_no_more_than_a_workspace(
+    tmp_path: Path, photos: Path, tiny_clip: Path
+) -> None:
+    """One run without all of it at once: a home, caches, shared memory, a proxy that answers."""
+    workspace = tmp_path / "workspace"
+    words = ["adapt", "--method", "zero-shot", "--images", str(read_only(photos))]
+    words += ["--classes", "red,green", "--backbone", f"local-dir:{tiny_clip}"]
+    before = sorted(tmp_path.rglob("*"))
+    done = contained(
+        read_only(tmp_path / "current"),
+        [*COFT, *words, "--workspace", str(workspace)],
+        mounts="mount -t tmpfs -o size=8m tmpfs /dev/shm",
+        TMPDIR=str(read_only(tmp_path / "temporary")),
+        XDG_CACHE_HOME=NOWHERE,
+        XDG_CONFIG_HOME=NOWHERE,
+        XDG_DATA_HOME=NOWHERE,
+        HTTP_PROXY="http://192.0.2.1:3128",
+        HTTPS_PROXY="http://192.0.2.1:3128",
+        ALL_PROXY="socks5://192.0.2.1:1080",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verdict" in done.stdout
+    made = {place.name for place in tmp_path.rglob("*")} - {place.name for place in before}
+    assert "mlflow.db" in made
+    outside = [p for p in tmp_path.rglob("*") if p not in before and workspace not in p.parents]
+    assert set(outside) <= {workspace, tmp_path / "current", tmp_path / "temporary"}
+
+
+# --- a disk that fills up -------------------------------------------------------------------------
+
+# Runs one command again and again in a workspace whose disk grows, until it ends well.
+GROWING = """
+import contextlib, io, json, subprocess, sys
+from flows import cli
+
+place, words = sys.argv[1], sys.argv[2:]
+for kilobytes in (64, 256, 512, 1024, 2048, 4096, 8192, 65536):
+    subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", place], check=True)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = cli.run(words)
+    print(json.dumps({"kilobytes": kilobytes, "code": code, "said": said.getvalue()}), flush=True)
+    if code == cli.DONE:
+        break
+"""

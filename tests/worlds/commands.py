@@ -1,0 +1,50 @@
+"""Commands, here or in a process of their own: what came of each, and what it printed or loaded."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from flows import cli
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("torch", "prefect", "ray", "mlflow", "open_clip", "sklearn", "matplotlib")
+
+# Runs commands in a row in one process; after each one it says what came of it, and what is loaded.
+PROGRAM = """
+import contextlib, io, json, sys
+from flows import cli
+
+for words in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = cli.run(words)
+    loaded = [name for name in sys.argv[1:] if name in sys.modules]
+    print(json.dumps({"code": code, "said": said.getvalue(), "loaded": loaded}), flush=True)
+"""
+
+
+def coft(*words: object) -> str:
+    """Run a command, which must end well, and return what it printed."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        assert cli.run([str(word) for word in words]) == cli.DONE
+    return printed.getvalue()
+
+
+def ran(commands: list[list[str]], folder: Path, **environment: str) -> list[dict[str, object]]:
+    """Run commands in a row in one process and return what came of each."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *SLOW],
+        input=json.dumps(commands),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
