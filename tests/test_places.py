@@ -107,7 +107,7 @@ def test_what_no_library_could_use_is_refused_before_any_is_loaded(here: Path) -
         for (words, expected), result in zip(REFUSALS, results, strict=True)
         if result["code"] != cli.BAD_INPUT
         or expected not in str(result["said"])
-        or str(result["said"]).count("\n") > 1 + str(words).count("\\n")
+        or "Run with --debug" in str(result["said"])
         or result["loaded"]
     ]
     assert wrong == []

@@ -99,7 +99,7 @@ def try_writing_in(folder: Path) -> None:
         OSError: says why no file can be made.
     """
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is {'a file' if folder.is_file() else 'no folder'}")
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"coft")

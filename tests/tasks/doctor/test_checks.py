@@ -144,7 +144,7 @@ def test_workspaces_that_can_and_cannot_be_written(tmp_path: Path) -> None:
     for bad in (tmp_path / "file", tmp_path / "file" / "inside"):
         found = machine.check_workspace(str(bad))
         assert found.ok is False
-        assert "is no folder" in found.detail
+        assert "is a file" in found.detail
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert machine.check_workspace("memory://doctor").ok
     assert not machine.check_workspace("nosuch://doctor").ok
