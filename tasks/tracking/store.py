@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from filelock import FileLock
 from pydantic import Field
@@ -162,9 +163,10 @@ def _make_database(uri: str, client: "type[MlflowClient]") -> None:
     with _lock_of(path.parent):
         if _has_bytes(path):
             return
-        beside = path.with_name(f"{path.name}.new")
-        for leftover in (beside, beside.with_name(f"{beside.name}-journal")):
+        for leftover in path.parent.glob(f"{path.name}*.new*"):  # and its journal
             leftover.unlink(missing_ok=True)
+        # A name of its own: MLflow keeps the connections of one that failed.
+        beside = path.with_name(f"{path.name}.{uuid4().hex}.new")
         client(f"{_SQLITE}{beside}").search_experiments(max_results=1)
         beside.replace(path)
 
