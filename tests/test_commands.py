@@ -276,6 +276,8 @@ def test_rounds_with_a_person(place: Place, tmp_path: Path) -> None:
     printed = coft("active", "status", "--name", "asked", "--workspace", place.workspace)
     assert "round 1, 3 answers" in printed
     assert list_models(tracking_for(str(place.workspace)), "asked")
+    page = (place.workspace / "rounds" / "asked" / "report.html").read_text()
+    assert f"<dt>Images</dt><dd>{NUM_IMAGES} rows of 1 Parquet file: " in page
 
 
 def test_rounds_with_an_oracle(place: Place) -> None:

@@ -100,7 +100,7 @@ def start_rounds(
         end_dry_run(plan, run, where.summary)
         return
     startup.check_place(run.runtime)
-    started = rounds.start_rounds(spec)
+    started = rounds.start_rounds(spec, plan)
     _conclude(where, name, [f"Rounds {name}: {started.folder}"], **with_plan({}, plan))
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tasks.active.checks import check_strategies, settle_start
 from tasks.answers.record import merge
+from tasks.plan.facts import Plan
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
 from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
@@ -20,6 +21,7 @@ from tasks.tracking.versions import check_name
 
 SESSION = "session.json"
 PIN = "pin.json"
+PLAN = "plan.json"  # what was understood when the rounds began; may be absent
 STATE = "state.json"
 QUERY_FILE = "query.parquet"
 ANSWERS_FILE = "answers.parquet"
@@ -87,10 +89,14 @@ def rounds_folder(workspace: str, name: str) -> str:
     return in_workspace(workspace, Folder.ROUNDS, name)
 
 
-def start_rounds(spec: RoundsSpec) -> Rounds:
+def start_rounds(spec: RoundsSpec, plan: Plan | None = None) -> Rounds:
     """Write down what was asked for, under its name; the same again changes nothing.
 
     Where the rounds run is not written down: the next command may come from elsewhere.
+
+    Args:
+        spec: What was asked for.
+        plan: What was understood of it, for the report.
 
     Raises:
         InputError: the name is taken by rounds with other settings, or one of them is wrong.
@@ -102,6 +108,8 @@ def start_rounds(spec: RoundsSpec) -> Rounds:
     uri = join(folder, SESSION)
     if exists(uri):
         return open_rounds(runtime, spec.name)
+    if plan is not None:
+        write_json(join(folder, PLAN), plan)
     nowhere = _with_runtime(spec, RuntimeSpec(workspace="memory://"))
     write_json(uri, nowhere.model_dump(mode="json"))
     return Rounds(spec=spec, folder=folder)

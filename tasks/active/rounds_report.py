@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.active.rounds import COURSE, SHEET, Rounds, RoundState
+from tasks.active.rounds import COURSE, PLAN, SHEET, Rounds, RoundState
 from tasks.on_demand import OnDemand
 from tasks.pages.html import render
-from tasks.storage.files import write_bytes
+from tasks.plan.facts import Plan
+from tasks.plan.words import rows_of
+from tasks.storage.files import exists, read_json, write_bytes
 from tasks.storage.uris import join
 
 if TYPE_CHECKING:
@@ -36,11 +38,18 @@ def write_rounds_report(rounds: Rounds, last: RoundState) -> str:
         sheets=sheets,
         coverage=_coverage(last),
         figure=_figure(rounds, states),
+        understood=_understood(rounds),
         command=rounds.spec.active.run.command,
     )
     uri = join(rounds.folder, COURSE)
     write_bytes(uri, page.encode())
     return uri
+
+
+def _understood(rounds: Rounds) -> list[tuple[str, str]]:
+    """Return what was understood when the rounds began, as a plan tells it; nothing without one."""
+    uri = join(rounds.folder, PLAN)
+    return list(rows_of(Plan.model_validate(read_json(uri)))) if exists(uri) else []
 
 
 def _coverage(state: RoundState) -> list[dict[str, Any]]:

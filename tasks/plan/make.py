@@ -18,11 +18,10 @@ from tasks.plan.reuse import digest_of_run, find_reused
 from tasks.plan.words import lines_of
 from tasks.pool import listed
 from tasks.pool.entries import SPLITS
-from tasks.pool.splits import find_splits, held_out_by_suffix
-from tasks.pool.true_labels import check_input, list_sources
-from tasks.pool.understood import ClassList, Understood
+from tasks.pool.splits import held_out_by_suffix
+from tasks.pool.understood import Understood
 from tasks.progress import say
-from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
+from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
 from tasks.storage.layout import Folder
@@ -47,12 +46,13 @@ def make_plan(
     Raises:
         InputError: anything that has to be corrected: images, classes, labels, backbone, model.
     """
-    found = _understand(spec.pool, aim)
+    for_training = aim in ("adapt", "rounds")
+    found = listed.understand(spec.pool, for_training=for_training)
     model = check_model(model, spec.runtime) if model else None
     backbone = None if model else _backbone(spec.backbone.name)
     digest = digest_of_run(spec, aim, found, model)
     if hand_over:
-        listed.hand_over(spec.pool, found.sources)
+        listed.hand_over(spec.pool, found, for_training=for_training)
     return Plan(
         digest=digest,
         images=_images(found),
@@ -83,15 +83,6 @@ def follow(plan: Plan | None, spec: CoftSpec, aim: Aim, *, model: str | None = N
             say(line)
     note_steps(spec.runtime.workspace, plan.digest)
     return plan
-
-
-def _understand(spec: PoolSpec, aim: Aim) -> Understood:
-    """List the images, and read class names and labels where the aim needs them."""
-    if aim in ("adapt", "rounds"):
-        return check_input(spec)
-    sources = tuple(list_sources(spec))
-    splits = find_splits(sources[0], spec.split_folders, strict=False)
-    return Understood(sources, ClassList(names=(), origin=""), split_folders=splits)
 
 
 def _images(found: Understood) -> ImagesFound:

@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from tasks.images.parquet import image_column, read_columns, read_schema, resolve
+from tasks.images.sources import Source
 from tasks.pool.label_file import LabelFile
 from tasks.pool.names import folders_of
 from tasks.pool.parquet_labels import read_labels
@@ -37,8 +38,20 @@ join images on path = image_id order by ordinal;
 """
 
 
-def iter_given(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield (image_id, split, label) of all images by id, copies included; null without a label."""
+def iter_given(
+    images: ImagesRef,
+    spec: PoolSpec,
+    classes: Sequence[str],
+    sources: Sequence[Source] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield (image_id, split, label) of all images by id, copies included; null without a label.
+
+    Args:
+        images: The images.
+        spec: With labels.
+        classes: The class names.
+        sources: The images and the test images; listed by default where labels are a column.
+    """
     if spec.labels == FOLDERS:
         manifest = read_manifest(images.uri)
         is_split = bool(manifest and manifest.facts.get(SPLIT_FOLDERS))
@@ -46,10 +59,12 @@ def iter_given(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Ite
             names = below_split(table["name"]) if is_split else table["name"]
             yield table.select(["image_id", "split"]).append_column("label", folders_of(names))
     else:
-        yield from _iter_joined(images, spec, classes)
+        yield from _iter_joined(images, spec, classes, sources)
 
 
-def _iter_joined(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Iterator[pa.Table]:
+def _iter_joined(
+    images: ImagesRef, spec: PoolSpec, classes: Sequence[str], sources: Sequence[Source] | None
+) -> Iterator[pa.Table]:
     """Join images and labels on disk."""
     with temporary_database() as database:
         database.execute("create table images (image_id text, uri text, name text, split text)")
@@ -57,7 +72,7 @@ def _iter_joined(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> I
         for table in iter_tables(images.uri, _COLUMNS):
             _insert(database, "images", table)
         if spec.labels == COLUMN:
-            for table in _iter_column(spec):
+            for table in _iter_column(list_sources(spec) if sources is None else sources):
                 _insert(database, "labels", table)
         else:
             located = iter_tables(images.uri, ["uri", "name"])
@@ -68,9 +83,8 @@ def _iter_joined(images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> I
             yield pa.Table.from_batches([batch]).cast(LABELLED)
 
 
-def _iter_column(spec: PoolSpec) -> Iterator[pa.Table]:
+def _iter_column(sources: Sequence[Source]) -> Iterator[pa.Table]:
     """Yield (uri, label) of the rows of Parquet files that have labels."""
-    sources = list_sources(spec)
     for uri in (uri for source in reversed(sources) for uri in source.tables()):
         schema = read_schema(uri)
         if "label" not in schema.names:

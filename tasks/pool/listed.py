@@ -1,19 +1,50 @@
-"""What a command has listed, for the run that it starts: a bucket of millions is listed once."""
+"""What was listed and read of the input, handed on in a process: a bucket is listed once.
+
+A command hands what it understood to the run that it starts, and the images hand their listing to
+the task. Each is taken once; who finds nothing lists anew.
+"""
 
 from collections.abc import Sequence
 
 from tasks.images.sources import Source
-from tasks.pool.true_labels import list_sources
+from tasks.pool.splits import find_splits
+from tasks.pool.true_labels import check_input, list_sources
+from tasks.pool.understood import ClassList, Understood
 from tasks.specs import PoolSpec
 
-_listed: dict[PoolSpec, tuple[Source, ...]] = {}
+_understood: dict[tuple[PoolSpec, bool], Understood] = {}
+_sources: dict[str, Sequence[Source]] = {}  # by the folder of the images, which names the listing
 
 
-def hand_over(spec: PoolSpec, sources: Sequence[Source]) -> None:
-    """Keep what was listed just now for the run that is about to begin in this process."""
-    _listed[spec] = tuple(sources)
+def understand(spec: PoolSpec, *, for_training: bool) -> Understood:
+    """List the images; for a training also read and check class names and labels.
+
+    Raises:
+        InputError: anything in the input that has to be corrected.
+    """
+    if for_training:
+        return check_input(spec)
+    sources = tuple(list_sources(spec))
+    splits = find_splits(sources[0], spec.split_folders, strict=False)
+    return Understood(sources, ClassList(names=(), origin=""), split_folders=splits)
 
 
-def take_sources(spec: PoolSpec) -> Sequence[Source]:
-    """Return what was handed over, once; list the images where nothing was."""
-    return _listed.pop(spec, None) or list_sources(spec)
+def hand_over(spec: PoolSpec, found: Understood, *, for_training: bool) -> None:
+    """Keep what was understood just now for the run that is about to begin in this process."""
+    _understood[spec, for_training] = found
+
+
+def take_understood(spec: PoolSpec, *, for_training: bool) -> Understood:
+    """Return what was handed over, or what `understand` returns now."""
+    found = _understood.pop((spec, for_training), None)
+    return understand(spec, for_training=for_training) if found is None else found
+
+
+def hand_on(folder: str, sources: Sequence[Source]) -> None:
+    """Keep the listing of the images in a folder of the workspace for the step that follows."""
+    _sources[folder] = sources
+
+
+def take_sources(folder: str) -> Sequence[Source] | None:
+    """Return the listing that was handed on; None where nothing was."""
+    return _sources.pop(folder, None)

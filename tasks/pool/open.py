@@ -11,10 +11,9 @@ from tasks.images import quarantine
 from tasks.images.listing import NoImages
 from tasks.pool.catalog import Catalog, catalog
 from tasks.pool.entries import digest_of, iter_entries
-from tasks.pool.listed import take_sources
+from tasks.pool.listed import hand_on, take_understood
 from tasks.pool.scan import WORK, ScanJob, Scanned, listing_of, scan_images
-from tasks.pool.splits import find_splits
-from tasks.pool.true_labels import check_input
+from tasks.pool.understood import Understood
 from tasks.pool.written import Content, cut, mark_duplicates
 from tasks.progress import progress, say
 from tasks.refs import ImagesRef
@@ -63,15 +62,14 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
     """
     started = time.monotonic()
     claim_workspace(runtime.workspace)
-    sources = take_sources(spec)
-    if for_training:
-        check_input(spec, sources)
-    splits = find_splits(sources[0], spec.split_folders, strict=False)
+    found = take_understood(spec, for_training=for_training)
+    sources, splits = found.sources, found.split_folders
     key = digest_of(sources, spec, is_split=bool(splits))
     folder = in_workspace(runtime.workspace, Folder.POOL, key)
     if (manifest := read_manifest(folder)) is not None:
         say(f"Images: {manifest.rows:,}, listed before; nothing to do.")
         _check_enough(manifest.facts, spec, for_training=for_training)
+        _hand_on(folder, found)
         return _reference(folder, manifest, resumed=True)
     with catalog(listing_of(in_workspace(runtime.workspace, Folder.LISTING))) as images:
         for table in iter_entries(sources, is_split=bool(splits)):
@@ -88,12 +86,19 @@ def open_images(spec: PoolSpec, runtime: RuntimeSpec, *, for_training: bool = Tr
     _check_enough(manifest.facts, spec, for_training=for_training)
     manifest = manifest.model_copy(update={"seconds": time.monotonic() - started})
     write_manifest(folder, manifest)
+    _hand_on(folder, found)
     return _reference(folder, manifest, resumed=False)
 
 
 def images_and_bad(facts: Mapping[str, Any]) -> int:
     """Return how many files a listing has, usable or not."""
     return int(facts["num_images"]) + int(facts["num_quarantined"])
+
+
+def _hand_on(folder: str, found: Understood) -> None:
+    """Leave the listing to the task, which a run without classes does not have."""
+    if found.classes.names:
+        hand_on(folder, found.sources)
 
 
 def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -> None:

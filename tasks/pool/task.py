@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from pydantic import JsonValue
 
 from tasks.annotations.spelling import Names
+from tasks.images.sources import Source
 from tasks.pool.given_labels import LABELLED, iter_given
 from tasks.pool.label_file import BadLabels
+from tasks.pool.listed import take_sources
 from tasks.pool.true_labels import read_classes
 from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import COLUMN, FOLDERS, PoolSpec, RuntimeSpec
@@ -33,7 +35,8 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
         InputError: there are no class names, or none of the images that accuracy is measured on
             has a label.
     """
-    classes = read_classes(spec)
+    sources = take_sources(images.uri)
+    classes = read_classes(spec, sources)
     of_file = spec.labels is not None and spec.labels not in (COLUMN, FOLDERS)
     origin = (content_hash(str(spec.labels)), spec.label_columns) if of_file else spec.labels
     key = fingerprint(Folder.TASKS, images.uri.rpartition("/")[2], images.digest, classes, origin)
@@ -43,7 +46,7 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
         kind=Folder.TASKS,
         digest=key,
         label="Task",
-        compute=lambda: _write(folder, images, spec, classes),
+        compute=lambda: _write(folder, images, spec, classes, sources),
     )
     return TaskRef(
         uri=folder,
@@ -56,10 +59,16 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
     )
 
 
-def _write(folder: str, images: ImagesRef, spec: PoolSpec, classes: Sequence[str]) -> Outcome:
+def _write(
+    folder: str,
+    images: ImagesRef,
+    spec: PoolSpec,
+    classes: Sequence[str],
+    sources: Sequence[Source] | None,
+) -> Outcome:
     """Write the true labels, in parts by id; without labels there is no part."""
     content, parts, counts = hashlib.sha256(), list[Part](), Counter[str]()
-    tables = iter_given(images, spec, classes) if spec.labels is not None else iter(())
+    tables = iter_given(images, spec, classes, sources) if spec.labels is not None else iter(())
     for table in _first_of_each(_known(tables, classes)):
         lines = "".join(f"{row['image_id']} {row['label']}\n" for row in table.to_pylist())
         content.update(lines.encode())

@@ -27,19 +27,15 @@ def list_sources(spec: PoolSpec) -> list[Source]:
     return [list_source(uri) for uri in (spec.images, spec.test) if uri is not None]
 
 
-def check_input(spec: PoolSpec, sources: Sequence[Source] | None = None) -> Understood:
+def check_input(spec: PoolSpec) -> Understood:
     """Check images, class names and labels before a run; return what they were understood to be.
 
     Images are listed and not read; `open_images` finds the same problems and more.
 
-    Args:
-        spec: What was asked for.
-        sources: The images and the test images; listed by default.
-
     Raises:
         InputError: anything in the input that has to be corrected.
     """
-    sources = list_sources(spec) if sources is None else sources
+    sources = list_sources(spec)
     splits = find_splits(sources[0], spec.split_folders, strict=spec.test is None)
     classes = read_class_list(spec, sources)
     is_split = bool(splits)
@@ -51,9 +47,9 @@ def check_input(spec: PoolSpec, sources: Sequence[Source] | None = None) -> Unde
     return Understood(tuple(sources), classes, labels, splits)
 
 
-def read_classes(spec: PoolSpec) -> tuple[str, ...]:
-    """Return the class names; raises as `read_class_list`."""
-    return read_class_list(spec).names
+def read_classes(spec: PoolSpec, sources: Sequence[Source] | None = None) -> tuple[str, ...]:
+    """Return the class names; takes and raises what `read_class_list` does."""
+    return read_class_list(spec, sources).names
 
 
 def read_class_list(spec: PoolSpec, sources: Sequence[Source] | None = None) -> ClassList:

@@ -37,6 +37,7 @@ from tasks.pool.open import open_images
 from tasks.pool.scan import LISTED, listing_of
 from tasks.pool.shards import ID, Shard
 from tasks.pool.task import open_task
+from tasks.pool.understood import ClassList, Understood
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.checkpoints import write_tensors
@@ -91,8 +92,9 @@ class Run:
     def images(self) -> ImagesRef:
         """List the images, or find them listed."""
         source = Source(BUCKET, BUCKET, "images", listing(self.count + self.new))
+        found = Understood((source,), ClassList(names=CLASSES, origin="made up"))
         with ExitStack() as stack:
-            stack.enter_context(patch.object(pool_open, "take_sources", lambda _: [source]))
+            stack.enter_context(patch.object(pool_open, "take_understood", lambda *_, **__: found))
             stack.enter_context(patch.object(pool_open, "run_tasks", here))
             stack.enter_context(patch.object(scan, "read_images", drawn))
             ref: ImagesRef = open_images.fn(self.spec.pool, self.spec.runtime)

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.images.sources import list_source
 from tasks.plan.facts import Aim, Plan
 from tasks.plan.make import make_plan
-from tasks.pool import listed, true_labels
+from tasks.pool import true_labels
 from tasks.pool.open import open_images
+from tasks.pool.task import open_task
 from tasks.specs import BackboneSpec, CoftSpec, InputError, PoolSpec, RuntimeSpec
 from tests.worlds.images import encoded_image
 from tests.worlds.pools import tree
@@ -80,27 +82,54 @@ def test_the_counts_are_those_of_the_run(tmp_path: Path, memory: RuntimeSpec) ->
     assert counts == {"pool": ref.num_pool, "test": ref.num_test} == {"pool": 4, "test": 1}
 
 
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what was listed, in the order of listing."""
+    found: list[str] = []
+
+    def listed(uri: str) -> Any:
+        found.append(uri)
+        return list_source(uri)
+
+    monkeypatch.setattr(true_labels, "list_source", listed)
+    return found
+
+
 def test_a_run_lists_once_what_its_plan_has_listed(
-    images: Path, memory: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
+    images: Path, memory: RuntimeSpec, listings: list[str]
 ) -> None:
-    count = 0
-
-    def counted(pool: PoolSpec) -> Any:
-        nonlocal count
-        count += 1
-        return true_labels.list_sources(pool)
-
-    for module in (listed, "tasks.plan.make"):
-        name = module if isinstance(module, str) else module.__name__
-        monkeypatch.setattr(f"{name}.list_sources", counted)
     tree(images, {"good.png": encoded_image(1)})
     asked = spec(images, max_quarantined=1.0)
     make_plan(asked, "embed", hand_over=True)
     assert open_images.fn(asked.pool, memory, for_training=False).rows == 1
-    assert count == 1
+    assert len(listings) == 1
     tree(images, {"new.png": encoded_image(2)})
     assert open_images.fn(asked.pool, memory, for_training=False).rows == 2
-    assert count == 2, "what was handed over is used once"
+    assert len(listings) == 2, "what was handed over is used once"
+
+
+@pytest.mark.parametrize("before", ["new", "listed before"])
+def test_a_task_lists_nothing_again(
+    before: str, tmp_path: Path, memory: RuntimeSpec, listings: list[str]
+) -> None:
+    table = {"image": [encoded_image(n) for n in range(4)], "label": [*"abab"]}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    asked = spec(tmp_path / "rows.parquet", labels="column")
+    if before == "listed before":
+        open_images.fn(asked.pool, memory)
+    listings.clear()
+    make_plan(asked, "adapt", hand_over=True)
+    task = open_task.fn(open_images.fn(asked.pool, memory), asked.pool, memory)
+    assert (task.classes, task.rows) == (("a", "b"), 4)
+    assert len(listings) == 1
+
+
+def test_a_plan_of_another_aim_is_not_taken(images: Path, memory: RuntimeSpec) -> None:
+    tree(images, {"good.png": encoded_image(1)})
+    asked = spec(images, max_quarantined=1.0)
+    make_plan(asked, "embed", hand_over=True)
+    with pytest.raises(InputError, match="no class names"):
+        open_images.fn(asked.pool, memory)
 
 
 # --- classes, backbone, place ---------------------------------------------------------------------

@@ -18,9 +18,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from prefect import flow
 
 from tasks.images.listing import NoImages
-from tasks.images.sources import Source
 from tasks.pool import open as pool_open
 from tasks.pool.open import TooManyBadImages, open_images
+from tasks.pool.understood import Understood
 from tasks.refs import ImagesRef
 from tasks.specs import PoolSpec, RuntimeSpec
 from tests.worlds.images import encoded_image
@@ -224,7 +224,7 @@ def test_only_failures_that_may_pass_are_tried_again(
 ) -> None:
     runs: list[PoolSpec] = []
 
-    def fail(spec: PoolSpec) -> list[Source]:
+    def fail(spec: PoolSpec, *, for_training: bool) -> Understood:
         runs.append(spec)
         raise error
 
@@ -233,7 +233,7 @@ def test_only_failures_that_may_pass_are_tried_again(
         task = open_images._task.with_options(retry_delay_seconds=0)
         return task(PoolSpec(images="d", classes="a,b"), memory)
 
-    monkeypatch.setattr(pool_open, "take_sources", fail)
+    monkeypatch.setattr(pool_open, "take_understood", fail)
     with pytest.raises(type(error)):
         one_pool()
     assert len(runs) == num_runs
