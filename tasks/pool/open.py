@@ -9,7 +9,6 @@ from uuid import uuid4
 from tasks.compute.calls import run_tasks
 from tasks.images import quarantine
 from tasks.images.listing import NoImages
-from tasks.images.sources import Source
 from tasks.pool.catalog import Catalog, catalog
 from tasks.pool.entries import digest_of, iter_entries
 from tasks.pool.listed import take_sources
