@@ -58,18 +58,21 @@ def is_test(splits: Any) -> Any:
 
 
 def image_column(uri: str, schema: pa.Schema) -> str:
-    """Return the column path of the image bytes, or `uri` if a Parquet file names image files.
+    """Return the column of the images, bytes or paths of files, or `uri` where that names files.
 
     Raises:
         SourceUnreadable: there is no column `image` or `uri` of the right type.
     """
     if (index := schema.get_field_index("image")) >= 0:
         kind = schema.field(index).type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return "image.bytes"  # as Hugging Face datasets writes images
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if pa.types.is_struct(kind) and _fields_of(kind):
+            return "image"  # as Hugging Face datasets writes images
+        if _is_bytes(kind) or _is_text(kind):
             return "image"
-        msg = f"{redact(uri)}: expected bytes in column image, got {kind}; store encoded images"
+        msg = (
+            f"{redact(uri)}: expected bytes or paths in column image, or a struct of bytes and "
+            f"path, got {kind}; store encoded images"
+        )
         raise SourceUnreadable(msg)
     if schema.get_field_index("uri") >= 0:
         return "uri"
@@ -78,6 +81,23 @@ def image_column(uri: str, schema: pa.Schema) -> str:
         "rename the column that holds the images"
     )
     raise SourceUnreadable(msg)
+
+
+def _fields_of(kind: pa.StructType) -> list[str]:
+    """Return the fields of a struct that have the bytes of an image, and its path."""
+    checks = {"bytes": _is_bytes, "path": _is_text}
+    names = [field.name for field in kind]
+    return [name for name, fits in checks.items() if name in names and fits(kind.field(name).type)]
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(check(kind) for check in checks)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(kind) for check in checks)
 
 
 def read_columns(uri: str, columns: Sequence[str], *, first: int = 0, rows: int = -1) -> pa.Table:
@@ -100,8 +120,10 @@ def resolve(uri: str, table: str) -> str:
 
 def scan_images(
     uri: str, wanted: Sequence[tuple[int, int]]
-) -> Iterator[tuple[int, bytes | OSError | None]]:
+) -> Iterator[tuple[int, bytes | str | OSError | None]]:
     """Yield (index, image bytes) for some rows; only their row groups are read.
+
+    A row with a path and no bytes yields the URI of the file that it names.
 
     The rows of a damaged row group yield an OSError; other rows are not affected.
 
@@ -114,33 +136,41 @@ def scan_images(
         pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as parquet,
     ):
         column = image_column(uri, parquet.schema_arrow)
+        kind = parquet.schema_arrow.field(column).type
+        fields = _fields_of(kind) if pa.types.is_struct(kind) else []
+        columns = [f"{column}.{name}" for name in fields] or [column]
         for group, start, end in _spans(parquet):
             remaining = {index: row - start for row, index in wanted if start <= row < end}
             if not remaining:
                 continue
             try:
-                for index, image in _scan_group(parquet, group, column, remaining):
+                for index, cell in _scan_group(parquet, group, columns, remaining):
                     del remaining[index]
-                    yield index, image
+                    yield index, resolve(cell, uri) if isinstance(cell, str) else cell
             except Exception as error:  # noqa: BLE001  # of drivers, and of Arrow on bad pages
                 yield from ((index, OSError(one_line(error))) for index in remaining)
 
 
 def _scan_group(
-    parquet: pq.ParquetFile, group: int, column: str, rows: Mapping[int, int]
-) -> Iterator[tuple[int, bytes | None]]:
+    parquet: pq.ParquetFile, group: int, columns: Sequence[str], rows: Mapping[int, int]
+) -> Iterator[tuple[int, bytes | str | None]]:
     remaining = iter([*sorted((row, index) for index, row in rows.items()), (-1, -1)])
     row, index = next(remaining)
     start = 0
-    for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=list(columns)):
         images = batch.column(0)
-        images = pc.struct_field(images, "bytes") if column == "image.bytes" else images
         while start <= row < start + len(images):
-            yield index, images[row - start].as_py()
+            yield index, _cell(images[row - start].as_py())
             row, index = next(remaining)
         if row < 0:
             return
         start += len(images)
+
+
+def _cell(value: Any) -> bytes | str | None:
+    """Return the bytes of an image, else its path."""
+    cell = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+    return cell or None
 
 
 def _spans(parquet: pq.ParquetFile) -> list[tuple[int, int, int]]:

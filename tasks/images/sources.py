@@ -279,7 +279,8 @@ def _read_rows(
                     errors[index] = value
                 else:
                     del errors[index]
-                    yield index, _cell(value, max_bytes)
+                    is_path = isinstance(value, str)
+                    yield index, _try_file(value, max_bytes) if is_path else _cell(value, max_bytes)
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
             problem = error if isinstance(error, _PERMANENT) else OSError(one_line(error))
             errors = dict.fromkeys(errors, problem)

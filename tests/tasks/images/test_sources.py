@@ -368,7 +368,7 @@ def test_a_parquet_without_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img": [b"x"], "label": ["a"]}), path)
     with pytest.raises(SourceUnreadable, match="got img, label"):
         list_source(str(path))
-    pq.write_table(pa.table({"image": ["not bytes"]}), path)
+    pq.write_table(pa.table({"image": [1]}), path)
     with pytest.raises(SourceUnreadable, match="expected bytes"):
         list_source(str(path))
     path.write_bytes(b"not a table")

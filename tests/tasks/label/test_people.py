@@ -137,7 +137,7 @@ def test_a_file_and_rounds_with_the_same_answers_are_one(made: Made, tmp_path: P
     parts = dict(list(reversed(said.items()))[:2]), dict(list(said.items())[:2])
     for number, part in enumerate(parts):
         path = write_answers(tmp_path / f"{number}.csv", part)
-        askable_images = iter_images(pool[0], ["image_id", "uri"], "pool")
+        askable_images = iter_images(pool[0], ["image_id", "uri", "name"], "pool")
         import_answers(rounds, path, classes=CLASSES, pool=askable_images, queried=set())
     of_rounds = known_answers.fn(*pool, spec(tmp_path, answers=rounds))
     assert of_file == of_rounds
@@ -158,6 +158,7 @@ def test_a_copy_can_be_named_and_what_is_not_used_is_told(
         {
             "image_id": [ids[0]],
             "uri": ["memory://copies/of-the-first"],
+            "name": ["copies/of-the-first"],
             "split": ["pool"],
             "duplicate_of": [f"memory://{ids[0]}"],
         }
