@@ -154,9 +154,9 @@ def _unsupported_samples(tags: ImageFileDirectory_v2) -> BadImage:
     kinds = [_SAMPLES.get(number, str(number)) for number in dict.fromkeys(formats)]
     return BadImage(
         "unsupported-sample-format",
-        f"TIFF with {len(bits)} samples a pixel of {'/'.join(map(str, dict.fromkeys(bits)))} bits"
-        f" ({', '.join(kinds)}): expected unsigned ones of 1 to 16 bits in 1 to 4 channels;"
-        " nothing says which values are black and white",
+        f"TIFF of {len(bits)} x {'/'.join(map(str, dict.fromkeys(bits)))} bits ({', '.join(kinds)},"
+        f" photometric interpretation {tags.get(_PHOTOMETRIC)}): unsigned samples of 1 to 16 bits"
+        " are shown, for others nothing says which values are black and white; convert it",
     )
 
 

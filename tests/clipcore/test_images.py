@@ -9,6 +9,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipcore import images
 from clipcore.images import Preprocess, check_header, decode, read_pixels, resize_and_crop
 from tests.worlds.image_files import encoded, noise, rgb
 
@@ -87,6 +88,14 @@ def test_digest_changes_with_every_field() -> None:
     assert len(digests) == 6
     assert one.digest() == Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).digest()
     assert all(len(digest) == 16 for digest in digests)
+
+
+def test_pixels_by_other_rules_have_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So features of before are not taken for those of now."""
+    preprocess = Preprocess(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    before = preprocess.digest()
+    monkeypatch.setattr(images, "RULES", images.RULES + 1)
+    assert preprocess.digest() != before
 
 
 # --- files that are fine --------------------------------------------------------------------------

@@ -206,6 +206,16 @@ def test_tiff_says_whether_colours_are_multiplied_by_alpha(extra: int, channels:
     np.testing.assert_allclose(decoded(data), shown, atol=1)
 
 
+@pytest.mark.parametrize(("alpha", "shown"), [([0, 0], [1, 2]), ([0, 255], [255, 2])])
+def test_a_bmp_without_alpha_in_its_alpha_is_opaque(alpha: list[int], shown: list[int]) -> None:
+    """Windows leaves the fourth byte of a pixel empty when it copies a screen."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 56, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks
+    pixels = bytes([1, 1, 1, alpha[0], 2, 2, 2, alpha[1]])
+    file = struct.pack("<2sIHHI", b"BM", 14 + 56 + 8, 0, 0, 14 + 56) + header + pixels
+    assert grey(file) == [shown]
+
+
 # --- more than 8 bits -----------------------------------------------------------------------------
 
 STEPS = np.array([[0, 1, 255, 256], [4095, 4096, 40000, 65535]])

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from clipcore import image_files
 from tasks.images.sources import read_images
 from tasks.pool import scan
 from tasks.pool.open import open_images
@@ -297,6 +298,19 @@ def test_a_file_that_changed_and_a_failure_that_may_pass_are_read_again(
     os.utime(root / "1.png", ns=(1, 1))
     assert images_of(root, memory).digest == second.digest
     assert reads == [str(root / "1.png")]
+
+
+def test_what_a_package_would_read_is_read_once_it_is_there(
+    tmp_path: Path, memory: RuntimeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phones rename such files to .jpg."""
+    root = tree(tmp_path, {"1.png": encoded_image(1), "2.jpg": encode(noise(2), "AVIF")})
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files, "FORMATS", ("PNG", "JPEG"))
+        first = images_of(root, memory)
+    assert [row["reason"] for row in bad_rows_of(first)] == ["no-decoder"]
+    second = images_of(root, memory)
+    assert (first.num_pool, second.num_pool, second.num_quarantined) == (1, 2, 0)
 
 
 def test_limits_do_not_spoil_what_is_remembered(tmp_path: Path, memory: RuntimeSpec) -> None:
