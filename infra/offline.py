@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from infra.reaper import reaping
+
 CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
 RAY_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name; "0" acts on Linux too
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -58,7 +60,7 @@ def exempt_loopback() -> None:
 def local_ray() -> Iterator[None]:
     """Keep Ray on this machine while `ray.init(address="local")` runs inside the block.
 
-    Four things differ from a plain `ray.init`:
+    Five things differ from a plain `ray.init`:
 
     - Three processes do not start: the dashboard, which runs even with `include_dashboard=False`,
       asks the metadata addresses of three clouds for its location, and lets all others wait; the
@@ -66,6 +68,7 @@ def local_ray() -> Iterator[None]:
     - Ray finds its address with a socket towards a public one. Here it uses loopback, as on macOS.
     - The cluster uses a token made for this process, where Ray would write one into the home
       folder. `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` take precedence when set.
+    - Ray's agents end with this process, also while they start: see `infra.reaper`.
     - Where `TMPDIR` is too long for the path of a socket, its files are in `/tmp` instead.
     """
     # Imported here, because infra is also imported where Ray is not needed, and before `apply`.
@@ -80,7 +83,9 @@ def local_ray() -> Iterator[None]:
         Config.initialize("")  # Ray read its environment when it was imported
     with (
         patch.dict(os.environ, _short_folder()),
-        patch.object(services, "start_ray_process", _on_loopback(services.start_ray_process)),
+        patch.object(
+            services, "start_ray_process", _on_loopback(reaping(services.start_ray_process))
+        ),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
         patch.object(Node, "start_api_server", _without_dashboard),
         patch.object(Node, "start_monitor", _without),
