@@ -29,6 +29,7 @@ app = App(
     version=lambda: metadata.version("coft"),  # by itself cyclopts looks for a package "flows"
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 for name in ("adapt", "embed", "predict", "demo"):
     app.command(f"flows.commands.adapt:{name}")

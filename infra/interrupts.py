@@ -18,6 +18,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 3.0  # seconds to tidy up
 WORDS = "coft: stopped. The same command goes on from here."
+_OFTEN = 0.01  # seconds that a foreign handler may last
 _SHOW_CURSOR = "\x1b[?25h"  # which a bar hides
 
 _heard: list[int] = []  # by the thread, at once
@@ -61,26 +62,37 @@ def tell() -> None:
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Put back what the signals do after the block, for a library that sets handlers in C.
+    """Keep what the signals do, for the time of a block in which a library sets handlers in C.
 
     Ray's prints the stack of each C++ thread on SIGTERM. Python can set handlers in the main thread
     alone, and Ray starts in another one.
     """
-    handler_of = ctypes.pythonapi.PyOS_getsig
-    handler_of.restype = ctypes.c_void_p
-    set_handler = ctypes.pythonapi.PyOS_setsig
-    set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    handler_of, set_handler = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    handler_of.restype = set_handler.restype = ctypes.c_void_p
+    set_handler.argtypes = [ctypes.c_int, ctypes.c_void_p]
     in_c = {number: handler_of(number) for number in SIGNALS}
     in_python = {number: signal.getsignal(number) for number in SIGNALS}
+    over = threading.Event()
+
+    def put_back() -> None:
+        while True:
+            is_over = over.wait(_OFTEN)
+            for number, address in in_c.items():
+                set_handler(number, address)
+            if is_over:
+                return
+
+    thread = threading.Thread(target=put_back, daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        over.set()
+        thread.join()
         if threading.current_thread() is threading.main_thread():
             for number, handler in in_python.items():
                 if handler is not None:
                     signal.signal(number, handler)
-        for number, address in in_c.items():
-            set_handler(number, address)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
+from infra.reaper import reaping
+
 CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
 RAY_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # Ray's name; "0" acts on Linux too
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
@@ -80,7 +82,7 @@ def _can_be_used(proxy: str) -> bool:
 def local_ray() -> Iterator[None]:
     """Keep Ray on this machine while `ray.init(address="local")` runs inside the block.
 
-    Four things differ from a plain `ray.init`:
+    Five things differ from a plain `ray.init`:
 
     - Three processes do not start: the dashboard, which runs even with `include_dashboard=False`,
       asks the metadata addresses of three clouds for its location, and lets all others wait; the
@@ -88,6 +90,7 @@ def local_ray() -> Iterator[None]:
     - Ray finds its address with a socket towards a public one. Here it uses loopback, as on macOS.
     - The cluster uses a token made for this process, where Ray would write one into the home
       folder. `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH` take precedence when set.
+    - Ray's agents end with this process, also while they start: see `infra.reaper`.
     - Where `TMPDIR` is too long for the path of a socket, or cannot be written, its files are in
       `/tmp` instead.
     """
@@ -103,7 +106,9 @@ def local_ray() -> Iterator[None]:
         Config.initialize("")  # Ray read its environment when it was imported
     with (
         patch.dict(os.environ, {"RAY_TMPDIR": ray_folder()}),
-        patch.object(services, "start_ray_process", _on_loopback(services.start_ray_process)),
+        patch.object(
+            services, "start_ray_process", _on_loopback(reaping(services.start_ray_process))
+        ),
         patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
         patch.object(Node, "start_api_server", _without_dashboard),
         patch.object(Node, "start_monitor", _without),

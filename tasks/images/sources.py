@@ -279,8 +279,7 @@ def _read_rows(
                     errors[index] = value
                 else:
                     del errors[index]
-                    is_path = isinstance(value, str)
-                    yield index, _try_file(value, max_bytes) if is_path else _cell(value, max_bytes)
+                    yield index, _cell(value, max_bytes)
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
             problem = error if isinstance(error, _PERMANENT) else OSError(one_line(error))
             errors = dict.fromkeys(errors, problem)
@@ -290,7 +289,10 @@ def _read_rows(
     yield from errors.items()
 
 
-def _cell(value: bytes | None, max_bytes: int | None) -> bytes | OSError:
+def _cell(value: bytes | str | None, max_bytes: int | None) -> bytes | OSError:
+    """Return the image in a cell of a Parquet file, or in the file that it names."""
+    if isinstance(value, str):
+        return _try_file(value, max_bytes)
     if value is None:
         return FileNotFoundError("the row has no image bytes")
     try:
