@@ -168,9 +168,10 @@ def _scan_group(
 
 
 def _cell(value: Any) -> bytes | str | None:
-    """Return the bytes of an image, else its path."""
-    cell = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
-    return cell or None
+    """Return the bytes of an image, or of a row that has none its path; None for neither."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path") or value.get("bytes")
+    return None if value == "" else value
 
 
 def _spans(parquet: pq.ParquetFile) -> list[tuple[int, int, int]]:
