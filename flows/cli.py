@@ -101,13 +101,14 @@ def _check_surroundings() -> None:
 
 def _told(error: Exception) -> tuple[str, int]:
     """Return what to say of an error, and the exit code."""
-    is_told = isinstance(error, InputError | GaveUp | CycloptsError | ValidationError)
-    if disk_errors.is_out_of_room(error) or (not is_told and disk_errors.is_any_full()):
+    if disk_errors.is_out_of_room(error):
         return disk_errors.out_of_room(error), FAILED
-    if is_told:
+    if isinstance(error, InputError | GaveUp | CycloptsError | ValidationError):
         return _one_sentence(error), FAILED if isinstance(error, GaveUp) else BAD_INPUT
     if isinstance(error, OSError) and (sentence := disk_errors.refused(error)) is not None:
         return sentence, BAD_INPUT
+    if disk_errors.is_any_full():
+        return disk_errors.out_of_room(error), FAILED
     if why := prefect_server.failure():
         return f"{why} What is finished is kept; the same command goes on from there.", FAILED
     return f"{type(error).__name__}: {error}\nRun with --debug for the traceback.", FAILED

@@ -29,9 +29,8 @@ def ensure() -> Path:
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Return whether files can be made in a folder, or in one that can be made."""
-    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    """Return whether files can be made in a folder; Prefect does not make one that is absent."""
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _substitute() -> Path:

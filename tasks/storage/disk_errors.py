@@ -19,7 +19,7 @@ from tasks.storage.uris import is_local, local_path, redact
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM_WORDS = re.compile(r"no space left|dis[ck] is full|quota exceeded", re.IGNORECASE)
-_NEXT_TO_NOTHING = 2**20  # bytes; with less whatever fails has failed for that
+_NEXT_TO_NOTHING = 2**16  # bytes; with less whatever fails has failed for that
 _REFUSED = {
     errno.EACCES: "permission denied; name another place, or ask for the permission",
     errno.EPERM: "permission denied; name another place, or ask for the permission",

@@ -18,7 +18,6 @@ from pydantic import Field
 from infra import offline
 from infra.settings import Settings
 from tasks.specs import InputError, Spec
-from tasks.storage.disk_errors import is_out_of_room
 from tasks.storage.uris import is_local, local_path
 from tasks.tracking.moved import follow
 from tasks.tracking.redaction import redact
@@ -139,8 +138,6 @@ def _open(tracking: Tracking) -> "MlflowClient":
         client = MlflowClient(tracking.uri, registry_uri(tracking))
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        if is_out_of_room(error):
-            raise
         msg = f"MLflow cannot use {redact(tracking.uri)}: {redact(error.message)}"
         raise InputError(msg) from error
     except SQLAlchemyError as error:
