@@ -13,6 +13,7 @@ from tasks.specs import InputError
 _MAX_INLINE = 30  # classes that are listed; more are easier to search in a menu
 _WIDTH = 400  # pixels of the image, so that the choices below it stay on the screen
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INVISIBLE = "\u200b"
 _QUOTES = {'"': "&quot;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 
 
@@ -25,12 +26,13 @@ def labeling_config(classes: Sequence[str]) -> str:
         classes: The class names, in the order of the choices.
 
     Raises:
-        InputError: a class has the name of the choice for none of them, begins with `$`, is blank,
-            or has characters that XML cannot hold.
+        InputError: a class has the name of the choice for none of them, is blank, or has
+            characters that XML cannot hold.
     """
     _check_classes(classes)
     choices = "\n".join(
-        f'    <Choice value="{escape(name, _QUOTES)}"/>' for name in (*classes, NONE.capitalize())
+        f'    <Choice value="{escape(choice_of(name), _QUOTES)}"/>'
+        for name in (*classes, NONE.capitalize())
     )
     layout = "select" if len(classes) > _MAX_INLINE else "inline"
     return f"""<View>
@@ -44,16 +46,21 @@ def labeling_config(classes: Sequence[str]) -> str:
 """
 
 
+def choice_of(name: str) -> str:
+    """Return the choice that stands for a class.
+
+    Label Studio takes `$name` for a field of the task. An invisible space before it, which names
+    are compared without, makes it a text.
+    """
+    return f"{_INVISIBLE}{name}" if name.startswith("$") else name
+
+
 def _check_classes(classes: Sequence[str]) -> None:
-    unusable = [
-        name
-        for name in classes
-        if fold(name) in ("", NONE) or name.startswith("$") or _NOT_IN_XML.search(name)
-    ]
+    unusable = [name for name in classes if fold(name) in ("", NONE) or _NOT_IN_XML.search(name)]
     if unusable:
         msg = (
             f"class names for Label Studio: {list_names(unusable)} not possible there (blank, the "
-            "name of the choice for none of them, a $ at the start, or control characters); "
+            "name of the choice for none of them, or control characters); "
             "rename the class, or use the contact sheet"
         )
         raise InputError(msg)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tasks.annotations.exports import CONTROL
-from tasks.answers.config import labeling_config
+from tasks.answers.config import choice_of, labeling_config
 from tasks.answers.pictures import rows_with_pictures
 from tasks.pages.pictures import placeholder
 from tasks.pool.classes import list_names
@@ -127,7 +127,7 @@ def _task(row: dict[str, Any], image: str, model: str) -> dict[str, Any]:
     }
     if row["label"] is None:
         return {"data": data}
-    choice = {"type": "choices", "value": {"choices": [row["label"]]}}
+    choice = {"type": "choices", "value": {"choices": [choice_of(row["label"])]}}
     result = [{"from_name": CONTROL, "to_name": "image", **choice}]
     return {
         "data": data,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from pydantic import Field
+
 from tasks.pool.classes import list_names
 from tasks.specs import Spec
 
@@ -24,6 +26,7 @@ class ImportReport(Spec):
     num_none: int = 0
     num_unknown_images: int = 0
     num_unknown_labels: int = 0
+    unknown_images: tuple[str, ...] = Field((), description="Examples, up to three.")
     unknown_labels: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     num_volunteered: int = 0
@@ -51,7 +54,8 @@ class ImportReport(Spec):
             yield f"{_count(self.num_volunteered, 'image')} not asked about; used all the same."
         if self.num_unknown_images:
             count = _count(self.num_unknown_images, "answer")
-            yield f"{count} for images that are not in the pool: kept, not used."
+            such = f" ({', '.join(self.unknown_images)})" if self.unknown_images else ""
+            yield f"{count} for images that are not in the pool{such}: kept, not used."
         if self.num_unknown_labels:
             count = _count(self.num_unknown_labels, "answer")
             names = f"{list_names(self.unknown_labels)} no class name"

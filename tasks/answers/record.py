@@ -137,7 +137,9 @@ def _report(
     source: str, answers: pa.Table, votes: Votes, queried: AbstractSet[str]
 ) -> ImportReport:
     unusable = answers.filter(answers["problem"].is_valid())
-    unknown_labels = unusable.filter(pc.equal(unusable["problem"], UNKNOWN_LABEL))
+    is_label = pc.equal(unusable["problem"], UNKNOWN_LABEL)
+    unknown_labels = unusable.filter(is_label)
+    unknown_images = unusable.filter(pc.invert(is_label)).slice(0, 3).to_pylist()
     usable = answers.filter(answers["problem"].is_null())
     kinds = usable["kind"].to_pylist()
     merged = count_votes(votes)
@@ -149,6 +151,7 @@ def _report(
         num_none=kinds.count("none"),
         num_unknown_images=unusable.num_rows - unknown_labels.num_rows,
         num_unknown_labels=unknown_labels.num_rows,
+        unknown_images=tuple(row["uri"] or row["image_id"] or "" for row in unknown_images),
         unknown_labels=tuple(sorted(set(unknown_labels["written"].to_pylist()))),
         conflicts=tuple(conflicts["image_id"].to_pylist()),
         num_volunteered=len(set(usable["image_id"].to_pylist()) - queried),

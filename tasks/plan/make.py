@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infra import prefect_server
 from infra.settings import Settings
+from tasks.answers.record import FOLDER
 from tasks.backbone import look_up
 from tasks.compute.placement import Node, share_of
 from tasks.images.suffixes import package_for
@@ -18,6 +19,7 @@ from tasks.plan.reuse import digest_of_run, find_reused
 from tasks.plan.words import lines_of
 from tasks.pool import listed
 from tasks.pool.entries import SPLITS
+from tasks.pool.label_counts import count_answers
 from tasks.pool.splits import held_out_by_suffix
 from tasks.pool.understood import Understood
 from tasks.progress import say
@@ -25,7 +27,7 @@ from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
 from tasks.storage.layout import Folder
-from tasks.storage.uris import absolute, redact
+from tasks.storage.uris import absolute, join, redact
 from tasks.tracking.registry_model import check_model
 from tasks.tracking.store import tracking_for
 
@@ -49,6 +51,8 @@ def make_plan(
     for_training = aim in ("adapt", "rounds")
     found = listed.understand(spec.pool, for_training=for_training)
     model = check_model(model, spec.runtime) if model else None
+    if spec.answers is not None and not names_in(join(spec.answers, FOLDER)):
+        count_answers(spec.answers, spec.pool, found)  # refuses what is about other images
     backbone = None if model else _backbone(spec.backbone.name)
     digest = digest_of_run(spec, aim, found, model)
     if hand_over:

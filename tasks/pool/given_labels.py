@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tasks.images.parquet import image_column, read_columns, read_schema, resolve
 from tasks.images.sources import Source
-from tasks.pool.label_file import LabelFile
+from tasks.pool.label_file import LabelFile, origin_of, read_label_file
 from tasks.pool.names import folders_of
 from tasks.pool.parquet_labels import read_labels
 from tasks.pool.splits import below_split
@@ -76,8 +76,10 @@ def _iter_joined(
                 _insert(database, "labels", table)
         else:
             located = iter_tables(images.uri, ["uri", "name"])
-            file = LabelFile(database, spec, classes)
+            given = read_label_file(spec, classes)
+            file = LabelFile(database, given, classes, origin=origin_of(spec))
             file.match((table["uri"], table["name"]) for table in located)
+            file.check_conflicts()
             database.execute(_OF_FILE)
         for batch in database.sql(_JOINED).to_arrow_reader(_BATCH):
             yield pa.Table.from_batches([batch]).cast(LABELLED)

@@ -6,14 +6,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.annotations.reading import read_answers
 from tasks.annotations.spelling import Names
 from tasks.images.sources import Source
 from tasks.pool.entries import iter_entries
-from tasks.pool.label_file import BadLabels, LabelFile
+from tasks.pool.label_file import BadLabels, LabelFile, origin_of, read_label_file
 from tasks.pool.names import folders_of, names_of
 from tasks.pool.parquet_labels import labelled_tables, read_labels
 from tasks.pool.splits import below_split
-from tasks.pool.understood import EXAMPLES, LabelCounts
+from tasks.pool.understood import EXAMPLES, LabelCounts, Understood
 from tasks.specs import COLUMN, FOLDERS, PoolSpec
 from tasks.storage.sql import temporary_database
 from tasks.storage.uris import redact
@@ -35,15 +36,41 @@ def count_labels(
             `allow_partial_labels` says that this is known.
     """
     if spec.labels in (COLUMN, FOLDERS):
-        counts = LabelCounts(origin=f"--labels {spec.labels}")
+        counts = LabelCounts(origin=origin_of(spec))
         for names, labels in iter_named(spec, sources, is_split=is_split):
             counts = _add(counts, names, labels, classes)
     else:
         with temporary_database() as database:
-            file = LabelFile(database, spec, classes)
+            given = read_label_file(spec, classes)
+            file = LabelFile(database, given, classes, origin=origin_of(spec))
             file.match((table["uri"], table["name"]) for table in iter_entries(sources))
+            file.check_conflicts()
             counts = file.counts()
     _check(counts, spec, classes)
+    return counts
+
+
+def count_answers(uri: str, spec: PoolSpec, found: Understood) -> LabelCounts:
+    """Return how many answers of a file name an image of the run and one of its classes.
+
+    Of one image several people may have said different things.
+
+    Args:
+        uri: The file.
+        spec: What was asked for.
+        found: The images and the classes.
+
+    Raises:
+        BadLabels: as `count_labels`.
+    """
+    names = found.classes.names
+    answers = read_answers(uri, names, spec.label_columns)
+    labels = answers.filter(pc.equal(answers["kind"], "label"))
+    with temporary_database() as database:
+        file = LabelFile(database, [labels], names, origin=f"--answers {redact(uri)}")
+        file.match((table["uri"], table["name"]) for table in iter_entries(found.sources))
+        counts = file.counts()
+    _check(counts, spec, names)
     return counts
 
 

@@ -47,32 +47,36 @@ class LabelFile:
     """
 
     def __init__(
-        self, database: duckdb.DuckDBPyConnection, spec: PoolSpec, classes: Sequence[str]
+        self,
+        database: duckdb.DuckDBPyConnection,
+        tables: Iterable[pa.Table],
+        classes: Sequence[str],
+        *,
+        origin: str,
     ) -> None:
-        """Read the file.
-
-        Raises:
-            BadLabels: it is absent, or cannot be read as labels.
-        """
+        """Read the labels (schema `ANSWERS`); `origin` is what messages call their file."""
         self.database = database
-        self._origin = f"--labels {redact(str(spec.labels))}"
+        self._origin = origin
         self._located = Located(database)
         database.execute("create sequence ordinals")
         columns = "ordinal bigint default nextval('ordinals'), path text, label text, written text"
         database.execute(f"create table given ({columns})")
         names = Names(classes)
-        for table in read_label_file(spec, classes):
+        for table in tables:
             self._add(table, names)
 
     def match(self, images: Iterable[tuple[Any, Any]]) -> None:
-        """Find the images of the labels, by their URIs and names, a table of both at a time.
-
-        Raises:
-            BadLabels: an image is given two labels.
-        """
+        """Find the images of the labels, by their URIs and names, a table of both at a time."""
         for uris, names in images:
             self._located.add_images(uris, uris, names)
         self._located.match()
+
+    def check_conflicts(self) -> None:
+        """Refuse labels of which two of one image differ.
+
+        Raises:
+            BadLabels: says which images.
+        """
         if conflicting := [row[0] for row in self.database.execute(_CONFLICTS).fetchall()]:
             msg = f"{self._origin}: {list_names(conflicting)} given two different labels; keep one"
             raise BadLabels(msg)
@@ -106,14 +110,18 @@ class LabelFile:
         return tuple(f"{p if p == name else f'{p} = {name}'}: {text}" for p, name, text in rows)
 
 
+def origin_of(spec: PoolSpec) -> str:
+    """Return what messages call the labels of a run."""
+    return f"--labels {redact(str(spec.labels))}"
+
+
 def read_label_file(spec: PoolSpec, classes: Sequence[str]) -> Iterable[pa.Table]:
     """Yield the labels of a file (schema `ANSWERS`), without skips and the like.
 
     Raises:
         BadLabels: it is absent, or cannot be read as labels.
     """
-    uri = str(spec.labels)
-    origin = f"--labels {redact(uri)}"
+    uri, origin = str(spec.labels), origin_of(spec)
     if not exists(uri):
         msg = f"{origin}: expected 'folders', 'column' or a file, got no such file"
         raise BadLabels(msg)

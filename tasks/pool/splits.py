@@ -1,13 +1,14 @@
 """First folders that say what their images are for: train, val, valid and test.
 
 What is in a folder for validation or testing is held out: never trained on, and what accuracy is
-measured on. Files of Parquet, such as `test-00000-of-00001.parquet`, are taken by the word that
-their name begins with; a column `split` in a file decides before that.
+measured on. Files of Parquet are taken by a folder above them or by the word that their name begins
+with (`data/test-00000-of-00001.parquet`); a column `split` in a file decides before that.
 """
 
 import os
+import re
 from collections import Counter
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,7 @@ from tasks.refs import Split
 
 TRAINING = frozenset(("train", "training"))
 _FIRST_FOLDER = r"(?s)^(?P<word>[^/]*)/"
-_FIRST_WORD = r"(?s)^(?P<word>[^/]*?)(?:[-_.]?\d.*)?(?:\.[A-Za-z]+|/.*)?$"
+_WORD = re.compile(r"[^\W\d_]+")
 
 Setting = Literal["auto", "yes", "no"]
 
@@ -67,10 +68,18 @@ def split_of(word: str) -> Split:
     return "test" if word.casefold() in HELD_OUT else "pool"
 
 
-def first_words(names: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
-    """Return the first folder of names below the source, or the first word of Parquet files."""
-    pattern = _FIRST_FOLDER if source.kind == "images" else _FIRST_WORD
-    return pc.struct_field(pc.extract_regex(names, pattern), "word")
+def first_words(names: pa.ChunkedArray, source: Source) -> Any:
+    """Return the first folder of names below the source, or what names of Parquet files say."""
+    if source.kind == "images":
+        return pc.struct_field(pc.extract_regex(names, _FIRST_FOLDER), "word")
+    return pa.array(map(_word_of_table, names.to_pylist()), pa.string())
+
+
+def _word_of_table(name: str) -> str | None:
+    *folders, file = name.split("/")
+    match = _WORD.match(file)
+    words = [*folders, *([match[0]] if match else [])]
+    return next(filter(is_split, words), None)
 
 
 def below_split(names: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -97,11 +106,8 @@ def _first_words(source: Source) -> list[tuple[str, int]]:
     words = first_words(names_of(source), source)
     if source.kind == "tables":
         pairs = zip(source.tables(), words.to_pylist(), strict=True)
-        kept = [
-            word and is_split(word) and "split" not in read_schema(u).names for u, word in pairs
-        ]
-        words = pc.if_else(pa.array([bool(keep) for keep in kept]), words, "")
-    counted = source.listing.append_column("word", words)
-    rows = counted.group_by("word").aggregate([("rows", "sum")])
-    words = rows["word"].fill_null("").to_pylist()
-    return list(zip(words, rows["rows_sum"].to_pylist(), strict=True))
+        kept = [word and "split" not in read_schema(uri).names for uri, word in pairs]
+        words = pc.if_else(pa.array(list(map(bool, kept))), words, "")
+    rows = source.listing.append_column("word", words).group_by("word").aggregate([("rows", "sum")])
+    counts = rows["rows_sum"].to_pylist()
+    return list(zip(rows["word"].fill_null("").to_pylist(), counts, strict=True))

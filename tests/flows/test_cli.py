@@ -41,13 +41,19 @@ REFUSALS = {
     "adapt --images nosuch://bucket --classes cat,dog": "nosuch",
     "adapt --images gs://bucket --classes cat,dog": "gcsfs",
     "adapt --images photos --classes nowhere.txt": "nowhere.txt",
-    "adapt --images photos --classes twice.txt": "'cat' is repeated",
+    "adapt --images photos --classes twice.txt": "'cat' in line 1 and 'Cat' in line 3",
+    "adapt --images photos --classes two.csv": "--class-column",
+    "adapt --images photos --classes two.csv --class-column 3": "no column '3'",
+    "adapt --images photos --labels other.csv": "1 of 3 labels can be used",
+    "adapt --images photos --labels other.csv --label-columns 1": "--label-columns 1",
+    "adapt --images photos --classes cat,dog --split-folders yes": "no first folder called",
     "adapt --images photos --classes cat,dog --labels nowhere.csv": "nowhere.csv",
     "adapt --images photos --classes cat,dog --labels words.csv": "words.csv",
     f"{ADAPT} --phase1.epochs -3": "--phase1.epochs",
     f"{ADAPT} --phase2.epohs 3": "--phase2.epochs",
     f"{ADAPT} --answers nowhere.csv": "nowhere.csv",
     f"{ADAPT} --answers words.csv": "words.csv",
+    f"{ADAPT} --answers other.csv": "--allow-partial-labels",
     f"{ADAPT} --register a/b": "'a/b'",
     f"{ADAPT} --backbone ViT-B-61/openai": "is unknown",
     f"{ADAPT} --backbone ViT-B-16/openia": "names no known weights",
@@ -99,7 +105,9 @@ def place(tmp_path: Path) -> Path:
         (folder / "photos" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder / "photos" / name / "1.png")
     (folder / "file").write_text("")
-    (folder / "twice.txt").write_text("cat\ndog\ncat\n")
+    (folder / "twice.txt").write_text("cat\ndog\nCat\n")
+    (folder / "two.csv").write_text("cat,Katze\ndog,Hund\n")
+    (folder / "other.csv").write_text("uri,label\ncat/1.png,cat\nx.png,dog\ny.png,dog\n")
     (folder / "words.csv").write_text("some\nwords\n")
     for name, tokenizer in (("siglip", {"hf_tokenizer_name": "x"}), ("weightless", {})):
         model = {"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": tokenizer}

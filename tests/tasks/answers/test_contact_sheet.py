@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tasks.annotations.reading import read_answers
+from tasks.annotations.spelling import Names
 from tasks.answers import label_studio
 from tasks.answers.config import labeling_config
 from tasks.answers.contact_sheet import write_contact_sheet
@@ -145,9 +146,18 @@ def test_choices_keep_names_and_order() -> None:
     assert 'layout="select"' in labeling_config([f"class {i}" for i in range(31)])
 
 
-@pytest.mark.parametrize(
-    "name", ["None of these classes", " none of these CLASSES", "$x", "", "\0"]
-)
+def test_a_name_with_a_dollar_is_no_field_of_the_task(tmp_path: Path, make_query: Make) -> None:
+    names = ("$image", "cat", "a$b")
+    written = ask(tmp_path, make_query(label=["$image", "a$b"] * 4), names, media="inline")
+    shown = re.findall(r'<Choice value="(.*?)"', Path(written.config).read_text())
+    assert shown[:3] == ["\u200b$image", "cat", "a$b"]
+    tasks = json.loads(Path(written.files[0]).read_text())
+    said = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in tasks]
+    assert set(said) == {"\u200b$image", "a$b"}
+    assert [Names(names).find(choice) for choice in shown[:3]] == list(names)
+
+
+@pytest.mark.parametrize("name", ["None of these classes", " none of these CLASSES", "", "\0"])
 def test_names_that_label_studio_cannot_have(name: str) -> None:
     with pytest.raises(InputError, match="rename the class"):
         labeling_config(("cat", name))

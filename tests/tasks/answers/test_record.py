@@ -83,6 +83,7 @@ def test_an_import_is_one_file_and_says_what_was_in_it(
         "num_none": 1,
         "num_unknown_images": 2,
         "num_unknown_labels": 1,
+        "unknown_images": ("0" * 64, ""),
         "unknown_labels": ("dgo",),
         "conflicts": (),
         "num_volunteered": 1,

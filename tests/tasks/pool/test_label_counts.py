@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.pool.label_counts import count_answers
 from tasks.pool.label_file import BadLabels
 from tasks.pool.true_labels import check_input
 from tasks.pool.understood import LabelCounts
@@ -144,3 +145,13 @@ def test_names_of_two_sources_need_their_folder(photos: Path) -> None:
         count(photos, csv_of(*NAMES), test=str(other))
     counts = count(photos, csv_of(*(f"held-out/{name}" for name in NAMES)), test=str(other))
     assert numbers(counts) == (30, 0, 0)
+
+
+def test_answers_are_counted_as_labels_are(photos: Path) -> None:
+    spec = PoolSpec(images=str(photos), classes="cat,dog")
+    file = photos.parent / "answers.csv"
+    file.write_text("uri,label\n./cat/1.png,cat\ncat/1.png,DOG\nold/dog/2.png,dog\nx,skip\n")
+    assert numbers(count_answers(str(file), spec, check_input(spec))) == (3, 0, 0)
+    file.write_text("uri,label\ncat/1.png,cat\nnone.png,cat\n" + "cat/2.png,puma\n" * 2)
+    with pytest.raises(BadLabels, match=r"--answers .*: 1 of 4 labels .* 1 name no .* 2 are not"):
+        count_answers(str(file), spec, check_input(spec))

@@ -48,11 +48,23 @@ def test_what_is_not_certain_is_refused_and_the_option_decides(tmp_path: Path) -
         find_splits(list_source(str(tmp_path / "cat")), "yes")
 
 
-def test_files_of_parquet(tmp_path: Path) -> None:
-    for name, rows in (("train-00000-of-00002", 2), ("train-00001-of-00002", 1), ("test", 3)):
-        table = pa.table({"image": [b"x"] * rows})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
-    assert find_splits(list_source(str(tmp_path)), "auto") == {"train": 3, "test": 3}
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("train-00000-of-00002", "train-00001-of-00002", "test"), {"train": 2, "test": 1}),
+        (("data/train-00000-of-00001", "data/validation-00000-of-00001"),
+         {"train": 1, "validation": 1}),
+        (("default/train/0000", "default/test/0000"), {"train": 1, "test": 1}),
+        (("part-0", "part-1"), {}),
+        (("trainset", "testset"), {}),
+    ],
+)  # fmt: skip
+def test_files_of_parquet(tmp_path: Path, names: tuple[str, ...], found: dict[str, int]) -> None:
+    for name in names:
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"image": [b"x"]}), path)
+    assert find_splits(list_source(str(tmp_path)), "auto") == found
 
 
 @pytest.mark.parametrize(("setting", "num_test"), [("auto", 2), ("no", 0)])
