@@ -80,7 +80,7 @@ class Pixels:
             try:
                 out[:] = read_pixels(data, self.preprocess, max_pixels=self.max_pixels)
             except BadImage as error:
-                return error
+                return BadImage(error.reason, error.detail)  # its frames would hold the image
             self.cache.write(image_id, out)
         return None
 

@@ -5,14 +5,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
+from clipcore.image_files import BadImage
 from tasks.images import cache_folder, pixels
 from tasks.images.pixels import Pixels, ahead, batches
 from tasks.images.quarantine import Quarantined
+from tests.worlds.images import encoded_image
 from tests.worlds.pixels import BYTES, cached, not_cached, pixels_in, write_files
 
 COUNT = 11
@@ -128,6 +131,16 @@ def test_giants_go_to_quarantine_before_they_fill_the_memory(
         reasons = {row["uri"]: row["reason"] for row in quarantined.rows}
         expected = dict.fromkeys(uris, "extreme-aspect-ratio") | {uris[-1]: "too-many-pixels"}
         assert reasons == expected
+
+
+def test_what_is_told_of_a_bad_image_does_not_hold_its_pixels(tmp_path: Path) -> None:
+    """A batch of broken photos would be gigabytes."""
+    data = encoded_image(1, (64, 64), form="JPEG")
+    out = np.empty((8, 8, 3), np.uint8)
+    problem = not_cached().fill(out, "1", "1.jpg", data[: len(data) // 2])
+    assert isinstance(problem, BadImage)
+    assert problem.reason == "truncated"
+    assert (problem.__traceback__, problem.__context__, problem.__cause__) == (None, None, None)
 
 
 def test_pixels_that_are_damaged_are_decoded_again(images: pa.Table, place: Path) -> None:
