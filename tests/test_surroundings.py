@@ -15,6 +15,7 @@ import pytest
 from flows import cli
 from tests.worlds.images import encoded_image
 from tests.worlds.names import write_named
+from tests.worlds.workspace import write_workspace
 
 ROOT = Path(__file__).parents[1]
 NOBODY = "54321"  # a number that no user has
@@ -113,6 +114,68 @@ def test_a_run_needs_no_home_no_way_out_and_no_more_than_a_workspace(
     assert "mlflow.db" in made
     outside = [p for p in tmp_path.rglob("*") if p not in before and workspace not in p.parents]
     assert set(outside) <= {workspace, tmp_path / "current", tmp_path / "temporary"}
+
+
+# --- it is refused at once ------------------------------------------------------------------------
+
+
+def test_a_current_folder_that_was_removed_is_told(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"import os; os.rmdir({str(gone)!r}); from flows.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "models", "list"],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == cli.BAD_INPUT, done.stderr
+    assert done.stderr == "coft: the current folder was removed; change to another one\n"
+
+
+def test_a_machine_without_room_for_ray_is_told(tmp_path: Path, photos: Path) -> None:
+    """Neither in shared memory nor among the temporary files."""
+    place, small = tmp_path / "workspace", "/var/tmp"  # noqa: S108
+    disks = {"/dev/shm": "8m", small: "48m"}  # noqa: S108
+    mounts = " && ".join(f"mount -t tmpfs -o size={size} tmpfs {at}" for at, size in disks.items())
+    words = ["adapt", "--images", str(photos), "--classes", "red,green", "--workspace", str(place)]
+    done = contained(
+        tmp_path,
+        [*COFT, *words],
+        mounts=f"{mounts[0]} /dev/shm && {mounts[1]} {small}",
+        TMPDIR=small,
+    )
+    assert done.returncode == cli.BAD_INPUT, done.stderr
+    assert f"room for ray: 8 MiB in /dev/shm, 48 MiB in {small}; Ray needs" in done.stderr
+    assert not place.exists()
+
+
+def test_a_machine_without_a_folder_for_temporary_files_is_told() -> None:
+    """Not even the current one can be written, and the user has no home."""
+    folders = ("/tmp", "/var/tmp")  # noqa: S108
+    mounts = " && ".join(f"mount -t tmpfs -o ro tmpfs {folder}" for folder in folders)
+    done = contained(Path("/proc"), [*COFT, "models", "list"], mounts=mounts)
+    assert done.returncode == cli.BAD_INPUT, done.stderr
+    assert "name one in TMPDIR" in done.stderr
+
+
+def test_a_workspace_that_can_only_be_read_is_asked_and_not_written(
+    tmp_path: Path, photos: Path
+) -> None:
+    place = tmp_path / "workspace"
+    write_workspace(str(place))
+    asked = ["--workspace", str(read_only(place))]
+    query = [*COFT, "query", "select count(*) as n from images", "--format", "csv"]
+    found = contained(tmp_path, [*query, *asked], mounts="true")
+    assert found.stdout.split() == ['"n"', "49"], found.stderr
+    assert contained(tmp_path, [*COFT, "models", "list", *asked], mounts="true").returncode == 0
+    refused = contained(tmp_path, [*COFT, "embed", "--images", str(photos), *asked], mounts="true")
+    assert refused.returncode == cli.BAD_INPUT, refused.stderr
+    assert f"coft: workspace: {place}: {place} cannot be written (Permission denied)" in (
+        refused.stderr
+    )
 
 
 # --- a disk that fills up -------------------------------------------------------------------------

@@ -3,19 +3,28 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.images.listing import NoImages, SourceUnreadable
 from tasks.images.sources import list_source, read_images
+from tasks.pool.entries import iter_entries
+from tasks.storage.uris import escaped
 from tests.worlds.names import NAMES, write_named
 
 
 def contents(uri: str) -> list[bytes]:
-    """Return what is read of the images of a source, in the order of their URIs."""
-    uris = list_source(uri).listing["uri"].to_pylist()
-    read = dict(read_images(uris))
+    """Return what is read of the images of a source, sorted."""
+    entries = pa.concat_tables(iter_entries([list_source(uri)]))
+    read = dict(read_images(entries["uri"].to_pylist()))
     assert not [data for data in read.values() if isinstance(data, OSError)]
     return sorted(read.values())  # type: ignore[type-var]
+
+
+def write_rows(path: Path, columns: dict[str, list[object]]) -> None:
+    with path.open("wb") as file:  # Arrow takes no path that is not UTF-8
+        pq.write_table(pa.table(columns), file)
 
 
 @pytest.fixture
@@ -38,6 +47,19 @@ def test_a_folder_of_any_name_is_a_source_and_begins_a_pattern(tree: Path, name:
     for uri in (folder, f"{folder}/*.png", f"{folder}/*", f"{folder}/{os.fsdecode(name)}.png"):
         assert contents(uri) == [name], uri
     assert list_source(f"{folder}/*.png").root == list_source(folder).root
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_table_of_any_name_holds_images_or_names_them(tmp_path: Path, name: bytes) -> None:
+    write_named(tmp_path, name, b"named")
+    table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name[:240] + b".parquet"))
+    write_rows(table, {"image": [b"one", b"two"]})
+    assert contents(str(table)) == [b"one", b"two"]
+    inside = escaped(os.fsdecode(name + b"/" + name + b".png"))
+    write_rows(table, {"uri": [inside, f"{escaped(tmp_path)}/{inside}"]})
+    entries = pa.concat_tables(iter_entries([list_source(str(table))]))
+    read = dict(read_images(entries["uri"].to_pylist()))
+    assert list(read.values()) == [b"named", b"named"]
 
 
 def test_a_folder_with_the_name_of_a_pattern_is_meant_where_there_is_one(tmp_path: Path) -> None:
