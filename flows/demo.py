@@ -15,10 +15,16 @@ from tasks.storage.uris import join
 TEMPLATES = ("a photo of the {}.",)
 
 
-def demo_spec(workspace: str, *, seed: int = 0) -> CoftSpec:
-    """Write the digits into the workspace and return the run that adapts the printed-only CLIP."""
+def demo_spec(workspace: str, *, seed: int = 0, folder: str | None = None) -> CoftSpec:
+    """Write the digits and return the run that adapts the printed-only CLIP.
+
+    Args:
+        workspace: Where results go.
+        seed: Of every draw.
+        folder: Where the digits go; in the workspace by default.
+    """
     runtime = RuntimeSpec(workspace=workspace)
-    images = write_digits(join(runtime.workspace, "demo", "digits.parquet"))
+    images = write_digits(join(folder or join(runtime.workspace, "demo"), "digits.parquet"))
     return CoftSpec(
         pool=PoolSpec(images=images, labels="column"),
         backbone=BackboneSpec(name="embedded:glyph"),

@@ -87,6 +87,8 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
     """Register two models of the drawn images; return the summary of the first."""
     printed = coft("adapt", *place.about, *PHASE_2, "--register", MODEL)
     summary: dict[str, Any] = place.made()
+    assert printed.startswith(f"images     {NUM_IMAGES} rows of 1 Parquet file: 45 to learn from")
+    assert printed.endswith(f"files      {NUM_IMAGES} images, 0 quarantined, 0 skipped\n")
     assert summary["model_uri"] in printed
     assert f"{summary['accuracy']:.3f}" in printed
     coft("adapt", *place.about, "--method", "zero-shot", "--register", MODEL)

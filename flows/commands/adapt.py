@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -120,10 +121,16 @@ def demo(
     *,
     workspace: Workspace = None,
     seed: Seed = default_of(CoftSpec, "seed"),
+    dry_run: DryRun = False,
     summary: Summary = None,
 ) -> None:
     """Adapt a CLIP that has seen only printed characters to handwriting: minutes, offline."""
     folder = workspace or str(Path(workspace_of(None)) / "demo")
+    if dry_run:
+        with TemporaryDirectory(prefix="coft-demo-") as place:
+            spec = demo_flow.demo_spec(folder, seed=seed, folder=place)
+            end_dry_run(announce(spec, "adapt", dry_run=True), spec, summary)
+        return
     startup.begin(RuntimeSpec(workspace=folder), "flows.coft", "flows.demo")
     spec = demo_flow.demo_spec(folder, seed=seed)
     plan = announce(spec, "adapt")

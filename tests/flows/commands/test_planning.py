@@ -45,6 +45,17 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert plan["images"]["skipped"] == {".txt": 1}
 
 
+def test_a_dry_run_of_the_demo_draws_its_digits_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["demo", "--workspace", str(tmp_path / "place"), "--dry-run"]) == cli.DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "images     1,797 rows of 1 Parquet file: 1,297 to learn from, 500 for testing"
+    )
+    assert names(tmp_path) == set()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
