@@ -24,7 +24,8 @@ _PRECISE = ("class name", "classname", "label name", "category name", "display n
 _ONLY_HEADERS = frozenset((*_PRECISE, "class names", "classes", "label names", "category names"))
 _WORDS = _ONLY_HEADERS | {"name", "names", "class", "label", "labels", "category", "title"}
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
-_INTEGER = re.compile(r"[+-]?\d+(?:\.0+)?")
+_ENDS = (" name", " names", " label", " class")
+_AMOUNT = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _SYNSET = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"(?P<number>\d+|n\d{8})(?P<mark>\s*[.:)\]]|)\s+(?P<name>\S.*)")
 _SENTENCE = 3  # words at least of a description
@@ -111,10 +112,10 @@ def _chosen(text: str, column: str) -> Names:
     tables.append((_numbered(text), "numbers"))
     for rows, how in tables:
         header = [_word(cell) for cell in rows[0].cells] if rows else []
-        if _word(column) in header:
-            return _take(rows, header.index(_word(column)), how, has_header=True)
         if column.isdecimal() and 0 < int(column) <= len(header):
             return _take(rows, int(column) - 1, how, has_header=False)
+        if not column.isdecimal() and _word(column) in header:
+            return _take(rows, header.index(_word(column)), how, has_header=True)
     rows = tables[0][0]
     msg = f"no column {column!r}; the first rows are {delimited.show(rows)}"
     raise UncertainNames(f"{msg}: say --class-column with a header, a number from 1, or line")
@@ -138,7 +139,10 @@ def _take(rows: Sequence[Row], position: int, how: str, *, has_header: bool) -> 
         raise UncertainNames(str(error)) from error
     width, title = len(rows[0].cells), repr(rows[0].cells[position])
     cells = delimited.column(rows, position)
-    named = [Named(row.line, cell) for row, cell in zip(rows, cells, strict=True) if cell]
+    named = [Named(row.line, cell) for row, cell in zip(rows, cells, strict=True)]
+    if nameless := [line for line, name in named[has_header:] if not name]:
+        msg = f"line {nameless[0]} has no name in column {title}; add it, or remove the line"
+        raise UncertainNames(msg)
     place = f"column {title}" if has_header else f"column {position + 1} of {width}"
     body = named[1:] if has_header else named
     return Names(body, f"{place}, {how}" if width > 1 else f"below the header {title}")
@@ -170,7 +174,7 @@ def _named_column(rows: Sequence[Row]) -> int | None:
     if any(_is_number(cell) and numbers[i] for i, cell in enumerate(rows[0].cells)):
         return None  # the first row has a number where all have one
     texts = [i for i, cells in enumerate(columns) if any(cells) and not numbers[i]]
-    known = [i for i in texts if header[i] in _WORDS]
+    known = [i for i in texts if _is_word(header[i])]
     precise = [i for i in known if header[i] in _PRECISE]
     if len(known) == 1 or len(precise) == 1:
         return (precise or known)[0]
@@ -217,9 +221,11 @@ def _by_line(text: str, lines: Sequence[Row], *, is_table: bool) -> Names:
     numbered = _numbered(text)
     if lines and len(numbered) == len(lines):
         return _behind_numbers(numbered, lines)
+    if lines and len(numbered) == len(lines) - 1 > 0 and _is_spaced_header(lines[0].cells[0]):
+        return _take(numbered, 1, "behind numbers", has_header=False)
     first = _word(lines[0].cells[0]) if lines else ""
-    has_header = first in _ONLY_HEADERS or (is_table and first in _WORDS)
-    if first in _WORDS and not has_header:
+    has_header = first in _ONLY_HEADERS or (is_table and _is_word(first))
+    if _is_word(first) and not has_header:
         word = lines[0].cells[0]
         msg = f"the first line, {word!r}, may be a header or a name: {delimited.show(lines)}"
         raise UncertainNames(f"{msg}; say --class-column {word} or --class-column line")
@@ -248,6 +254,12 @@ def _numbered(text: str) -> list[Row]:
     return [Row(i, [m["number"] + m["mark"].strip(), m["name"]]) for i, m in matches if m]
 
 
+def _is_spaced_header(line: str) -> bool:
+    """Return whether a line is two headers, one of them of names: `id name`."""
+    headers = line.split()
+    return len(headers) == 2 and _has_word(Row(1, headers))  # noqa: PLR2004
+
+
 def _behind_numbers(rows: Sequence[Row], lines: Sequence[Row]) -> Names:
     """Return what stands behind numbers that count the lines, or behind WordNet ids."""
     marks = [row.cells[0] for row in rows]
@@ -268,7 +280,7 @@ def _counts(marks: Sequence[str]) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    return bool(_INTEGER.fullmatch(cell) or _SYNSET.fullmatch(cell))
+    return bool(_AMOUNT.fullmatch(cell) or _SYNSET.fullmatch(cell))
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
@@ -277,7 +289,11 @@ def _are_numbers(cells: Sequence[str]) -> bool:
 
 
 def _has_word(row: Row) -> bool:
-    return any(_word(cell) in _WORDS for cell in row.cells)
+    return any(_is_word(_word(cell)) for cell in row.cells)
+
+
+def _is_word(word: str) -> bool:
+    return word in _WORDS or word.endswith(_ENDS)
 
 
 def _word(cell: str) -> str:

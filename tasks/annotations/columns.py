@@ -99,10 +99,10 @@ def choose(chosen: str, header: Sequence[str]) -> Positions:
     words = [word(cell) for cell in header]
     places = []
     for part in parts:
-        if word(part) in words:
+        if part.isdecimal():
+            places += [int(part) - 1] if 0 < int(part) <= len(header) else []
+        elif word(part) in words:
             places.append(words.index(word(part)))
-        elif part.isdecimal() and 0 < int(part) <= len(header):
-            places.append(int(part) - 1)
     if len(parts) != 2 or len(places) != 2:  # noqa: PLR2004
         got = ", ".join(cell[:40] for cell in header[:8])
         msg = f"--label-columns {chosen}: expected the columns of images and of labels, by header "

@@ -71,6 +71,8 @@ def _of_object(content: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the labels of COCO, of one record, or of names of images with their labels."""
     if coco.is_coco(content):
         yield from coco.labels_of(content)
+    elif _is_record(content):
+        yield from _answers_of_record(content, 1, None, None)
     elif content and all(is_image(key) and isinstance(v, str) for key, v in content.items()):
         for row, (uri, label) in enumerate(content.items(), start=1):
             yield make_answer({"uri": uri, "label": label}, row)

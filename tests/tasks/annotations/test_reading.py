@@ -104,6 +104,61 @@ def test_parquet_under_any_name(tmp_path: Path, times: pa.Array) -> None:
     assert (row["label"], row["answered_at"], row["row"]) == ("cat", NOON, 1)
 
 
+# --- what others write -------------------------------------------------------------------------
+
+ROWS = [("a.jpg", "cat"), ("x y/b.jpg", "dog")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "uri,label\na.jpg,cat\nx y/b.jpg,dog\n",
+        "uri;label\na.jpg;cat\nx y/b.jpg;dog\n",
+        "sep=;\nuri;label\na.jpg;cat\nx y/b.jpg;dog\n",
+        "File_Name\tCategory\na.jpg\tcat\nx y/b.jpg\tdog\n",
+        "image|class\na.jpg|cat\nx y/b.jpg|dog\n",
+        "id,filename,label,class_name\n1,a.jpg,0,cat\n2,x y/b.jpg,1,dog\n",
+        "path,species\na.jpg,cat\nx y/b.jpg,dog\n",
+        "a.jpg,cat\nx y/b.jpg,dog\n",
+        "cat;a.jpg\ndog;x y/b.jpg\n",
+        "0,a.jpg,cat\n1,x y/b.jpg,dog\n",
+        "image,id,animal,annotator,annotation_id\na.jpg,1,cat,1,1\nx y/b.jpg,2,dog,1,2\n",
+        '{"file_name": "a.jpg", "label": "cat"}\n{"file_name": "x y/b.jpg", "label": "dog"}\n',
+        '{"a.jpg": "cat", "x y/b.jpg": "dog"}',
+        '[{"image": "a.jpg", "label": "cat"}, {"image": "x y/b.jpg", "label": "dog"}]',
+        json.dumps(
+            {
+                "images": [{"id": 5, "file_name": "a.jpg"}, {"id": 6, "file_name": "x y/b.jpg"}],
+                "annotations": [
+                    {"image_id": 6, "category_id": 2},
+                    {"image_id": 5, "category_id": 1},
+                ],
+                "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            }
+        ),
+    ],
+)  # fmt: skip
+def test_labels_in_the_words_of_others(tmp_path: Path, text: str, encoding: str) -> None:
+    found = read(tmp_path / "labels", text.encode(encoding))
+    assert [(row["uri"], row["label"]) for row in found] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a,b,c\nx,a.jpg,cat\ny,x y/b.jpg,dog\n", "b,c"),
+        ("photo;x;which one\na.jpg;1;cat\nx y/b.jpg;2;dog\n", "photo,which one"),
+        ("a.jpg,1,red,cat\nx y/b.jpg,2,red,dog\n", "1,4"),
+        ('[{"p": "a.jpg", "q": "cat", "r": 1}, {"p": "x y/b.jpg", "q": "dog", "r": 2}]', "p,q"),
+    ],
+)
+def test_the_option_decides(tmp_path: Path, text: str, columns: str) -> None:
+    (tmp_path / "labels").write_text(text)
+    found = read_answers(str(tmp_path / "labels"), CLASSES, columns).to_pylist()
+    assert [(row["uri"], row["label"]) for row in found] == ROWS
+
+
 # --- Label Studio -----------------------------------------------------------------------------
 
 
@@ -170,6 +225,10 @@ BAD = [
     ('[{"id": 1, "annotations"', "expected JSON .*export it again"),
     ("[" * 100_000, "expected JSON"),
     ('{"id": 1}', "a list of tasks, got a single dict"),
+    ("a.jpg red cat\nb.jpg red dog\n", r"first rows are 'a.jpg red cat'. .*--label-columns"),
+    ("image,red,blue\na,1,0\nb,0,1\n", r"\['image', 'red', 'blue'\], \['a', '1', '0'\]"),
+    ("uri,label\na.jpg,cat,dog\n", "row 2 has 3 cells, the first one 2"),
+    ('{"images": [{"id": 1}], "annotations": [{}], "categories": []}', "expected COCO's JSON"),
     ([1], "task 1: .*got int"),
     ([task(choices("cat")), {"data": {}, "predictions": []}], "task 2: .*data, predictions"),
     ([{"image_id": "1", "a": "cat", "b": "x", "annotation_id": 1}], "a field choice"),
