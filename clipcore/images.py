@@ -3,7 +3,7 @@
 What is done with each mode of Pillow and each type of samples, in every format:
 
     1, L                  grey in all three channels
-    P                     the colours of the palette
+    P                     the colours of the palette; in a TIFF of 16 bits, or of 8 if none has more
     RGB, RGBX             as they are, without a fourth channel
     RGBA, LA, PA          over white, by their alpha. A BMP that is transparent everywhere: without
                           it, as programs mean it that leave the fourth byte empty.
