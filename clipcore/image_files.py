@@ -35,7 +35,7 @@ _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
-_WIDTH, _LENGTH, _COLOUR_MAP = 256, 257, 320
+_WIDTH, _LENGTH, _COLOUR_MAP, _EXTRA_SAMPLES = 256, 257, 320, 338
 _MIN_IS_WHITE, _UNSIGNED, _WHITE = 0, 1, 255
 _SAMPLES = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 _MODES = frozenset(
@@ -118,6 +118,13 @@ def sixteen_bit_range(image: Image.Image) -> tuple[int, bool]:
         return 8, False
     bits, photometric = image.tag_v2.get(_BITS, (16,)), image.tag_v2.get(_PHOTOMETRIC)
     return int(bits[0]) - 8, photometric == _MIN_IS_WHITE
+
+
+def states_alpha(image: Image.Image) -> bool:
+    """Return whether a file says that its fourth channel is alpha; some programs leave it empty."""
+    if isinstance(image, TiffImageFile):
+        return _EXTRA_SAMPLES in image.tag_v2
+    return image.format != "BMP"
 
 
 # --- limits -----------------------------------------------------------------------------------

@@ -226,6 +226,15 @@ def test_a_bmp_without_alpha_in_its_alpha_is_opaque(alpha: list[int], shown: lis
     assert grey(file) == [shown]
 
 
+@pytest.mark.parametrize(
+    ("tags", "shown"), [([], [1, 2]), ([(338, 2)], [255, 255]), ([(338, 0)], [1, 2])]
+)
+def test_a_fourth_channel_of_tiff_that_is_empty(tags: list[Any], shown: list[int]) -> None:
+    """Alpha only where the file says so."""
+    values = np.array([[[1, 1, 1, 0], [2, 2, 2, 0]]], np.uint8)
+    assert grey(tiff(values, photometric=2, tags=tags)) == [shown]
+
+
 # --- more than 8 bits -----------------------------------------------------------------------------
 
 STEPS = np.array([[0, 1, 255, 256], [4095, 4096, 40000, 65535]])
