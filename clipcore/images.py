@@ -5,7 +5,7 @@ What is done with each mode of Pillow and each type of samples, in every format:
     1, L                  grey in all three channels
     P                     the colours of the palette; in a TIFF of 16 bits, or of 8 if none has more
     RGB, RGBX             as they are, without a fourth channel
-    RGBA, LA, PA          over white, by their alpha. Where it is 0 everywhere in a BMP, or in a TIFF
+    RGBA, LA, PA          over white, by their alpha. Where it is 0 everywhere in a BMP, or a TIFF
                           that does not say what it is, a program left it empty: without it.
     RGBa, La              likewise: their colours were multiplied by alpha, which is undone first
     P, 1, L, I;16, RGB    with a palette that has alpha, or a transparent colour: over white. Such a
