@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TypeVar
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImagePalette, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2, TiffImageFile
 
@@ -35,7 +35,8 @@ _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
-_WIDTH, _LENGTH, _MIN_IS_WHITE, _UNSIGNED = 256, 257, 0, 1
+_WIDTH, _LENGTH, _COLOUR_MAP, _EXTRA_SAMPLES = 256, 257, 320, 338
+_MIN_IS_WHITE, _UNSIGNED, _WHITE = 0, 1, 255
 _SAMPLES = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 _MODES = frozenset(
     ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -87,18 +88,19 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
         raise BadImage("empty-file", "0 bytes")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_size(image, max_pixels)
+        _check_samples(image)
+        _scale_transparent_colour(image)
+        _scale_palette(image)
+    except BadImage:
+        raise
     except Exception as error:
         raise explain(error, data) from error
-    _check_size(image, max_pixels)
-    _check_samples(image)
-    _scale_transparent_colour(image)
     return image
 
 
 def explain(error: Exception, data: bytes = b"") -> BadImage:
     """Turn an error of a decoder into a reason; Pillow raises nearly anything on bad bytes."""
-    if isinstance(error, BadImage):
-        return error
     if isinstance(error, MemoryError):
         return BadImage("out-of-memory", "there was no memory left to decode it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -116,6 +118,13 @@ def sixteen_bit_range(image: Image.Image) -> tuple[int, bool]:
         return 8, False
     bits, photometric = image.tag_v2.get(_BITS, (16,)), image.tag_v2.get(_PHOTOMETRIC)
     return int(bits[0]) - 8, photometric == _MIN_IS_WHITE
+
+
+def states_alpha(image: Image.Image) -> bool:
+    """Return whether a file says that its fourth channel is alpha; some programs leave it empty."""
+    if isinstance(image, TiffImageFile):
+        return _EXTRA_SAMPLES in image.tag_v2
+    return image.format != "BMP"
 
 
 # --- limits -----------------------------------------------------------------------------------
@@ -170,6 +179,14 @@ def _scale_transparent_colour(image: Image.Image) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in colour)
     elif samples in ("L;2", "L;4"):
         image.info["transparency"] = colour * (85 if samples == "L;2" else 17)
+
+
+def _scale_palette(image: Image.Image) -> None:
+    """Take the palette of a TIFF for 8 bits where no colour has more, as libtiff does."""
+    if isinstance(image, TiffImageFile) and image.mode in ("P", "PA"):
+        colours = image.tag_v2[_COLOUR_MAP]
+        if max(colours) <= _WHITE:
+            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 # --- files that Pillow does not know ----------------------------------------------------------

@@ -3,10 +3,10 @@
 What is done with each mode of Pillow and each type of samples, in every format:
 
     1, L                  grey in all three channels
-    P                     the colours of the palette
+    P                     the colours of the palette; in a TIFF of 16 bits, or of 8 if none has more
     RGB, RGBX             as they are, without a fourth channel
-    RGBA, LA, PA          over white, by their alpha. A BMP that is transparent everywhere: without
-                          it, as programs mean it that leave the fourth byte empty.
+    RGBA, LA, PA          over white, by their alpha. Where it is 0 everywhere in a BMP, or a TIFF
+                          that does not say what it is, a program left it empty: without it.
     RGBa, La              likewise: their colours were multiplied by alpha, which is undone first
     P, 1, L, I;16, RGB    with a palette that has alpha, or a transparent colour: over white. Such a
                           colour of 3 x 16 bits is compared by its high bytes.
@@ -45,6 +45,7 @@ from clipcore.image_files import (
     open_image,
     read_tolerant,
     sixteen_bit_range,
+    states_alpha,
 )
 
 BYTES_PER_PIXEL = 20
@@ -195,7 +196,7 @@ def _over_white(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     if image.mode != "RGBA":
         image = image.convert("RGBA")
-    if image.format == "BMP" and image.getchannel("A").getextrema() == (0, 0):
+    elif not states_alpha(image) and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)

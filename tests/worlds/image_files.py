@@ -63,9 +63,9 @@ def tiff(samples: np.ndarray, *, photometric: int = 1, bits: int = 0, tags: Any 
 
     Args:
         samples: Shape (height, width) or (height, width, channels); little endian.
-        photometric: 0: zero is white, 1: zero is black, 2: RGB.
+        photometric: 0: zero is white, 1: zero is black, 2: RGB, 3: palette.
         bits: Of a sample; by default as the type has.
-        tags: Further (tag, value) pairs, small ones.
+        tags: Further (tag, value or values) pairs.
     """
     height, width = samples.shape[:2]
     channels = samples[0, 0].size
@@ -75,7 +75,7 @@ def tiff(samples: np.ndarray, *, photometric: int = 1, bits: int = 0, tags: Any 
     entries = {
         256: (width,), 257: (height,), 258: per_sample, 259: (1,), 262: (photometric,),
         277: (channels,), 278: (height,), 279: (len(data),), 339: formats,
-    } | {tag: (value,) for tag, value in tags}  # fmt: skip
+    } | {tag: tuple(np.atleast_1d(value)) for tag, value in tags}  # fmt: skip
     return _tiff_file(entries, data)
 
 

@@ -81,7 +81,7 @@ def by_the_table(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     case=st.sampled_from([(form, mode) for form, modes in LOSSLESS.items() for mode in modes]),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
@@ -112,7 +112,7 @@ def test_random_images_are_decoded_by_the_table(
     np.testing.assert_allclose(found.astype(int), shown, atol=error)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     mode=st.sampled_from(["L", "RGB", "CMYK"]),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
@@ -206,6 +206,16 @@ def test_tiff_says_whether_colours_are_multiplied_by_alpha(extra: int, channels:
     np.testing.assert_allclose(decoded(data), shown, atol=1)
 
 
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_a_palette_of_tiff_has_colours_of_8_or_16_bits(largest: int) -> None:
+    """Some programs write 8 bits where the format wants 16; read as 16 they are all black."""
+    shares = np.array([[0, 0.2, 1], [1, 0.4, 0], [0, 1, 0.6]])  # of red, green, blue
+    palette = np.zeros((3, 256), int)
+    palette[:, :3] = shares * largest
+    data = tiff(np.array([[0, 1, 2]], np.uint8), photometric=3, tags=[(320, palette.ravel())])
+    np.testing.assert_allclose(decoded(data)[0], np.rint(255 * shares.T), atol=1)
+
+
 @pytest.mark.parametrize(("alpha", "shown"), [([0, 0], [1, 2]), ([0, 255], [255, 2])])
 def test_a_bmp_without_alpha_in_its_alpha_is_opaque(alpha: list[int], shown: list[int]) -> None:
     """Windows leaves the fourth byte of a pixel empty when it copies a screen."""
@@ -214,6 +224,15 @@ def test_a_bmp_without_alpha_in_its_alpha_is_opaque(alpha: list[int], shown: lis
     pixels = bytes([1, 1, 1, alpha[0], 2, 2, 2, alpha[1]])
     file = struct.pack("<2sIHHI", b"BM", 14 + 56 + 8, 0, 0, 14 + 56) + header + pixels
     assert grey(file) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("tags", "shown"), [([], [1, 2]), ([(338, 2)], [255, 255]), ([(338, 0)], [1, 2])]
+)
+def test_a_fourth_channel_of_tiff_that_is_empty(tags: list[Any], shown: list[int]) -> None:
+    """Alpha only where the file says so."""
+    values = np.array([[[1, 1, 1, 0], [2, 2, 2, 0]]], np.uint8)
+    assert grey(tiff(values, photometric=2, tags=tags)) == [shown]
 
 
 # --- more than 8 bits -----------------------------------------------------------------------------
