@@ -72,7 +72,7 @@ def test_download_gives_the_bundle_that_was_registered(run: Run, bundle: Path) -
         ("models:/pets@champion", "'pets' has no champion, only candidate"),
         ("models:/pets/7", "'pets' has no version '7', only 1"),
         ("runs:/abc/model", "expected models:/NAME@ALIAS"),
-        ("models:/o'brien/1", "expected a model name without"),
+        ("models:/o'brien/1", "expected a model name of at most"),
     ],
 )
 def test_a_model_that_is_not_there_is_explained(
