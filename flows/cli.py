@@ -107,9 +107,10 @@ def _told(error: Exception) -> tuple[str, int]:
         return _one_sentence(error), FAILED if isinstance(error, GaveUp) else BAD_INPUT
     if isinstance(error, OSError) and (sentence := disk_errors.refused(error)) is not None:
         return sentence, BAD_INPUT
-    if disk_errors.is_any_full():
+    why = prefect_server.failure()
+    if disk_errors.is_any_full() or (why and disk_errors.is_out_of_room(OSError(why))):
         return disk_errors.out_of_room(error), FAILED
-    if why := prefect_server.failure():
+    if why:
         return f"{why} What is finished is kept; the same command goes on from there.", FAILED
     return f"{type(error).__name__}: {error}\nRun with --debug for the traceback.", FAILED
 

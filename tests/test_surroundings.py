@@ -141,12 +141,7 @@ def test_a_machine_without_room_for_ray_is_told(tmp_path: Path, photos: Path) ->
     disks = {"/dev/shm": "8m", small: "48m"}  # noqa: S108
     mounts = " && ".join(f"mount -t tmpfs -o size={size} tmpfs {at}" for at, size in disks.items())
     words = ["adapt", "--images", str(photos), "--classes", "red,green", "--workspace", str(place)]
-    done = contained(
-        tmp_path,
-        [*COFT, *words],
-        mounts=f"{mounts[0]} /dev/shm && {mounts[1]} {small}",
-        TMPDIR=small,
-    )
+    done = contained(tmp_path, [*COFT, *words], mounts=mounts, TMPDIR=small)
     assert done.returncode == cli.BAD_INPUT, done.stderr
     assert f"room for ray: 8 MiB in /dev/shm, 48 MiB in {small}; Ray needs" in done.stderr
     assert not place.exists()

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -86,7 +87,7 @@ def check_prefect(url: str | None) -> Check:
         if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return fine("prefect", f"{name} answers ({error.code})")
         reason: object = error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
     advice = "start it, or unset PREFECT_API_URL"
     return wrong("prefect", f"{name} does not answer ({reason})", advice)

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -97,7 +98,7 @@ def check_reachable(tracking: Tracking) -> None:
         if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
             return  # it answers; the first real request tells about permissions
         reason: object = error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
     msg = (
         f"the MLflow server {redact(tracking.uri)} does not answer ({reason}); start it, or unset"

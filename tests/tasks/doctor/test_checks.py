@@ -223,6 +223,25 @@ def test_a_server_that_is_silent_costs_seconds(
     assert time.monotonic() - started < 5
 
 
+def test_a_server_of_something_else_is_no_server(quiet: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def greet() -> None:
+            for _ in range(2):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                    connection.recv(1000)
+
+        threading.Thread(target=greet, daemon=True).start()
+        assert servers.check_prefect(f"{url}/api").ok is False
+        quiet.setenv("MLFLOW_TRACKING_URI", url)
+        found = servers.check_mlflow(str(tmp_path))
+    assert found.ok is False
+    assert "SSH-2.0" in found.detail
+
+
 # --- backbones ------------------------------------------------------------------------------------
 
 
