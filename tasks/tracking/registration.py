@@ -96,8 +96,9 @@ def _log_model(run: Run, bundle: Path, logged: "LoggedModel") -> "LoggedModel":
         target = Path(folder) / "model"
         write_model(target, bundle, logged)
         client.log_model_artifacts(logged.model_id, str(target))
-    outputs = client.get_run(run.run_id).outputs.model_outputs
-    if logged.model_id not in {output.model_id for output in outputs}:
+    outputs = client.get_run(run.run_id).outputs
+    recorded = () if outputs is None else outputs.model_outputs
+    if logged.model_id not in {output.model_id for output in recorded}:
         client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return client.finalize_logged_model(logged.model_id, "READY")
 
