@@ -31,7 +31,12 @@ class Stopped(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """Let the signals end this process; those that it ignores, as under `nohup`, stay ignored."""
+    """Let the signals end this process; those that it ignores, as under `nohup`, stay ignored.
+
+    The second time nothing more is done.
+    """
+    if signal.getsignal(signal.SIGTERM) is _stop:
+        return
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)

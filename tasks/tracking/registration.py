@@ -56,7 +56,9 @@ def register_model(
         with alone(run.tracking):
             version = _find_registered(run, name, digest)
             if version is None:
-                logged = _find_logged(run, digest) or _log_model(run, folder, name, digest)
+                logged = _find_logged(run, digest)
+                if logged is None or logged.status != "READY":
+                    logged = _log_model(run, folder, logged or _new_model(run, name, digest))
                 version = _create_version(run, name, logged, tags)
     number = str(version.version)  # an int in some stores
     if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
@@ -71,27 +73,33 @@ def _find_registered(run: Run, name: str, digest: str) -> "ModelVersion | None":
 
 
 def _find_logged(run: Run, digest: str) -> "LoggedModel | None":
-    """Return the model that a killed run had recorded before it created the version."""
+    """Return the model that a killed run had begun, or even recorded, before it was a version."""
     models = connect(run.tracking).search_logged_models(
         [run.experiment_id],
         filter_string=f"source_run_id = '{run.run_id}' and tags.`{DIGEST}` = '{digest}'",
     )
-    return next((model for model in models if model.status == "READY"), None)
+    return min(models, key=lambda model: model.status != "READY", default=None)
 
 
-def _log_model(run: Run, bundle: Path, name: str, digest: str) -> "LoggedModel":
+def _new_model(run: Run, name: str, digest: str) -> "LoggedModel":
+    return connect(run.tracking).create_logged_model(
+        run.experiment_id, name=name, source_run_id=run.run_id, tags={DIGEST: digest}
+    )
+
+
+def _log_model(run: Run, bundle: Path, logged: "LoggedModel") -> "LoggedModel":
     """Record the model folder under the run; its status becomes READY when all files are there."""
     from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 # slow to import
 
     client = connect(run.tracking)
-    logged = client.create_logged_model(
-        run.experiment_id, name=name, source_run_id=run.run_id, tags={DIGEST: digest}
-    )
     with tempfile.TemporaryDirectory(prefix="coft-") as folder:
         target = Path(folder) / "model"
         write_model(target, bundle, logged)
         client.log_model_artifacts(logged.model_id, str(target))
-    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    outputs = client.get_run(run.run_id).outputs
+    recorded = () if outputs is None else outputs.model_outputs
+    if logged.model_id not in {output.model_id for output in recorded}:
+        client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return client.finalize_logged_model(logged.model_id, "READY")
 
 

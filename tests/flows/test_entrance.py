@@ -1,0 +1,31 @@
+"""The first moment of the command, before its libraries are there."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import interrupts
+
+ROOT = Path(__file__).parents[2]
+SLOW = "import time; print('loading', flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_loads_is_answered_with_one_line(number: int, tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text(SLOW)
+    with subprocess.Popen(
+        [sys.executable, "-c", "from flows.entrance import main; main()", "doctor"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (128 + number, f"{interrupts.WORDS}\n")
