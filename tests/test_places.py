@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +194,8 @@ def test_a_model_of_any_name_is_promoted_used_and_served(odd: Odd) -> None:
     coft("predict", "--model", champion, "--images", f"{odd.images}/**/*.png", *odd.kept)
     predicted = pa.concat_tables(iter_tables(odd.made()["uri"])).to_pylist()
     assert len(predicted) == len(NAMES)
-    with in_workspace(odd.workspace):
+    with pytest.MonkeyPatch.context() as environment:  # as a server of a model has it
+        environment.setenv("MLFLOW_TRACKING_URI", tracking_for(str(odd.workspace)).uri)
         served = mlflow.pyfunc.load_model(champion)
     image = local_path(predicted[0]["uri"]).read_bytes()
     answer = served.predict(pd.DataFrame({"image": [image]}))
@@ -218,12 +217,3 @@ def test_rounds_about_odd_names_take_answers_from_an_odd_file(odd: Odd) -> None:
     assert "3 answers, 3 new" in coft("active", "answer", answers, *odd.kept)
     coft("active", "next", *odd.kept)
     assert len(odd.made()["rounds"]) == 2
-
-
-@contextmanager
-def in_workspace(workspace: Path) -> Iterator[None]:
-    """Let MLflow look where a workspace keeps its runs, as a server of a model does."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_for(str(workspace)).uri)
-    yield
-    mlflow.set_tracking_uri(before)
