@@ -52,6 +52,8 @@ def main() -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if debug else "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     ended.append(run(words, debug=debug))
+    if interrupts.received():  # nobody waits for others to clean up, or reads what they say
+        _leave(ended)
     sys.exit(ended[0])
 
 
