@@ -1,10 +1,12 @@
 """From trained networks, or from zero-shot alone, to the classifier that is served."""
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from clipcore.backbone import Backbone
@@ -50,7 +52,7 @@ def combine(
             "method": "coft",
             "epoch": best.epoch + 1,
             "alpha": best.alpha,
-            "candidates": [vars(candidate) for candidate in candidates],
+            "candidates": [_as_fact(candidate) for candidate in candidates],
         }
         attached = (
             served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
@@ -96,7 +98,16 @@ def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Can
     return candidates, num_images
 
 
+def _as_fact(candidate: Candidate) -> dict[str, JsonValue]:
+    """Return a candidate as JSON has it: where nothing was held out, there is no agreement."""
+    known = math.isfinite(candidate.agreement)
+    return {**vars(candidate), "agreement": candidate.agreement if known else None}
+
+
 def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
+    if not math.isfinite(best.agreement):
+        say(f"Guard: epoch {best.epoch + 1}; too few labels were kept to hold images out of them.")
+        return
     start = next((item.agreement for item in candidates if item.alpha == 0), float("nan"))
     say(
         f"Guard: epoch {best.epoch + 1}, {best.alpha:.0%} of the way from Phase I; the networks "
