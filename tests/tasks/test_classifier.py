@@ -18,5 +18,5 @@ def test_what_was_measured_on_no_image_is_no_number(capsys: pytest.CaptureFixtur
         "agreement": None,
     }
     _say_choice(candidates, candidates[1])
-    assert "too few labels" in capsys.readouterr().out
+    assert "too few labels" in capsys.readouterr().err
     assert _as_fact(Candidate(0, 0.5, 0.875))["agreement"] == 0.875
