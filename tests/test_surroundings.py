@@ -150,6 +150,8 @@ def test_a_machine_without_room_for_ray_is_told(tmp_path: Path, photos: Path) ->
 def test_a_machine_without_a_folder_for_temporary_files_is_told() -> None:
     """Not even the current one can be written, and the user has no home."""
     folders = ("/tmp", "/var/tmp")  # noqa: S108
+    if any(Path(sys.executable).is_relative_to(folder) for folder in folders):
+        pytest.skip("the program itself is in a folder that would be hidden")
     mounts = " && ".join(f"mount -t tmpfs -o ro tmpfs {folder}" for folder in folders)
     done = contained(Path("/proc"), [*COFT, "models", "list"], mounts=mounts)
     assert done.returncode == cli.BAD_INPUT, done.stderr

@@ -12,13 +12,21 @@ from infra import interrupts
 
 ROOT = Path(__file__).parents[2]
 SLOW = "import time; print('loading', flush=True); time.sleep(60)"
+# What the tests ignore, as in the background of a shell, a child ignores too.
+PROGRAM = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+from flows.entrance import main
+main()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_it_loads_is_answered_with_one_line(number: int, tmp_path: Path) -> None:
     (tmp_path / "cyclopts.py").write_text(SLOW)
     with subprocess.Popen(
-        [sys.executable, "-c", "from flows.entrance import main; main()", "doctor"],
+        [sys.executable, "-c", PROGRAM, "doctor"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
