@@ -147,13 +147,18 @@ def _without_dashboard(node: Any, **_options: Any) -> None:
     node._webui_url = None  # noqa: SLF001  # as Ray leaves it where the dashboard could not start
 
 
+def usual_ray_folder() -> str:
+    """Return where Ray keeps its files by itself."""
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
+
+
 def ray_folder() -> str:
     """Return where a local Ray keeps its files: what a person named, or a shorter path.
 
     Raises:
         OSError: there is no folder with a path short enough for a socket, and writable.
     """
-    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
+    usual = usual_ray_folder()
     if sys.platform == "win32":
         return usual
     for folder in (usual, *SHORT_FOLDERS):

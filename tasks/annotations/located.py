@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from tasks.annotations.paths import bare, normal, stem, stored, uploaded
+from tasks.storage.sql import insert
 
 _AT_ONCE = 65536
 _MOST_FOLDERS = 64
@@ -99,11 +100,13 @@ class Located:
 
     def add_images(self, keys: Any, uris: Any, names: Any) -> None:
         """Add images: what identifies them, their URIs, and their names below their folder."""
-        self._insert("located_images", pa.table([keys, uris, names], ["key", "uri", "name"]))
+        insert(
+            self._database, "located_images", pa.table([keys, uris, names], ["key", "uri", "name"])
+        )
 
     def add_paths(self, paths: Any) -> None:
         """Add paths as they are given; nulls and repeated ones do not count."""
-        self._insert("given_paths", pa.table([paths], ["path"]))
+        insert(self._database, "given_paths", pa.table([paths], ["path"]))
 
     def match(self) -> None:
         """Find the image of each path, by one spelling after the other."""
@@ -136,14 +139,18 @@ class Located:
         for keys, uris, names in self._batches("select key, uri, name from located_images"):
             spelled = [normal(name) for name in names]
             folded = [[text.casefold() for text in texts] for texts in (spelled, map(normal, uris))]
-            self._insert(
-                "image_spellings", _texts(key=keys, name=spelled, a=folded[0], b=folded[1])
+            insert(
+                self._database,
+                "image_spellings",
+                _texts(key=keys, name=spelled, a=folded[0], b=folded[1]),
             )
         paths = "select distinct path from given_paths where path is not null"
         for (given,) in self._batches(paths):
             spelled = [normal(path) for path in given]
             folded_names = [text.casefold() for text in spelled]
-            self._insert("path_spellings", _texts(path=given, name=spelled, a=folded_names))
+            insert(
+                self._database, "path_spellings", _texts(path=given, name=spelled, a=folded_names)
+            )
 
     def _match_ends(self) -> None:
         """Compare the last part of paths, then the last two, until one image is left or none."""
@@ -166,9 +173,9 @@ class Located:
             return
         for table in ("made_paths (path text, made text)", "made_images (key text, made text)"):
             self._database.execute(f"create or replace table {table}")
-        self._insert("made_paths", _texts(a=[p for p, _ in kept], b=[m for _, m in kept]))
+        insert(self._database, "made_paths", _texts(a=[p for p, _ in kept], b=[m for _, m in kept]))
         for keys, uris in self._batches("select key, folded_uri from image_spellings"):
-            self._insert("made_images", _texts(a=keys, b=list(map(of_image, uris))))
+            insert(self._database, "made_images", _texts(a=keys, b=list(map(of_image, uris))))
         self._settle(_MADE)
 
     def _batches(self, query: str) -> Iterator[list[list[str]]]:
@@ -179,11 +186,6 @@ class Located:
     def _count(self, table: str) -> int:
         rows = self._database.execute(f"select count(*) from {table}").fetchall()  # noqa: S608
         return int(rows[0][0])
-
-    def _insert(self, table: str, rows: pa.Table) -> None:
-        self._database.register("incoming", rows)
-        self._database.execute(f"insert into {table} select * from incoming")  # noqa: S608
-        self._database.unregister("incoming")
 
 
 def _texts(**columns: list[str]) -> pa.Table:

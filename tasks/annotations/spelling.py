@@ -3,6 +3,10 @@
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))  # no letters, and never meant
 
@@ -29,3 +33,9 @@ class Names:
                 return written
         similar = self._folded.get(fold(label), [])
         return similar[0] if len(similar) == 1 else None
+
+    def find_all(self, labels: Any) -> pa.Array:
+        """Return the class of each label of a column, null where there is none."""
+        distinct = pc.unique(labels).drop_null()
+        meant = pa.array([self.find(label) for label in distinct.to_pylist()], pa.string())
+        return meant.take(pc.index_in(labels, distinct))

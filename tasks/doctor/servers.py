@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from infra import offline
 from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.specs import InputError
 from tasks.storage.uris import redact
@@ -70,8 +71,7 @@ def _address_of_auto() -> str | None:
             for word in process.info["cmdline"] or ():
                 if word.startswith("--gcs-address="):
                     return str(word.partition("=")[2])
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # Ray's
-    file = Path(folder) / "ray" / "ray_current_cluster"
+    file = Path(offline.usual_ray_folder()) / "ray" / "ray_current_cluster"
     return file.read_text().strip() or None if file.is_file() else None
 
 

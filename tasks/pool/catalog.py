@@ -13,7 +13,7 @@ import pyarrow as pa
 from tasks.images.quarantine import TOO_LARGE
 from tasks.pool.entries import ENTRIES
 from tasks.pool.scan import LISTED, WORK
-from tasks.storage.sql import parquet, reach, temporary_database
+from tasks.storage.sql import insert, parquet, reach, temporary_database
 from tasks.storage.store import Store
 
 IMAGES = pa.schema(
@@ -144,8 +144,7 @@ class Catalog:
         self._database.register("incoming", table)
         create = f"create table if not exists {name} as select * from incoming limit 0"  # noqa: S608
         self._database.execute(create)
-        self._database.execute(f"insert into {name} select * from incoming")  # noqa: S608
-        self._database.unregister("incoming")
+        insert(self._database, name, table)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import duckdb
 import pyarrow as pa
 
 from tasks.images.parquet import image_column, read_columns, read_schema, resolve
@@ -16,7 +15,7 @@ from tasks.refs import ImagesRef
 from tasks.specs import COLUMN, FOLDERS, PoolSpec
 from tasks.storage.layout import SPLIT_FOLDERS
 from tasks.storage.manifest import iter_tables, read_manifest
-from tasks.storage.sql import temporary_database
+from tasks.storage.sql import insert, temporary_database
 
 LABELLED = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("label", pa.string())])
 _GIVEN = pa.schema([("uri", pa.string()), ("label", pa.string())])
@@ -70,10 +69,10 @@ def _iter_joined(
         database.execute("create table images (image_id text, uri text, name text, split text)")
         database.execute("create table labels (uri text, label text)")
         for table in iter_tables(images.uri, _COLUMNS):
-            _insert(database, "images", table)
+            insert(database, "images", table)
         if spec.labels == COLUMN:
             for table in _iter_column(list_sources(spec) if sources is None else sources):
-                _insert(database, "labels", table)
+                insert(database, "labels", table)
         else:
             located = iter_tables(images.uri, ["uri", "name"])
             given = read_label_file(spec, classes)
@@ -98,9 +97,3 @@ def _iter_column(sources: Sequence[Source]) -> Iterator[pa.Table]:
         else:
             uris = [f"{uri}#{row}" for row in range(len(labels))]
         yield pa.table([pa.array(uris, pa.string()), labels], schema=_GIVEN)
-
-
-def _insert(database: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    database.register("incoming", table)
-    database.execute(f"insert into {name} select * from incoming")  # noqa: S608
-    database.unregister("incoming")

@@ -1,6 +1,6 @@
 """How labels for evaluation were understood, counted before any image is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,12 +40,8 @@ def count_labels(
         for names, labels in iter_named(spec, sources, is_split=is_split):
             counts = _add(counts, names, labels, classes)
     else:
-        with temporary_database() as database:
-            given = read_label_file(spec, classes)
-            file = LabelFile(database, given, classes, origin=origin_of(spec))
-            file.match((table["uri"], table["name"]) for table in iter_entries(sources))
-            file.check_conflicts()
-            counts = file.counts()
+        given, origin = read_label_file(spec, classes), origin_of(spec)
+        counts = _count(given, sources, classes, origin=origin, one_each=True)
     _check(counts, spec, classes)
     return counts
 
@@ -66,10 +62,8 @@ def count_answers(uri: str, spec: PoolSpec, found: Understood) -> LabelCounts:
     names = found.classes.names
     answers = read_answers(uri, names, spec.label_columns)
     labels = answers.filter(pc.equal(answers["kind"], "label"))
-    with temporary_database() as database:
-        file = LabelFile(database, [labels], names, origin=f"--answers {redact(uri)}")
-        file.match((table["uri"], table["name"]) for table in iter_entries(found.sources))
-        counts = file.counts()
+    origin = f"--answers {redact(uri)}"
+    counts = _count([labels], found.sources, names, origin=origin, one_each=False)
     _check(counts, spec, names)
     return counts
 
@@ -92,13 +86,28 @@ def iter_named(
             yield pa.array([f"{uri}#{row}" for row in range(len(labels))], pa.string()), labels
 
 
+def _count(
+    labels: Iterable[pa.Table],
+    sources: Sequence[Source],
+    classes: Sequence[str],
+    *,
+    origin: str,
+    one_each: bool,
+) -> LabelCounts:
+    """Count the labels of a file; of one image they may differ unless it has `one_each`."""
+    with temporary_database() as database:
+        file = LabelFile(database, labels, classes, origin=origin)
+        file.match((table["uri"], table["name"]) for table in iter_entries(sources))
+        if one_each:
+            file.check_conflicts()
+        return file.counts()
+
+
 def _add(counts: LabelCounts, names: Any, labels: Any, classes: Sequence[str]) -> LabelCounts:
-    known = Names(classes)
-    distinct = pc.unique(labels).drop_null()
-    meant = pa.array([known.find(label) is not None for label in distinct.to_pylist()], pa.bool_())
-    is_known = meant.take(pc.index_in(labels, distinct))  # null without a label
+    is_known = Names(classes).find_all(labels).is_valid()
+    is_unknown = pc.and_not(labels.is_valid(), is_known)
     changes: dict[str, object] = {}
-    for verdict, mask in (("matched", is_known), ("unknown", pc.invert(is_known))):
+    for verdict, mask in (("matched", is_known), ("unknown", is_unknown)):
         rows = pa.table([names, labels], ["name", "label"]).filter(mask)
         few = rows.slice(0, EXAMPLES).to_pylist()
         examples = (*getattr(counts, verdict), *(f"{r['name']}: {r['label']}" for r in few))

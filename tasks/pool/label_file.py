@@ -15,6 +15,7 @@ from tasks.pool.classes import list_names
 from tasks.pool.understood import EXAMPLES, LabelCounts
 from tasks.specs import InputError, PoolSpec
 from tasks.storage.files import exists
+from tasks.storage.sql import insert
 from tasks.storage.uris import redact
 
 # 64 hex digits name an image by its content, which is not known yet.
@@ -93,15 +94,11 @@ class LabelFile:
         return LabelCounts(origin=self._origin, **numbers, **examples)
 
     def _add(self, table: pa.Table, names: Names) -> None:
-        labels = pc.unique(table["label"]).drop_null()
-        meant = pa.array([names.find(label) for label in labels.to_pylist()], pa.string())
-        found = meant.take(pc.index_in(table["label"], labels))
+        found = names.find_all(table["label"])
         paths = pc.coalesce(table["uri"], table["image_id"])
         incoming = pa.table([paths, found, table["label"]], ["path", "label", "written"])
         incoming = incoming.filter(incoming["path"].is_valid())
-        self.database.register("incoming", incoming)
-        self.database.execute("insert into given (path, label, written) from incoming")
-        self.database.unregister("incoming")
+        insert(self.database, "given (path, label, written)", incoming)
         self._located.add_paths(incoming["path"])
 
     def _examples(self, verdict: str) -> tuple[str, ...]:

@@ -1,19 +1,16 @@
 """What was listed and read of the input, handed on in a process: a bucket is listed once.
 
-A command hands what it understood to the run that it starts, and the images hand their listing to
-the task. Each is taken once; who finds nothing lists anew.
+A command hands what it understood to the run that it starts, and the images hand it to the
+task. Each is taken once; who finds nothing lists anew.
 """
 
-from collections.abc import Sequence
-
-from tasks.images.sources import Source
 from tasks.pool.splits import find_splits
 from tasks.pool.true_labels import check_input, list_sources
 from tasks.pool.understood import ClassList, Understood
 from tasks.specs import PoolSpec
 
 _understood: dict[tuple[PoolSpec, bool], Understood] = {}
-_sources: dict[str, Sequence[Source]] = {}  # by the folder of the images, which names the listing
+_images: dict[str, Understood] = {}  # by the folder of the images, which names the listing
 
 
 def understand(spec: PoolSpec, *, for_training: bool) -> Understood:
@@ -40,11 +37,11 @@ def take_understood(spec: PoolSpec, *, for_training: bool) -> Understood:
     return understand(spec, for_training=for_training) if found is None else found
 
 
-def hand_on(folder: str, sources: Sequence[Source]) -> None:
-    """Keep the listing of the images in a folder of the workspace for the step that follows."""
-    _sources[folder] = sources
+def hand_on(folder: str, found: Understood) -> None:
+    """Keep what images in a folder of the workspace were made from, for the step that follows."""
+    _images[folder] = found
 
 
-def take_sources(folder: str) -> Sequence[Source] | None:
-    """Return the listing that was handed on; None where nothing was."""
-    return _sources.pop(folder, None)
+def take_images(folder: str) -> Understood | None:
+    """Return what was handed on; None where nothing was."""
+    return _images.pop(folder, None)

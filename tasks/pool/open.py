@@ -96,9 +96,9 @@ def images_and_bad(facts: Mapping[str, Any]) -> int:
 
 
 def _hand_on(folder: str, found: Understood) -> None:
-    """Leave the listing to the task, which a run without classes does not have."""
+    """Leave listing and classes to the task, which a run without classes does not have."""
     if found.classes.names:
-        hand_on(folder, found.sources)
+        hand_on(folder, found)
 
 
 def _read_new(images: Catalog, key: str, runtime: RuntimeSpec, spec: PoolSpec) -> None:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import JsonValue
 
 from tasks.annotations.spelling import Names
 from tasks.images.sources import Source
 from tasks.pool.given_labels import LABELLED, iter_given
 from tasks.pool.label_file import BadLabels
-from tasks.pool.listed import take_sources
+from tasks.pool.listed import take_images
 from tasks.pool.true_labels import read_classes
 from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import COLUMN, FOLDERS, PoolSpec, RuntimeSpec
@@ -35,8 +34,9 @@ def open_task(images: ImagesRef, spec: PoolSpec, runtime: RuntimeSpec) -> TaskRe
         InputError: there are no class names, or none of the images that accuracy is measured on
             has a label.
     """
-    sources = take_sources(images.uri)
-    classes = read_classes(spec, sources)
+    found = take_images(images.uri)
+    sources = None if found is None else found.sources
+    classes = read_classes(spec) if found is None else found.classes.names
     of_file = spec.labels is not None and spec.labels not in (COLUMN, FOLDERS)
     origin = (content_hash(str(spec.labels)), spec.label_columns) if of_file else spec.labels
     key = fingerprint(Folder.TASKS, images.uri.rpartition("/")[2], images.digest, classes, origin)
@@ -86,9 +86,7 @@ def _known(tables: Iterable[pa.Table], classes: Sequence[str]) -> Iterator[pa.Ta
     """Write labels as the classes that they mean; drop what has none."""
     names = Names(classes)
     for table in tables:
-        distinct = pc.unique(table["label"]).drop_null()
-        meant = pa.array([names.find(label) for label in distinct.to_pylist()], pa.string())
-        labels = meant.take(pc.index_in(table["label"], distinct))
+        labels = names.find_all(table["label"])
         known = table.set_column(table.column_names.index("label"), "label", labels)
         known = known.filter(labels.is_valid())
         if known.num_rows:

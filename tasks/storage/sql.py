@@ -1,14 +1,14 @@
 """DuckDB over files of a workspace: offline, with names that cannot be mistaken for patterns."""
 
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
-from tasks.storage.uris import is_local, open_filesystem
+from tasks.storage.uris import PATTERN, is_local, open_filesystem
 
 Settings = dict[str, str | bool | int | float | list[str]]
 
@@ -17,7 +17,6 @@ OFFLINE: Settings = {  # or DuckDB asks the network for extensions
     "autoload_known_extensions": "false",
 }
 _MEMORY = "512MB"  # of a temporary database; the rest is on disk
-_GLOB = re.compile(r"[*?\[]")
 
 
 def literal(text: str) -> str:
@@ -27,7 +26,7 @@ def literal(text: str) -> str:
 
 def escape(uri: str) -> str:
     """Return the pattern that matches one file, also if its name has characters of a pattern."""
-    return _GLOB.sub(lambda match: f"[{match[0]}]", uri)
+    return PATTERN.sub(lambda match: f"[{match[0]}]", uri)
 
 
 def parquet(uris: Iterable[str]) -> str:
@@ -41,6 +40,13 @@ def reach(connection: duckdb.DuckDBPyConnection, uri: str) -> None:
     if not is_local(uri):
         filesystem, _ = open_filesystem(uri)
         connection.register_filesystem(filesystem)
+
+
+def insert(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
+    """Add rows to a table; the target may name columns behind it, as in `t (a, b)`."""
+    connection.register("incoming", rows)
+    connection.execute(f"insert into {target} select * from incoming")  # noqa: S608
+    connection.unregister("incoming")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fsspec.core import url_to_fs
 
-_PATTERN = re.compile(r"[*?\[]")
+PATTERN = re.compile(r"[*?\[]")  # a character of glob patterns
 _FILE = re.compile(r"file://(?:localhost(?=/))?")
 _BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")  # as `escaped` writes it
 _USER = re.compile(r"(://)[^/@\s]+@")
@@ -55,7 +55,7 @@ def is_escaped(text: str) -> bool:
 
 def is_pattern(text: str) -> bool:
     """Return whether a text has characters of a glob pattern."""
-    return bool(_PATTERN.search(text))
+    return bool(PATTERN.search(text))
 
 
 def absolute(uri: str) -> str:

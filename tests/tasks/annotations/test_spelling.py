@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import pyarrow as pa
 import pytest
 
 from tasks.annotations.spelling import Names, fold
@@ -35,3 +36,5 @@ def test_labels_find_their_class() -> None:
     written = ("cat", "c++ (V.2)", "CAFÉ", "[A-Z]*", "../up ", "dog", "DOG", "abc")
     found = ("Cat", "C++ (v.2)", "cafe\u0301", "[a-z]*", "../up", "dog", None, None)
     assert tuple(map(names.find, written)) == found
+    column = pa.chunked_array([[*written, None], ["cat"]], pa.string())
+    assert names.find_all(column).to_pylist() == [*found, None, "Cat"]
