@@ -35,7 +35,7 @@ def items():
 
 seen = set()
 try:
-    runtime = RuntimeSpec(ray_address=address, wait_minutes=0.3)
+    runtime = RuntimeSpec(ray_address=address, wait_minutes=0.5)
     for position, node in run_tasks(where, items(), runtime=runtime):
         if node not in seen:
             seen.add(node)
@@ -146,7 +146,7 @@ def test_work_follows_the_nodes_that_come_and_go(tmp_path: Path) -> None:
             wait_for_line(process, log, "node 3", 60)
             nodes.kill("two")
             nodes.kill("three")
-            said = wait_for_line(process, log, "gave up: Waited 0.3 minutes for", 60)
+            said = wait_for_line(process, log, "gave up: Waited 0.5 minutes for", 60)
             stop.touch()
             process.wait(60)
     assert "goes on" in said
