@@ -64,6 +64,37 @@ def shuffled(num_samples: int, batch_size: int) -> Batches:
     return lambda draws: torch.randperm(num_samples, generator=draws).split(batch_size)
 
 
+def mixed_batches(
+    num_labeled: int, num_others: int, *, labeled_batch: int, other_batch: int
+) -> Batches:
+    """Return batches of so many labeled samples and so many others each.
+
+    Positions count the labeled ones first. An epoch goes once through the kind that lasts longer,
+    the other one starts over in a new order. Where one kind is empty, batches hold the other alone.
+    """
+
+    def epoch(draws: Generator) -> list[Tensor]:
+        steps = max(-(-num_labeled // labeled_batch), -(-num_others // other_batch))
+        labeled = _cycle(num_labeled, labeled_batch, steps, draws)
+        others = _cycle(num_others, other_batch, steps, draws)
+        return [
+            torch.cat([one, num_labeled + two]) for one, two in zip(labeled, others, strict=True)
+        ]
+
+    return epoch
+
+
+def _cycle(count: int, batch_size: int, steps: int, draws: Generator) -> list[Tensor]:
+    """Return `steps` batches that go through all positions again and again, each time anew."""
+    if not count:
+        return [torch.zeros(0, dtype=torch.long)] * steps
+    per_pass = -(-count // batch_size)
+    batches: list[Tensor] = []
+    for _ in range(-(-steps // per_pass)):
+        batches += torch.randperm(count, generator=draws).split(batch_size)
+    return batches[:steps]
+
+
 def fit(  # what is minimised, over what, and how long
     optimizer: Optimizer,
     loss_terms: LossTerms,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Generator, Tensor
+from torch import Tensor
 
 from clipcore.cleaning import resolve_per_class, top_k_per_class
-from clipcore.fit import Batches, PixelLoader, TrainingSet, resolve_epochs
+from clipcore.fit import Batches, PixelLoader, TrainingSet, mixed_batches, resolve_epochs
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class RoundSet:
             len(self.answers),
             len(self.pseudo_labels),
             labeled_batch=labeled_batch,
-            pseudo_batch=pseudo_batch,
+            other_batch=pseudo_batch,
         )
 
 
@@ -118,34 +118,3 @@ def loader(inputs: Callable[[Tensor], Tensor]) -> PixelLoader:
         return (inputs(positions) for positions in batches)
 
     return load
-
-
-def mixed_batches(
-    num_labeled: int, num_pseudo: int, *, labeled_batch: int, pseudo_batch: int
-) -> Batches:
-    """Return batches of so many answers and so many pseudo-labels each, as the paper trains on.
-
-    Positions count the answers first. An epoch goes once through the kind that lasts longer, the
-    other one starts over in a new order. Where one kind is empty, batches hold the other alone.
-    """
-
-    def epoch(draws: Generator) -> list[Tensor]:
-        steps = max(-(-num_labeled // labeled_batch), -(-num_pseudo // pseudo_batch))
-        answers = _cycle(num_labeled, labeled_batch, steps, draws)
-        pseudo = _cycle(num_pseudo, pseudo_batch, steps, draws)
-        return [
-            torch.cat([one, num_labeled + two]) for one, two in zip(answers, pseudo, strict=True)
-        ]
-
-    return epoch
-
-
-def _cycle(count: int, batch_size: int, steps: int, draws: Generator) -> list[Tensor]:
-    """Return `steps` batches that go through all positions again and again, each time anew."""
-    if not count:
-        return [torch.zeros(0, dtype=torch.long)] * steps
-    per_pass = -(-count // batch_size)
-    batches: list[Tensor] = []
-    for _ in range(-(-steps // per_pass)):
-        batches += torch.randperm(count, generator=draws).split(batch_size)
-    return batches[:steps]

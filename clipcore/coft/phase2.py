@@ -1,19 +1,21 @@
 """Phase II: the whole visual tower and a linear head, on labels that were kept (CoFT 3.2)."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from clipcore import precision
 from clipcore.augment import random_view, view_size
-from clipcore.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Batches, Schedule, TrainingSet, fit, mixed_batches
 from clipcore.folding import folded_view
 from clipcore.network import Network, freeze_norm_statistics
 
 NormStatistics = Literal["frozen", "updated"]
+NO_LABEL = -1
 
 
 def parameter_groups(
@@ -27,6 +29,25 @@ def parameter_groups(
     ]
 
 
+@runtime_checkable
+class Unlabeled(Protocol):
+    """What Phase II learns from images whose labels it does not use."""
+
+    @property
+    def name(self) -> str:
+        """Return what its loss is called in the history."""
+
+    @property
+    def weight(self) -> float:
+        """Return the weight of its loss beside the cross-entropy."""
+
+    def view(self, pixels: Tensor, draws: Generator) -> Tensor:
+        """Return the input of the tower that is made of a batch of pixels."""
+
+    def loss(self, features: Tensor) -> Tensor:
+        """Return the loss for the features of the view that was returned last."""
+
+
 def train_network(  # noqa: PLR0913  # each is one choice of the paper
     network: Network,
     optimizer: Optimizer,
@@ -36,11 +57,22 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     norm_statistics: NormStatistics = "frozen",
     flip: bool = True,
     epochs: range,
+    unlabeled: Unlabeled | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Minimise plain cross-entropy over the clean set (CoFT Eq. 7); yield the mean of each epoch.
+    r"""Minimise plain cross-entropy over the clean set (CoFT Eq. 7); yield the mean of each epoch.
 
-    `norm_statistics="frozen"` keeps the running mean and variance of batch norms. They are then
-    part of the convolutions before them, where training is in fp32.
+    Args:
+        network: What learns.
+        optimizer: Over its `parameter_groups`.
+        data: The clean set. With `unlabeled`, after it the images without labels, whose label is
+            `NO_LABEL`; an image may be among both.
+        schedule: Epochs, batch size, seed. With `unlabeled` an epoch goes once through the kind
+            that lasts longer, and a batch has as many images of each kind.
+        norm_statistics: "frozen" keeps the running mean and variance of batch norms. They are then
+            part of the convolutions before them, where training is in fp32.
+        flip: Whether a mirrored image shows the same class.
+        epochs: Which epochs of the schedule to run now.
+        unlabeled: What is minimised beside it, $L + \gamma L_u$ (CoFT Eq. 10).
     """
     device = network.head.weight.device
     size = view_size(network.visual)
@@ -50,16 +82,38 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     visual = folded_view(network.visual, "network") if is_folded else network.visual
 
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
-        x = random_view(visual.to_input(pixels), generator=draws, size=size, flip=flip)
+        count = int((labels != NO_LABEL).sum())
+        x = visual.to_input(pixels[:count])
+        views = [random_view(x, generator=draws, size=size, flip=flip)]
+        if unlabeled is not None:
+            views.append(unlabeled.view(pixels[count:], draws))
         with precision.mixed(device, training=True, convolutions=convolutions):
-            features = visual.encode_input(x)
-        labels = labels.to(device, non_blocking=True)
-        return {"loss": F.cross_entropy(network.logits(features), labels)}
+            features = visual.encode_input(torch.cat(views))
+        labeled, *others = features.split([len(view) for view in views])
+        labels = labels[:count].to(device, non_blocking=True)
+        loss = F.cross_entropy(network.logits(labeled), labels)
+        if unlabeled is None:
+            return {"loss": loss}
+        value = unlabeled.loss(*others)
+        total = loss + unlabeled.weight * value
+        return {"loss": total, "cross_entropy": loss, unlabeled.name: value}
 
+    batches = _both_kinds(data, schedule) if unlabeled is not None else None
     for epoch in epochs:
         visual.train()
         if norm_statistics == "frozen":
             freeze_norm_statistics(visual)
-        yield from fit(optimizer, loss_terms, data, schedule, epochs=range(epoch, epoch + 1))
+        now = range(epoch, epoch + 1)
+        yield from fit(optimizer, loss_terms, data, schedule, epochs=now, batches=batches)
         visual.eval()
     network.eval()
+
+
+def _both_kinds(data: TrainingSet, schedule: Schedule) -> Batches:
+    num_labeled = int((data.labels != NO_LABEL).sum())
+    return mixed_batches(
+        num_labeled,
+        len(data.labels) - num_labeled,
+        labeled_batch=schedule.batch_size,
+        other_batch=schedule.batch_size,
+    )

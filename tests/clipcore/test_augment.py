@@ -101,3 +101,88 @@ def test_a_view_shows_the_image_and_no_border() -> None:
     seen = random_view(x, generator=draws(), size=32)
     assert seen.min() >= x.min() - 1e-4
     assert seen.max() <= x.max() + 1e-4
+
+
+# --- strong views ---------------------------------------------------------------------------------
+
+RGB = Preprocess(32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def colours(batch: int) -> torch.Tensor:
+    """Return images of a size of 8 with values from 0.3 to 0.7."""
+    return 0.3 + 0.4 * torch.rand(batch, 3, 8, 8, generator=draws(5))
+
+
+def test_colours_change_as_the_changes_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brightness, then contrast, then hue, then saturation, pixel by pixel."""
+    monkeypatch.setattr(augment, "GREY", 0.0)
+    monkeypatch.setattr(augment, "RECOLOURED", 1.0)
+    monkeypatch.setattr(augment, "JITTER", 0.2)
+    x = colours(2)
+    found = augment.recolour(x, generator=draws())
+    draw = draws()
+    factors = 1 + 0.2 * (2 * torch.rand(2, 3, generator=draw) - 1)
+    turns = augment.HUE * (2 * torch.rand(2, generator=draw) - 1)
+    for image in range(2):
+        brightness, contrast, saturation = factors[image]
+        y = x[image] * brightness
+        weights = torch.tensor(augment.GREY_OF_RGB)[:, None, None]
+        y = y * contrast + (1 - contrast) * (y * weights).sum(0).mean()
+        angle = 2 * torch.pi * turns[image]
+        axis = torch.ones(3) / 3**0.5
+        flat = y.reshape(3, -1).T  # Rodrigues' rotation around the grey axis
+        along = (flat @ axis)[:, None] * axis
+        across = torch.linalg.cross(axis.expand_as(flat), flat)
+        y = (along + (flat - along) * angle.cos() + across * angle.sin()).T.reshape(y.shape)
+        y = y * saturation + (1 - saturation) * (y * weights).sum(0)
+        torch.testing.assert_close(found[image], y.clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_some_images_become_grey_and_a_fifth_keep_their_colours() -> None:
+    x = colours(600)
+    found = augment.recolour(x, generator=draws())
+    is_grey = (found.amax(1) - found.amin(1)).amax((1, 2)) < 1e-5
+    assert is_grey.float().mean().item() == pytest.approx(augment.GREY, abs=0.05)
+    is_kept = (found - x).abs().amax((1, 2, 3)) < 1e-5
+    kept = (1 - augment.RECOLOURED) * (1 - augment.GREY)
+    assert is_kept.float().mean().item() == pytest.approx(kept, abs=0.05)
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_a_blur_is_a_gaussian_of_half_of_the_images() -> None:
+    x = torch.zeros(200, 3, 33, 33)
+    x[:, :, 16, 16] = 1
+    found = augment.blur(x, generator=draws())
+    sigma = torch.empty(200).uniform_(*augment.BLUR, generator=draws())
+    is_blurred = found[:, 0, 16, 16] < 1
+    narrow = sigma < 0.2  # such a Gaussian leaves the pixel as it is
+    assert is_blurred[~narrow].float().mean().item() == pytest.approx(0.5, abs=0.1)
+    torch.testing.assert_close(found.sum((2, 3)), torch.ones(200, 3))
+    (first, *_) = torch.nonzero(is_blurred & (sigma > 1)).flatten().tolist()
+    across = found[first, 0, 16] / found[first, 0, 16, 16]
+    expected = torch.exp(-((torch.arange(33) - 16) ** 2) / (2 * sigma[first] ** 2))
+    near = slice(16 - augment.BLUR_RADIUS, 17 + augment.BLUR_RADIUS)
+    torch.testing.assert_close(across[near], expected[near], atol=1e-5, rtol=0)
+
+
+def test_strong_views_are_smaller_crops_that_follow_the_generator() -> None:
+    x = coordinates(300, 32)
+    seen = augment.strong_view(x, RGB, generator=draws(), size=32, flip=False, colours=False)
+    width = (seen[:, 0, :, -1].mean(1) - seen[:, 0, :, 0].mean(1)) / 2 * 32 / 31
+    assert (width**2).min() < 0.3
+    x = colours(4)
+    one, two, other = (
+        augment.strong_view(x, RGB, generator=draws(seed), size=8) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_strong_views_are_normalised_as_the_tower_wants() -> None:
+    preprocess = Preprocess(32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    x = colours(3)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (preprocess.mean, preprocess.std))
+    expected = (augment.strong_view(x, RGB, generator=draws(), size=8) - mean) / std
+    found = augment.strong_view((x - mean) / std, preprocess, generator=draws(), size=8)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore import adapters, precision
-from clipcore.active.training import mixed_batches
 from clipcore.backbone import Backbone
 from clipcore.dual import DualLearner, loss_terms
 from clipcore.dual import train as train_dual
-from clipcore.fit import Schedule, TrainingSet
+from clipcore.fit import Schedule, TrainingSet, mixed_batches
 from clipcore.image_sides import CachedFeatures, TowerWithAdapter
 from clipcore.losses import GradientMode, draw_complementary_labels
 from clipcore.prompts import DualPrompts
@@ -50,7 +49,7 @@ def features(count: int, dim: int) -> TrainingSet:
 
 def train(learner: DualLearner, data: TrainingSet, epochs: range, total: int = 4) -> list[float]:
     optimizer = torch.optim.SGD(learner.learned(), lr=0.1, momentum=0.9)
-    batches = mixed_batches(6, len(data.labels) - 6, labeled_batch=2, pseudo_batch=4)
+    batches = mixed_batches(6, len(data.labels) - 6, labeled_batch=2, other_batch=4)
     schedule = Schedule(epochs=total, batch_size=6, seed=0, stream="learner")
     found = train_dual(learner, optimizer, data, schedule, batches=batches, epochs=epochs)
     return [row["loss"] for row in found]
@@ -137,7 +136,7 @@ def test_without_dual_weight_only_the_positive_context_learns(vit: Backbone) -> 
     optimizer = torch.optim.SGD(learner.learned(), lr=0.1)
     data = features(12, vit.embed_dim)
     schedule = Schedule(epochs=1, batch_size=6, seed=0, stream="learner")
-    batches = mixed_batches(12, 0, labeled_batch=4, pseudo_batch=4)
+    batches = mixed_batches(12, 0, labeled_batch=4, other_batch=4)
     rows = list(
         train_dual(
             learner, optimizer, data, schedule, batches=batches, epochs=range(1), dual_weight=0.0

@@ -22,6 +22,7 @@ from clipcore.fit import (
     TrainingSet,
     cosine,
     fit,
+    mixed_batches,
     resolve_epochs,
 )
 from tests.worlds.tensors import draws, same, training_set
@@ -235,3 +236,28 @@ def test_a_loader_that_gives_too_little_is_an_error() -> None:
     optimizer = SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="shorter"):
         list(fit(optimizer, loss_of(model), short, SCHEDULE, epochs=range(1)))
+
+
+@given(
+    st.integers(0, 40), st.integers(0, 40), st.integers(1, 7), st.integers(1, 9), st.integers(0, 3)
+)
+def test_an_epoch_goes_once_through_the_longer_kind(
+    labeled: int, others: int, labeled_batch: int, other_batch: int, seed: int
+) -> None:
+    make = mixed_batches(labeled, others, labeled_batch=labeled_batch, other_batch=other_batch)
+    batches = make(draws(seed))
+    steps = max(-(-labeled // labeled_batch), -(-others // other_batch))
+    assert len(batches) == steps
+    seen = torch.cat([*batches, torch.zeros(0, dtype=torch.long)])
+    counts = torch.bincount(seen, minlength=labeled + others)
+    longer_is_labeled = labeled and -(-labeled // labeled_batch) == steps
+    longer = counts[:labeled] if longer_is_labeled else counts[labeled:]
+    assert bool((longer == 1).all())
+    for batch in batches:
+        known = int((batch < labeled).sum())
+        assert (known > 0) == (labeled > 0)
+        assert (len(batch) - known > 0) == (others > 0)
+        assert known <= labeled_batch
+        assert len(batch) - known <= other_batch
+        assert len(set(batch.tolist())) == len(batch)
+    assert all(torch.equal(a, b) for a, b in zip(batches, make(draws(seed)), strict=True))

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcore.active.training import RoundSet, choose_training, loader, mixed_batches
-from tests.worlds.tensors import draws
+from clipcore.active.training import RoundSet, choose_training, loader
 
 CLASSES = 3
 IMAGES = st.lists(
@@ -83,28 +82,3 @@ def test_epochs_are_raised_for_few_labels_and_nothing_trains_on_nothing() -> Non
     assert data.num_epochs(3, min_steps=20, **mix) == 10
     empty = RoundSet(torch.zeros(0).long(), torch.zeros(0).long(), loader(lambda rows: rows))
     assert empty.num_epochs(3, min_steps=20, **mix) == 0
-
-
-@given(
-    st.integers(0, 40), st.integers(0, 40), st.integers(1, 7), st.integers(1, 9), st.integers(0, 3)
-)
-def test_an_epoch_goes_once_through_the_longer_kind(
-    labeled: int, pseudo: int, labeled_batch: int, pseudo_batch: int, seed: int
-) -> None:
-    make = mixed_batches(labeled, pseudo, labeled_batch=labeled_batch, pseudo_batch=pseudo_batch)
-    batches = make(draws(seed))
-    steps = max(-(-labeled // labeled_batch), -(-pseudo // pseudo_batch))
-    assert len(batches) == steps
-    seen = torch.cat([*batches, torch.zeros(0, dtype=torch.long)])
-    counts = torch.bincount(seen, minlength=labeled + pseudo)
-    longer_is_labeled = labeled and -(-labeled // labeled_batch) == steps
-    longer = counts[:labeled] if longer_is_labeled else counts[labeled:]
-    assert bool((longer == 1).all())
-    for batch in batches:
-        answers = int((batch < labeled).sum())
-        assert (answers > 0) == (labeled > 0)
-        assert (len(batch) - answers > 0) == (pseudo > 0)
-        assert answers <= labeled_batch
-        assert len(batch) - answers <= pseudo_batch
-        assert len(set(batch.tolist())) == len(batch)
-    assert all(torch.equal(a, b) for a, b in zip(batches, make(draws(seed)), strict=True))
