@@ -2,11 +2,10 @@
 
 from prefect import flow
 
-from tasks.backbone import find_backbone
+from flows.delivery import deliver
+from tasks.backbone import find_backbone, find_student
 from tasks.classifier import combine, zero_shot_model
 from tasks.embed import embed_pool, embed_with_peers
-from tasks.evaluate import evaluate
-from tasks.gate import assess
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter
 from tasks.label.people import known_answers
@@ -17,11 +16,9 @@ from tasks.plan.facts import Plan
 from tasks.plan.make import follow
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
-from tasks.predict import predict_pool
-from tasks.publish import publish, register
-from tasks.refs import RunSummary, Stages
+from tasks.refs import Phase1Round, RunSummary, Stages
 from tasks.run import tracked
-from tasks.specs import CoftSpec
+from tasks.specs import CoftSpec, check_method
 
 
 @flow(name="coft")
@@ -31,8 +28,10 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     Each line is a step of the paper. Each value is a reference to finished files, so the flow
     carries no tensors, and a second run goes on where the first one stopped.
     """
+    check_method(spec, "coft", "zero-shot")
     plan = follow(plan, spec, "adapt")
     backbone = find_backbone(spec.backbone, spec.runtime)
+    student = find_student(spec, backbone)
     images = open_images(spec.pool, spec.runtime)
     task = open_task(images, spec.pool, spec.runtime)
     answers = known_answers(images, task, spec)
@@ -44,25 +43,20 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         )
         if spec.method == "zero-shot":
             model = zero_shot_model(zero_shot, task, backbone, spec)
-        else:
-            # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
-            confident = most_confident(zero_shot, embeddings, images, task, spec, answers)
-            peers = adapt_peers(confident, images, task, backbone, spec, run)
+            return deliver(run, model, stages, spec, plan)
 
-            # Collaboration: each peer labels the images; the other keeps what it holds to be right.
-            features = embed_with_peers(images, backbone, peers, spec)
-            clean = cross_filter(peers, features, images, task, spec, answers)
+        # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
+        confident = most_confident(zero_shot, embeddings, images, task, spec, answers)
+        peers = adapt_peers([confident], images, task, backbone, spec, run)
 
-            # Phase II: each clean set trains one whole visual tower and its linear head.
-            networks = finetune_each(clean, peers, images, task, backbone, spec, run)
-            model = combine(networks, task, backbone, spec)
-            made = {"confident": confident, "peers": peers, "features": features, "clean": clean}
-            stages = stages.model_copy(update={**made, "answers": answers, "networks": networks})
+        # Collaboration: each peer labels the images; the other keeps what it holds to be right.
+        features = embed_with_peers(images, backbone, peers, spec)
+        clean = cross_filter(peers, features, images, task, spec, answers)
 
-        predictions = predict_pool(model, images, spec)
-        evaluation = evaluate(stages, predictions, spec)
-        model = assess(model, stages, predictions, evaluation, spec)
-        registered = register(run, model, evaluation, name=spec.register_as, answers=answers)
-        return publish(
-            run, spec, stages, predictions, evaluation, model, registered=registered, plan=plan
-        )
+        # Phase II: each clean set trains one whole visual tower and its linear head.
+        networks = finetune_each(clean, peers, images, task, student, spec, run)
+        model = combine(networks, task, student, spec)
+
+        phase1 = Phase1Round(confident=(confident,), peers=peers, features=features)
+        made = {"answers": answers, "rounds": (phase1,), "clean": clean, "networks": networks}
+        return deliver(run, model, stages.model_copy(update=made), spec, plan)

@@ -31,6 +31,6 @@ def find_start(
         features = predict_pool(model, images, spec.run).features[0]
         return StartRef(features=features, zero_shot=zero_shot, model=model)
     confident = most_confident(zero_shot, embeddings, images, task, spec.run)
-    peer = adapt_peers(confident, images, task, backbone, spec.run, run)[0]
+    peer = adapt_peers([confident], images, task, backbone, spec.run, run)[0]
     features = embed_pool(images, backbone, spec.run, learned=[peer], name=f"peer {peer.peer}")
     return StartRef(features=features, zero_shot=zero_shot, peer=peer)

@@ -7,7 +7,7 @@ from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone, r
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import AdapterSpec, BackboneSpec, InputError, RuntimeSpec
+from tasks.specs import AdapterSpec, BackboneSpec, CoftSpec, InputError, RuntimeSpec
 from tasks.storage.stage import step
 
 if TYPE_CHECKING:
@@ -91,3 +91,8 @@ def find_backbone(spec: BackboneSpec, runtime: RuntimeSpec) -> BackboneRef:
         f"{backbone_ref.embed_dim} dimensions, weights {backbone_ref.weights_sha256[:12]}"
     )
     return backbone_ref
+
+
+def find_student(spec: CoftSpec, backbone: BackboneRef) -> BackboneRef:
+    """Return what Phase II trains: the backbone, or another that learns from its labels."""
+    return backbone if spec.student is None else find_backbone(spec.student, spec.runtime)

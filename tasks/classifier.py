@@ -16,7 +16,7 @@ from clipcore.coft import guard
 from clipcore.coft.guard import Candidate
 from clipcore.network import interpolate, new_network
 from tasks.backbone import adapter_arguments, load_backbone
-from tasks.label.zero_shot import read_zero_shot
+from tasks.label.by_head import read_head
 from tasks.progress import say
 from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
@@ -49,14 +49,14 @@ def combine(
         _say_choice(candidates, best)
         members = [_mixed(network.uri, best) for network in networks]
         facts = {
-            "method": "coft",
+            "method": spec.method,
             "epoch": best.epoch + 1,
             "alpha": best.alpha,
             "candidates": [_as_fact(candidate) for candidate in candidates],
         }
         attached = (
             served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
-            if phase2.start == "phase1"
+            if phase2.start == "phase1" and spec.student is None
             else ()
         )
         save_model(folder, members, task, load_backbone(backbone.name), facts, attached)
@@ -73,7 +73,7 @@ def zero_shot_model(
     digest = fingerprint(Folder.MODELS, "zero-shot", zero_shot.digest)
 
     def write(folder: str) -> dict[str, Any]:
-        head = read_zero_shot(zero_shot.uri)
+        head = read_head(zero_shot.uri)
         loaded = load_backbone(backbone.name)
         state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
         facts = {"method": "zero-shot", TOWERS: [tower_digest(backbone)]}

@@ -40,5 +40,10 @@ def embed_with_peers(
     images: ImagesRef, backbone: BackboneRef, peers: Sequence[PeerRef], spec: CoftSpec
 ) -> tuple[EmbeddingsRef, ...]:
     """Return the images as each peer sees them; they are decoded once for all peers."""
-    towers = [tower_of(backbone, [peer], name=f"peer {peer.peer}") for peer in peers]
+    towers = [
+        tower_of(
+            backbone, [peer], name=f"peer {peer.peer}{f', round {peer.round}' * (peer.round > 0)}"
+        )
+        for peer in peers
+    ]
     return embed(images, towers, spec, label="Embed with peers")

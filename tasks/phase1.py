@@ -1,6 +1,6 @@
 """Phase I: two peers learn prompts and an adapter, side by side, from the confident set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,19 @@ class PeerJob:
     seed: int
     flip: bool
     limits: PoolSpec
+    round: int = 0
     pixel_cache: int | None = None
 
     @property
     def labels(self) -> dict[str, int]:
         """Return what stands in each row of its history."""
-        return {"phase": 1, "peer": self.peer}
+        place = {"phase": 1, "peer": self.peer}
+        return {**place, "round": self.round} if self.round else place
+
+    @property
+    def stream(self) -> str:
+        """Return what names its random numbers; a round starts from other ones than the last."""
+        return f"phase1/{self.peer}" + (f"/{self.round}" if self.round else "")
 
 
 class PeerTrainer:
@@ -61,7 +68,7 @@ class PeerTrainer:
             self._peer = new_peer(
                 backbone,
                 job.task.classes,
-                generator=generator(job.seed, "phase1", job.peer),
+                generator=generator(job.seed, job.stream),
                 prompts=job.spec.prompts.model_dump(),
                 adapter=self._attach,
                 flip=job.flip,
@@ -107,7 +114,7 @@ class PeerTrainer:
             epochs=self.num_epochs,
             batch_size=spec.batch_size,
             seed=self._job.seed,
-            stream=f"phase1/{self._job.peer}",
+            stream=self._job.stream,
         )
         return dual.train(
             self._peer,
@@ -125,20 +132,35 @@ class PeerTrainer:
 
 
 @step("adapt peers")
-def adapt_peers(
-    confident: LabelsRef,
+def adapt_peers(  # noqa: PLR0913  # what Phase I depends on
+    confident: Sequence[LabelsRef],
     images: ImagesRef,
     task: TaskRef,
     backbone: BackboneRef,
     spec: CoftSpec,
     run: Run,
+    *,
+    number: int = 0,
 ) -> tuple[PeerRef, ...]:
-    """Train both peers of Phase I from one confident set, seeded apart (CoFT 3.1).
+    """Train both peers of Phase I, seeded apart (CoFT 3.1).
 
     Each epoch ends in a checkpoint: a peer that was killed goes on from it and arrives at the same
     weights. A peer that is finished is not trained again.
+
+    Args:
+        confident: One labelling that both learn from, or one for each.
+        images: The images.
+        task: The classes.
+        backbone: What both start from, in every round anew.
+        spec: Settings.
+        run: Where losses are recorded.
+        number: Of the round; CoFT has the first one alone.
     """
-    jobs = [_job(peer, confident, images, task, backbone, spec) for peer in PEERS]
+    sets = [*confident] if len(confident) > 1 else [*confident] * len(PEERS)
+    jobs = [
+        _job(peer, number, labels, images, task, backbone, spec)
+        for peer, labels in zip(PEERS, sets, strict=True)
+    ]
     trained = train_jobs(
         PeerTrainer,
         jobs,
@@ -149,8 +171,9 @@ def adapt_peers(
     return peer_refs(jobs, trained)
 
 
-def _job(
+def _job(  # noqa: PLR0913, PLR0917  # as `adapt_peers`
     peer: int,
+    number: int,
     confident: LabelsRef,
     images: ImagesRef,
     task: TaskRef,
@@ -158,7 +181,7 @@ def _job(
     spec: CoftSpec,
 ) -> PeerJob:
     made_from = (peer, confident.digest, backbone, spec.phase1, spec.seed, spec.flip)
-    digest = fingerprint("phase1", *made_from)
+    digest = fingerprint("phase1", *made_from, *([number] if number else []))
     return PeerJob(
         peer=peer,
         folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
@@ -171,5 +194,6 @@ def _job(
         seed=spec.seed,
         flip=spec.flip,
         limits=spec.pool,
+        round=number,
         pixel_cache=spec.runtime.pixel_cache,
     )

@@ -6,24 +6,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipcore.coft.phase2 import parameter_groups, train_network
+from clipcore.checkpoint import prefixed, under
+from clipcore.coft.contrast import MomentumContrast, resolve_queue_size
+from clipcore.coft.phase2 import NO_LABEL, parameter_groups, train_network
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.inference import BatchSize, Encoder
 from clipcore.network import Network, interpolate, new_network
+from clipcore.zero_shot import class_embeddings
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
-from tasks.pool.training_rows import TrainingRows, held_out_rows, training_rows
+from tasks.pool.training_rows import (
+    TrainingRows,
+    held_out_rows,
+    training_rows,
+    unlabeled_rows,
+)
 from tasks.progress import say
 from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
-from tasks.specs import CoftSpec, Phase2Spec, PoolSpec
+from tasks.specs import CoftSpec, ContrastSpec, Phase2Spec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
 from tasks.weights import LEFT_OUT, attach_learned, peer_refs, read_dual_head
+
+NETWORK, CONTRAST = "network", "contrast"  # in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,8 @@ class NetworkJob:
     seed: int
     flip: bool
     limits: PoolSpec
+    contrast: ContrastSpec | None = None
+    templates: tuple[str, ...] = ()  # sentences that a student's head comes from
     batch_size: int | None = None  # of a forward pass without gradients
     pixel_cache: int | None = None
 
@@ -61,8 +73,7 @@ class NetworkTrainer:
         self._device = device
         self._rows = training_rows(job.clean, job.images, job.task, most=job.spec.max_images)
         _say_left_out(self._rows, job)
-        pixels = self._pixels_of(self._rows.ids, self._rows.uris)
-        self._data = TrainingSet(self._rows.labels, pixels.load)
+        self._data, self._contrast = self._training_set()
         self._held_out, held_out_uris = held_out_rows(
             job.clean, job.images, most=max(1, round(job.spec.max_images * job.spec.holdout))
         )
@@ -80,15 +91,18 @@ class NetworkTrainer:
         return self._job.spec.epochs
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the network's state."""
-        return self._network.state_dict()
+        """Return the network's state, and that of momentum contrast."""
+        contrast = {} if self._contrast is None else self._contrast.tensors()
+        return {**prefixed(NETWORK, self._network.state_dict()), **prefixed(CONTRAST, contrast)}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
-        self._network.load_state_dict(tensors)
+        self._network.load_state_dict(under(NETWORK, tensors))
+        if self._contrast is not None:
+            self._contrast.restore(under(CONTRAST, tensors))
 
     def train(self, epochs: range) -> Iterator[Row]:
-        """Minimise the cross-entropy of CoFT Eq. 7 for some epochs."""
+        """Minimise the cross-entropy of CoFT Eq. 7, or Eq. 10 with contrast, for some epochs."""
         spec = self._job.spec
         schedule = Schedule(
             epochs=spec.epochs,
@@ -104,6 +118,7 @@ class NetworkTrainer:
             norm_statistics=spec.norm_statistics,
             flip=self._job.flip,
             epochs=epochs,
+            unlabeled=self._contrast,
         )
 
     def after_epoch(self, epoch: int) -> None:
@@ -121,6 +136,20 @@ class NetworkTrainer:
         """Return the start, which the guard may go back to; the epochs lie beside it."""
         facts = {LEFT_OUT: self._rows.left_out}
         return Result(self._start, {"images": self._held_out}, facts)
+
+    def _training_set(self) -> tuple[TrainingSet, MomentumContrast | None]:
+        """Return the clean set, and after it, for contrast, all images that are not held out."""
+        rows, spec = self._rows, self._job.contrast
+        if spec is None:
+            return TrainingSet(rows.labels, self._pixels_of(rows.ids, rows.uris).load), None
+        ids, uris = unlabeled_rows(
+            self._job.clean, self._job.images, most=self._job.spec.max_images
+        )
+        pixels = self._pixels_of([*rows.ids, *ids], [*rows.uris, *uris])
+        labels = torch.cat([rows.labels, torch.full((len(ids),), NO_LABEL)])
+        options = {**spec.model_dump(), "flip": self._job.flip}
+        options["queue_size"] = resolve_queue_size(spec.queue_size, num_images=len(ids))
+        return TrainingSet(labels, pixels.load), MomentumContrast(self._network, **options)
 
     def _pixels_of(self, ids: Sequence[str], uris: Sequence[str]) -> TrainingPixels:
         job, preprocess = self._job, self._network.visual.preprocess
@@ -156,9 +185,14 @@ def start_network(job: NetworkJob, *, device: str) -> Network:
     """Return the network that Phase II starts from, with a head from a peer's positive prompts.
 
     Its tower is the peer's own (`start="phase1"`: it predicts exactly as the peer did), or CLIP's
-    with the original weights (`start="original"`, as the paper has it).
+    with the original weights (`start="original"`, as the paper has it). A student has another tower
+    than the peers: it starts as CLIP, with a head from sentences.
     """
     backbone = load_backbone(job.backbone.name, device=device)
+    if job.templates:
+        with torch.no_grad():
+            embeddings = class_embeddings(backbone, job.task.classes, job.templates)
+        return new_network(backbone.visual, embeddings, backbone.logit_scale)
     if job.spec.start == "phase1":
         attach_learned(backbone.visual, job.start.uri).merge()
     head = read_dual_head(job.start.uri).positive
@@ -175,7 +209,7 @@ def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     spec: CoftSpec,
     run: Run,
 ) -> tuple[PeerRef, ...]:
-    """Train one whole network on each clean set, side by side (CoFT Eq. 7).
+    """Train one whole network on each clean set, side by side (CoFT Eq. 7, CoFT+ Eq. 10).
 
     Each epoch ends in a checkpoint. The weights of every epoch stay, with what they predict for the
     held-out images, so that the guard can choose among them.
@@ -202,8 +236,12 @@ def _job(
     backbone: BackboneRef,
     spec: CoftSpec,
 ) -> NetworkJob:
+    contrast = spec.plus.contrast if spec.method == "coft-plus" else None
+    contrast = contrast if contrast is not None and contrast.weight else None
+    templates = spec.label.templates if spec.student is not None else ()
     made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
-    digest = fingerprint("phase2", *made_from)
+    more = [value for value in (contrast, templates) if value]
+    digest = fingerprint("phase2", *made_from, *more)
     return NetworkJob(
         peer=start.peer,
         folder=in_workspace(spec.runtime.workspace, Folder.PEERS, digest),
@@ -217,6 +255,8 @@ def _job(
         seed=spec.seed,
         flip=spec.flip,
         limits=spec.pool,
+        contrast=contrast,
+        templates=templates,
         batch_size=spec.runtime.batch_size,
         pixel_cache=spec.runtime.pixel_cache,
     )

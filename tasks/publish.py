@@ -1,5 +1,6 @@
 """What a finished run leaves behind: an MLflow run, a registered model, a report, a summary."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tasks.refs import (
     EvaluationRef,
     Files,
     ModelRef,
+    PeerRef,
     PredictionsRef,
     Ref,
     RunSummary,
@@ -115,7 +117,7 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
         answers=stages.answers,
         confident=stages.confident,
         clean=stages.clean,
-        peers=(*stages.peers, *stages.networks),
+        peers=(*(peer for one in stages.rounds for peer in one.peers), *stages.networks),
         model=model,
         predictions=predictions,
         evaluation=evaluation,
@@ -151,9 +153,9 @@ def _stage_times(
     by_name: dict[StageName, tuple[Ref | None, ...]] = {
         StageName.POOL: (stages.images, stages.task),
         StageName.EMBED: (stages.embeddings,),
-        StageName.LABEL: (stages.zero_shot, stages.confident),
-        StageName.PHASE_1: stages.peers,
-        StageName.EMBED_WITH_PEERS: stages.features,
+        StageName.LABEL: (stages.zero_shot, *stages.confident),
+        StageName.PHASE_1: tuple(peer for one in stages.rounds for peer in one.peers),
+        StageName.EMBED_WITH_PEERS: tuple(ref for one in stages.rounds for ref in one.features),
         StageName.CROSS_FILTER: stages.clean,
         StageName.PHASE_2: stages.networks,
         StageName.GUARD: (model,),
@@ -164,17 +166,24 @@ def _stage_times(
     for name, refs in by_name.items():
         computed = [ref for ref in refs if ref is not None]
         if computed:
-            side_by_side = name in (StageName.PHASE_1, StageName.PHASE_2)
-            seconds = [ref.seconds for ref in computed]
             times.append(
                 StageTime(
                     name=name,
-                    seconds=max(seconds) if side_by_side else sum(seconds),
+                    seconds=_seconds(computed),
                     num_images=sum(ref.rows for ref in computed),
                     resumed=all(ref.resumed for ref in computed),
                 )
             )
     return tuple(times)
+
+
+def _seconds(computed: Sequence[Ref]) -> float:
+    """Return the time of a stage: of trainings side by side the longest, of rounds the sum."""
+    longest: dict[object, float] = {}
+    for number, ref in enumerate(computed):
+        key = ("round", ref.round) if isinstance(ref, PeerRef) else number
+        longest[key] = max(longest.get(key, 0.0), ref.seconds)
+    return sum(longest.values())
 
 
 def _summarize(inputs: ReportInputs, report: str, files: Files) -> RunSummary:

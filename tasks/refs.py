@@ -103,7 +103,19 @@ class PeerRef(Ref):
 
     peer: int
     phase: Literal[1, 2]
+    round: int = Field(0, ge=0, description="Of Phase I; CoFT has no further one.")
     num_left_out: int = Field(0, ge=0, description="Kept labels that it did not learn from.")
+
+
+class Phase1Round(Spec):
+    """One training of Phase I: what both peers learned from, what came of it, what they see.
+
+    `confident` has one labelling for both peers, or one for each.
+    """
+
+    confident: tuple[LabelsRef, ...]
+    peers: tuple[PeerRef, ...]
+    features: tuple[EmbeddingsRef, ...]
 
 
 class Stages(Spec):
@@ -115,11 +127,24 @@ class Stages(Spec):
     embeddings: EmbeddingsRef
     zero_shot: LabelsRef
     answers: AnswersRef | None = None
-    confident: LabelsRef | None = None
-    peers: tuple[PeerRef, ...] = ()
-    features: tuple[EmbeddingsRef, ...] = ()
+    rounds: tuple[Phase1Round, ...] = Field((), description="Of Phase I; CoFT has one.")
     clean: tuple[LabelsRef, ...] = ()
     networks: tuple[PeerRef, ...] = ()
+
+    @property
+    def confident(self) -> tuple[LabelsRef, ...]:
+        """Return what the peers learned from, of all rounds."""
+        return tuple(labels for one in self.rounds for labels in one.confident)
+
+    @property
+    def peers(self) -> tuple[PeerRef, ...]:
+        """Return the peers that filtered each other's labels: those of the last round."""
+        return self.rounds[-1].peers if self.rounds else ()
+
+    @property
+    def features(self) -> tuple[EmbeddingsRef, ...]:
+        """Return the images as those peers see them."""
+        return self.rounds[-1].features if self.rounds else ()
 
 
 class ModelRef(Ref):

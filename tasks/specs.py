@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
-Method = Literal["coft", "zero-shot"]
+Method = Literal["coft", "coft-plus", "zero-shot"]
 EPOCHS, MIN_STEPS = (
     10,
     250,
@@ -153,6 +153,32 @@ class Phase2Spec(Spec):
     holdout: float = Field(0.1, ge=0, lt=0.5, description="Share of the pool kept for the guard.")
 
 
+class ContrastSpec(Spec):
+    """Momentum contrast beside Phase II's cross-entropy (CoFT+ 3.3, Eq. 8 to 10)."""
+
+    weight: float = Field(0.1, ge=0, description="Gamma of Eq. 10; 0 turns it off.")
+    momentum: float = Field(0.999, ge=0, le=1, description="Mu of Eq. 8.")
+    temperature: float = Field(0.07, gt=0, description="Tau' of Eq. 9.")
+    queue_size: int = Field(
+        8192, ge=0, description="Keys that wait, at most half of the images; 4 bytes a number."
+    )
+    colours: bool = Field(
+        default=True, description="Views change colours; not where these tell classes apart."
+    )
+
+
+class PlusSpec(Spec):
+    """What CoFT+ adds to CoFT (https://arxiv.org/abs/2602.04337, 3.3)."""
+
+    rounds: int = Field(
+        2, ge=0, description="Further trainings of Phase I, each from labels of the one before."
+    )
+    subsets: Literal["own", "crossed"] = Field(
+        "own", description="Whether a peer starts a round from its own labels or the other one's."
+    )
+    contrast: ContrastSpec = ContrastSpec()
+
+
 class GateSpec(Spec):
     """What a model must show to become `candidate`; nothing of it needs a label.
 
@@ -214,9 +240,13 @@ class CoftSpec(Spec):
     pool: PoolSpec
     method: Method = "coft"
     backbone: BackboneSpec = BackboneSpec()
+    student: BackboneSpec | None = Field(
+        None, description="Another CLIP that Phase II trains, on the labels of the first one."
+    )
     label: LabelSpec = LabelSpec()
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
+    plus: PlusSpec = Field(PlusSpec(), description="For coft-plus.")
     gate: GateSpec = GateSpec()
     seed: int = Field(0, ge=0)
     flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
@@ -226,6 +256,20 @@ class CoftSpec(Spec):
         None, description="Labels of people to learn from: a file of them, or the folder of rounds."
     )
     command: str = Field("", description="The command line, for the report.")
+
+
+def check_method(spec: CoftSpec, *methods: Method) -> None:
+    """Refuse a flow that does not run the method.
+
+    Raises:
+        InputError: says which flow does.
+    """
+    if spec.method not in methods:
+        known = " or ".join(methods)
+        raise InputError(
+            f"method: this flow runs {known}; got {spec.method}, which is the flow "
+            f"flows/{spec.method.replace('-', '_')}.py."
+        )
 
 
 class LearnerSpec(Spec):

@@ -100,6 +100,7 @@ def peer_refs(jobs: Sequence[Job], trained: Sequence[tuple[Manifest, bool]]) -> 
             resumed=resumed,
             peer=job.labels["peer"],
             phase=job.labels["phase"],
+            round=job.labels.get("round", 0),
             num_left_out=int(str(manifest.facts.get(LEFT_OUT, 0))),
         )
         for job, (manifest, resumed) in zip(jobs, trained, strict=True)

@@ -27,10 +27,10 @@ from flows.commands.options import (
 from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
 from tasks.refs import Files, Ref, RunSummary
-from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PlusSpec, PoolSpec, RuntimeSpec
 
 if TYPE_CHECKING:
-    from flows import coft
+    from flows import coft, coft_plus
     from flows import demo as demo_flow
     from flows import embed as embed_flow
     from flows import predict as predict_flow
@@ -44,11 +44,12 @@ else:
     answers_given = OnDemand("tasks.answers.given")
     registry_model = OnDemand("tasks.tracking.registry_model")
     versions = OnDemand("tasks.tracking.versions")
-    coft, demo_flow = OnDemand("flows.coft"), OnDemand("flows.demo")
+    coft, coft_plus = OnDemand("flows.coft"), OnDemand("flows.coft_plus")
+    demo_flow = OnDemand("flows.demo")
     embed_flow, predict_flow = OnDemand("flows.embed"), OnDemand("flows.predict")
 
 
-def adapt(
+def adapt(  # noqa: PLR0913  # a parameter for each option
     about: About,
     *,
     method: Method = default_of(CoftSpec, "method"),
@@ -57,6 +58,11 @@ def adapt(
         Parameter(help="Labels to learn from: a file of answers, or a folder of rounds."),
     ] = None,
     phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
+    student: Annotated[
+        str | None,
+        Parameter(help="Another backbone, that Phase II trains on the labels of the first one."),
+    ] = None,
+    plus: Annotated[PlusSpec, Parameter(group="CoFT+")] = PlusSpec(),
     register: Register = None,
     where: Where = Where(),
 ) -> None:
@@ -66,13 +72,26 @@ def adapt(
     """
     name = versions.check_name(register or name_from(about.images, otherwise="coft"))
     answers_given.check_answers(answers, method, about.label_columns)
-    spec = about.spec(where, method=method, phase2=phase2, register_as=name, answers=answers)
+    spec = about.spec(
+        where,
+        method=method,
+        student=None if student is None else BackboneSpec(name=student),
+        phase2=phase2,
+        plus=plus,
+        register_as=name,
+        answers=answers,
+    )
     plan = announce(spec, "adapt", dry_run=about.dry_run)
     if about.dry_run:
         end_dry_run(plan, spec, where.summary)
         return
-    startup.begin(spec.runtime, "flows.coft")
-    _conclude(coft.coft(spec, plan), plan, where.summary)
+    if method == "coft-plus":
+        startup.begin(spec.runtime, "flows.coft_plus")
+        result = coft_plus.coft_plus(spec, plan)
+    else:
+        startup.begin(spec.runtime, "flows.coft")
+        result = coft.coft(spec, plan)
+    _conclude(result, plan, where.summary)
 
 
 def embed(

@@ -14,7 +14,7 @@ from clipcore.backbone import Backbone
 from clipcore.backbone_names import Kind
 from clipcore.head import Head
 from tasks.backbone import adapter_arguments, load_backbone
-from tasks.label.zero_shot import read_zero_shot
+from tasks.label.by_head import read_head
 from tasks.pool.readers import value_of
 from tasks.pool.shards import shards
 from tasks.pool.truth import TrueLabels
@@ -65,7 +65,7 @@ def read_start_head(start: StartRef) -> Head:
     if start.model is not None:
         return Head.of_linear(read_network(start.model.uri).head)
     if start.peer is None:
-        return read_zero_shot(start.zero_shot.uri)
+        return read_head(start.zero_shot.uri)
     return read_dual_head(start.peer.uri).positive
 
 

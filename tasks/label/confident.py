@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from clipcore import cleaning
 from tasks.compute.calls import run_tasks
+from tasks.label.by_head import read_head
 from tasks.label.people import OpenImages, answers_about
 from tasks.label.table import (
     Target,
@@ -21,7 +22,6 @@ from tasks.label.table import (
     top_of_part,
     write_part,
 )
-from tasks.label.zero_shot import read_zero_shot
 from tasks.pool.shards import Shard, shards
 from tasks.refs import AnswersRef, EmbeddingsRef, ImagesRef, LabelsRef, Reason, TaskRef
 from tasks.specs import CoftSpec, RuntimeSpec
@@ -54,6 +54,7 @@ def most_confident(
     per_class = cleaning.resolve_per_class(
         spec.label.top.per_class, num_classes=num_classes, minimum_total=spec.label.top.min_total
     )
+    source = "confident" if labels.source == "zero-shot" else f"confident-{labels.source}"
     digest = fingerprint(Folder.LABELS, "confident", labels.digest, per_class, *digests(answers))
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
@@ -71,6 +72,7 @@ def most_confident(
         items = [
             (
                 Target(folder, digest, part.span),
+                source,
                 undecided,
                 part,
                 set(keys_in(ids, part.span)),
@@ -87,7 +89,7 @@ def most_confident(
             about=labelling_facts(images, task),
         )
 
-    return labels_once(folder, digest, "confident", compute)
+    return labels_once(folder, digest, source, compute)
 
 
 def _top_of_part(undecided: OpenImages, per_class: int, part: Shard) -> TopOfPart:
@@ -123,7 +125,7 @@ def _score_empty(
 ) -> list[Scored]:
     """Return, of one part, the `limit` images most probable for each of the empty classes."""
     table = undecided.read(part, FEATURES, ["image_id", "embedding"])
-    probabilities = read_zero_shot(labels_uri).probabilities(matrix_of(table))
+    probabilities = read_head(labels_uri).probabilities(matrix_of(table))
     scored: list[Scored] = []
     for label in empty:
         scores, positions = probabilities[:, label].topk(min(limit, table.num_rows))
@@ -146,8 +148,13 @@ def _fill_empty(
     return filled
 
 
-def _write_confident(
-    target: Target, undecided: OpenImages, part: Shard, chosen: set[str], filled: dict[str, int]
+def _write_confident(  # what is in the rows
+    target: Target,
+    source: str,
+    undecided: OpenImages,
+    part: Shard,
+    chosen: set[str],
+    filled: dict[str, int],
 ) -> int:
     """Write one part: answers, images of empty classes, the most confident, and the others."""
     classes = undecided.classes
@@ -168,7 +175,7 @@ def _write_confident(
     )
     rows = labels_table(
         table["image_id"],
-        "confident",
+        source,
         labels,
         confidence,
         classes=classes,

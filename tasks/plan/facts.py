@@ -88,6 +88,7 @@ class Plan(Spec):
     classes: ClassesFound | None = None
     labels: LabelCounts | None = None
     backbone: BackboneFound | None = None
+    student: BackboneFound | None = Field(None, description="What Phase II trains instead.")
     model: str | None = Field(None, description="The model that predicts, in place of a backbone.")
     place: Place
     results: Results

@@ -63,6 +63,7 @@ def make_plan(
         classes=classes_found(found.classes),
         labels=found.labels,
         backbone=backbone,
+        student=None if spec.student is None else _backbone(spec.student.name),
         model=model,
         place=_place(spec.runtime),
         results=_results(spec, aim),

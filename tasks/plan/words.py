@@ -37,7 +37,8 @@ def rows_of(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.labels is not None:
         yield from _labels(plan.labels)
     if plan.backbone is not None:
-        yield "backbone", _backbone(plan.backbone)
+        student = f"; Phase II trains {_backbone(plan.student)}" if plan.student else ""
+        yield "backbone", _backbone(plan.backbone) + student
     if plan.model is not None:
         yield "model", printable(plan.model)
     yield "runs on", _place(plan.place)

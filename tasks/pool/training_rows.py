@@ -1,6 +1,8 @@
 """What a labelling gives to training: images with labels, and images that are held out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -91,11 +93,27 @@ def held_out_rows(
 
     Of more than `most` it returns the lowest ids: a fair draw, the same for every peer.
     """
+    return _rows_where(pc.equal, labels, images, most)
+
+
+def unlabeled_rows(
+    labels: LabelsRef, images: ImagesRef, *, most: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the ids and URIs of all images that are not held out, whatever their label, by id.
+
+    Of more than `most` it returns the lowest ids: a fair draw, the same for every peer.
+    """
+    return _rows_where(pc.not_equal, labels, images, most)
+
+
+def _rows_where(
+    compare: Callable[..., Any], labels: LabelsRef, images: ImagesRef, most: int | None
+) -> tuple[list[str], list[str]]:
     ids, uris = list[str](), list[str]()
     for part, about in read_beside(images, labels, [ID, "reason"]):
-        held_out = part.filter(pc.equal(part["reason"], Reason.HELD_OUT))[ID]
-        ids += held_out.to_pylist()
-        uris += value_of(about, held_out, "uri").to_pylist()
+        found = part.filter(compare(part["reason"], Reason.HELD_OUT))[ID]
+        ids += found.to_pylist()
+        uris += value_of(about, found, "uri").to_pylist()
         if most is not None and len(ids) >= most:
             break
     return ids[:most], uris[:most]

@@ -46,7 +46,7 @@ class ReportInputs(Spec):
     after: EmbeddingsRef | None = None
     zero_shot: LabelsRef
     answers: AnswersRef | None = Field(default=None, description="Labels of people, trained on.")
-    confident: LabelsRef | None = None
+    confident: tuple[LabelsRef, ...] = Field((), description="Of all rounds of Phase I.")
     clean: tuple[LabelsRef, ...] = ()
     peers: tuple[PeerRef, ...] = Field(default=(), description="Of both phases, in any order.")
     model: ModelRef

@@ -103,7 +103,7 @@ def _stages(inputs: ReportInputs) -> list[tuple[str, Ref]]:
         ("Classes and true labels", inputs.task),
         ("Embeddings before", inputs.before),
         ("Zero-shot labels", inputs.zero_shot),
-        ("Confident set", inputs.confident),
+        *((words.source(ref.source), ref) for ref in inputs.confident),
         *((f"Clean labels, {ref.source}", ref) for ref in inputs.clean),
         *peers,
         ("Embeddings after", inputs.after),

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.pages import figures
+from tasks.refs import PEERS
 from tasks.report import gallery, projection, read_stages, tables, words
 from tasks.report.evidence import Evidence, Section
 
@@ -28,7 +30,8 @@ def kept(evidence: Evidence) -> Section:
             for source, precision in evidence.metrics.kept_label_precision.items()
             if precision is not None
         ],
-        "confident": inputs.confident,
+        "confident": inputs.confident[0] if inputs.confident else None,
+        "further_rounds": (len(inputs.confident) - 1) // len(PEERS),
         "answers": inputs.answers,
         "dense": gallery.per_strip(len(inputs.task.classes)) <= gallery.DENSE,
         "strips": gallery.clean_gallery(inputs, evidence.kept, max_pixels=limit)
@@ -39,18 +42,16 @@ def kept(evidence: Evidence) -> Section:
 
 def training(evidence: Evidence) -> Section:
     """Return a curve of every number that the peers measured after each epoch."""
-    groups: dict[int, dict[str, dict[str, list[tuple[float, float]]]]] = {}
+    groups: dict[tuple[int, int], dict[str, dict[str, list[tuple[float, float]]]]] = {}
     rows = read_stages.read_histories(evidence.inputs.peers)
     for row in rows:
         for key, value in row.items():
             if key in words.NOT_DRAWN or not _is_number(value):
                 continue
-            series = groups.setdefault(row["phase"], {}).setdefault(key, {})
+            series = groups.setdefault(_training(row), {}).setdefault(key, {})
             series.setdefault(f"Peer {row['peer']}", []).append((row["epoch"], value))
     return {
-        "phases": [
-            (phase, _epochs(rows, phase), _panels(groups[phase])) for phase in sorted(groups)
-        ],
+        "phases": [(*one, _epochs(rows, one), _panels(groups[one])) for one in sorted(groups)],
         "peers": list(
             zip(
                 sorted({f"Peer {row['peer']}" for row in rows}),
@@ -67,8 +68,13 @@ def _is_number(value: object) -> bool:
     return number and math.isfinite(value)  # type: ignore[arg-type]
 
 
-def _epochs(rows: Sequence[Mapping[str, object]], phase: int) -> int:
-    return len({row["epoch"] for row in rows if row["phase"] == phase})
+def _training(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the phase and the round that an epoch is of."""
+    return row["phase"], row.get("round", 0)
+
+
+def _epochs(rows: Sequence[Mapping[str, object]], training: tuple[int, int]) -> int:
+    return len({row["epoch"] for row in rows if _training(row) == training})
 
 
 def _panels(

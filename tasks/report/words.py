@@ -51,10 +51,14 @@ HISTORY: Mapping[str, Quantity] = {
     "l2": Quantity(
         "L2, dual-prompt loss", "how well positive and negative prompts tell right from wrong"
     ),
+    "cross_entropy": Quantity("Cross-entropy", "how well the network fits the kept labels"),
+    "contrast": Quantity(
+        "Contrast", "how hard it is to find an image again by another view of it; labels unused"
+    ),
 }
 """The numbers of a row of a training history that are drawn."""
 
-NOT_DRAWN = ("phase", "peer", "epoch", "seconds")
+NOT_DRAWN = ("phase", "peer", "round", "epoch", "seconds")
 """The other keys of a row: which epoch it is of, and how long that took."""
 
 REASONS: Mapping[str, str] = {

@@ -21,6 +21,7 @@ import pyarrow as pa
 import torch
 
 from clipcore import checkpoint
+from clipcore.head import Head
 from tasks.compute import map_parts
 from tasks.features import embedding
 from tasks.features.actor import EmbedJob
@@ -28,7 +29,7 @@ from tasks.features.embedding import embed
 from tasks.features.towers import Tower
 from tasks.images.sources import LISTING, Source
 from tasks.images.spilled import spill
-from tasks.label import confident, cross_filter, zero_shot
+from tasks.label import by_head, confident, cross_filter, zero_shot
 from tasks.label.cross_filter import cross_filter as filter_labels
 from tasks.label.zero_shot import label_zero_shot
 from tasks.pool import open as pool_open
@@ -40,7 +41,6 @@ from tasks.pool.task import open_task
 from tasks.pool.understood import ClassList, Understood
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, TaskRef
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
-from tasks.storage.checkpoints import write_tensors
 from tasks.storage.columns import fixed_size_list
 from tasks.storage.files import write_bytes
 from tasks.storage.layout import WEIGHTS, Folder, claim_workspace, in_workspace
@@ -114,9 +114,9 @@ class Run:
     def zero_shot(self) -> LabelsRef:
         """Label, or find labelled."""
         with (
-            patch.object(zero_shot, "run_tasks", here),
+            patch.object(by_head, "run_tasks", here),
             patch.object(map_parts, "run_tasks", here),
-            patch.object(zero_shot, "_write_class_embeddings", write_classes),
+            patch.object(zero_shot, "_write_head", write_classes),
         ):
             about = (self.embeddings(), self.images(), self.task())
             labels: LabelsRef = label_zero_shot.fn(*about, self.backbone, self.spec)
@@ -184,9 +184,7 @@ def class_centres() -> np.ndarray:
 
 def write_classes(folder: str, *_: object) -> None:
     """Write class embeddings as the text tower would."""
-    tensors = {"embeddings": torch.from_numpy(class_centres()).float()}
-    tensors["logit_scale"] = torch.tensor(20.0)
-    write_tensors(folder, zero_shot.CLASSES, tensors, {})
+    by_head.write_head(folder, Head(torch.from_numpy(class_centres()).float(), 20.0))
 
 
 def write_peer(workspace: str, number: int) -> PeerRef:

@@ -1,5 +1,6 @@
 """The times of the stages, as the report and the summary give them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tasks.publish import _stage_times
@@ -11,6 +12,7 @@ from tasks.refs import (
     LabelsRef,
     ModelRef,
     PeerRef,
+    Phase1Round,
     PredictionsRef,
     Stages,
     TaskRef,
@@ -50,6 +52,14 @@ def peers(*seconds: float, phase: Any) -> tuple[PeerRef, ...]:
     return tuple(PeerRef(**ref(s), peer=n, phase=phase) for n, s in enumerate(seconds, 1))
 
 
+def round_of(
+    confident: float, trained: Sequence[float], seen: tuple[EmbeddingsRef, ...], number: int = 0
+) -> Phase1Round:
+    labels = LabelsRef(**ref(confident, 12), source="confident")
+    ones = [peer.model_copy(update={"round": number}) for peer in peers(*trained, phase=1)]
+    return Phase1Round(confident=(labels,), peers=tuple(ones), features=seen)
+
+
 def zero_shot() -> Stages:
     labels = LabelsRef(**ref(3, 60), source="zero-shot")
     about = {"images": images(), "task": task(), "backbone": backbone()}
@@ -80,9 +90,7 @@ def test_stages_that_did_not_run_are_not_named() -> None:
 def test_peers_train_side_by_side_and_all_else_adds_up() -> None:
     stages = zero_shot().model_copy(
         update={
-            "confident": LabelsRef(**ref(4, 12), source="confident"),
-            "peers": peers(10, 12, phase=1),
-            "features": (features(5, resumed=True), features(6)),
+            "rounds": (round_of(4, (10, 12), (features(5, resumed=True), features(6))),),
             "networks": peers(30, 20, phase=2),
         }
     )
@@ -95,6 +103,19 @@ def test_peers_train_side_by_side_and_all_else_adds_up() -> None:
 
 def test_a_stage_is_resumed_when_all_of_it_was_there() -> None:
     stages = zero_shot().model_copy(
-        update={"features": (features(5, resumed=True), features(6, resumed=True))}
+        update={
+            "rounds": (round_of(4, (1,), (features(5, resumed=True), features(6, resumed=True))),)
+        }
     )
     assert times(stages)["embed with peers"][2] is True
+
+
+def test_rounds_of_phase_1_follow_each_other() -> None:
+    rounds = (
+        round_of(1, (10, 12), (features(1), features(1))),
+        round_of(2, (7, 5), (features(2), features(2)), number=1),
+    )
+    found = times(zero_shot().model_copy(update={"rounds": rounds}))
+    assert found["phase 1"] == (12 + 7, 0, False)
+    assert found["label"] == (3 + 1 + 2, 60 + 12 + 12, False)
+    assert found["embed with peers"] == (6, 240, False)

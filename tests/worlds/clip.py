@@ -16,9 +16,10 @@ TINY_CLIP = {
 }
 
 
-def write_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
-    """Write the configuration and the weights as open_clip's `local-dir:`."""
-    model = open_clip.CLIP(**TINY_CLIP)
+def write_tiny_clip(folder: Path, *, seed: int = 0, **config: Any) -> Path:
+    """Write the configuration, with changes, and the weights as open_clip's `local-dir:`."""
+    model_config = {**TINY_CLIP, **config}
+    model = open_clip.CLIP(**model_config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
@@ -33,7 +34,7 @@ def write_tiny_clip(folder: Path, *, seed: int = 0) -> Path:
     )
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
     (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": preprocess})
+        json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})
     )
     return folder
 

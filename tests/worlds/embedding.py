@@ -17,7 +17,7 @@ from tasks.features import actor, embedding
 from tasks.features.actor import EmbedActor, EmbedJob
 from tasks.features.embedding import embed
 from tasks.features.towers import tower_of
-from tasks.label import zero_shot
+from tasks.label import by_head
 from tasks.pool import open as pool_open
 from tasks.pool.shards import ID
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef
@@ -101,6 +101,6 @@ def watch(folder: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Embeddin
     monkeypatch.setattr(actor, "encoded", counted)
     monkeypatch.setattr(actor, "batches", watched)
     monkeypatch.setattr(embedding, "map_parts", embed_here)
-    for module in (pool_open, map_parts, predict, zero_shot):
+    for module in (pool_open, map_parts, predict, by_head):
         monkeypatch.setattr(module, "run_tasks", tasks_here)
     return made

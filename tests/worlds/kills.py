@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 MODULES = (
     "flows.coft",
+    "flows.coft_plus",
     "tasks.report.document",
     "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -188,6 +189,7 @@ def _wait(child: int, hears: int) -> Ended:
 
 def _run(tells: int, spec: dict[str, Any], summary: str, kill_at: int) -> int:
     from flows.coft import coft
+    from flows.coft_plus import coft_plus
     from tasks.compute import calls
     from tasks.specs import CoftSpec
 
@@ -197,7 +199,8 @@ def _run(tells: int, spec: dict[str, Any], summary: str, kill_at: int) -> int:
     asked = CoftSpec.model_validate(spec)
     Writes(asked.runtime.workspace, kill_at, tells).watch()
     try:
-        Path(summary).write_text(coft(asked).model_dump_json())
+        flow = coft_plus if asked.method == "coft-plus" else coft
+        Path(summary).write_text(flow(asked).model_dump_json())
     except BaseException:  # noqa: BLE001  # a fork must not go on with its parent's work
         import traceback
 

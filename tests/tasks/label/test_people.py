@@ -24,6 +24,7 @@ from tasks.refs import (
     ImagesRef,
     LabelsRef,
     PeerRef,
+    Phase1Round,
     PredictionsRef,
     Reason,
     Stages,
@@ -312,9 +313,14 @@ def measure(
         embeddings=features,
         zero_shot=zero_shot,
         answers=answers,
-        confident=confident,
+        rounds=() if confident is None else (_round(confident),),
     )
     return read_metrics(evaluate.fn(stages, predictions, spec(place)).uri)
+
+
+def _round(confident: LabelsRef) -> Phase1Round:
+    """Return a round of which nothing is read but its confident set."""
+    return Phase1Round(confident=(confident,), peers=(), features=())
 
 
 def test_without_a_test_split_answered_images_are_not_measured(

@@ -27,6 +27,7 @@ from tasks.refs import (
     LabelsRef,
     ModelRef,
     PeerRef,
+    Phase1Round,
     PredictionsRef,
     Reason,
     Stages,
@@ -146,9 +147,13 @@ class Run:
         if not self.adapted:
             return start
         update = {
-            "confident": self.confident(),
-            "peers": tuple(peer for peer in self.peers if peer.phase == 1),
-            "features": (seen, seen),
+            "rounds": (
+                Phase1Round(
+                    confident=(self.confident(),),
+                    peers=tuple(peer for peer in self.peers if peer.phase == 1),
+                    features=(seen, seen),
+                ),
+            ),
             "clean": self.clean(),
             "networks": tuple(peer for peer in self.peers if peer.phase == 2),
         }
