@@ -164,10 +164,18 @@ def test_with_all_of_it_switched_off_it_is_coft(place: Place) -> None:
     assert place.weights("off") != place.weights("whole")
 
 
-def test_crossed_subsets_are_those_of_the_other_peer(place: Place) -> None:
+def test_subsets_may_be_crossed_and_what_people_answered_is_in_all_of_them(place: Place) -> None:
+    answers = place.root / "answers.csv"
+    pool = place.labels("whole")["confident"].to_pylist()[:3]
+    answers.write_text("\n".join(["image_id,label", *(f"{row['image_id']},red" for row in pool)]))
     crossed = PlusSpec(rounds=1, subsets="crossed", contrast=ContrastSpec(weight=0))
-    assert place.run("crossed", plus=crossed).status == 0
-    assert place.weights("crossed") != place.weights("whole")
+    assert place.run("crossed", plus=crossed, answers=str(answers)).status == 0
+    assert place.summary("crossed")["num_answers"] == 3
+    for source, table in place.labels("crossed").items():
+        answered = [row for row in table.to_pylist() if row["reason"] == "answered"]
+        of_models = source == "zero-shot" or source.endswith("-round-0")
+        if not of_models or source.startswith("confident"):
+            assert [row["label"] for row in answered] == ["red"] * 3, source
 
 
 def test_a_student_learns_from_the_labels_of_another_backbone(place: Place) -> None:

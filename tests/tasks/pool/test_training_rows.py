@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.pool.training_rows import held_out_rows, training_rows
+from tasks.pool.training_rows import held_out_rows, training_rows, unlabeled_rows
 from tasks.refs import ImagesRef, LabelsRef, Reason, TaskRef
 from tasks.specs import InputError
+from tasks.storage.manifest import iter_tables
 from tasks.storage.schemas import LABELS
 from tests.worlds.stages import COUNT, cut, stage, write_stages
 from tests.worlds.stages import images as images_and_features
@@ -46,6 +47,11 @@ def test_kept_labels_come_by_id_with_where_their_images_are(world: World) -> Non
     assert uris == [f"memory://{image}" for image in ids]
     assert not set(ids) & set(rows.ids)
     assert held_out_rows(labels, images, most=3) == (ids[:3], uris[:3])
+    others, where = unlabeled_rows(labels, images)
+    assert set(rows.ids) <= set(others)
+    assert sorted([*others, *ids]) == sorted({*others, *ids})
+    assert len(others) + len(ids) == sum(len(part) for part in iter_tables(labels.uri))
+    assert unlabeled_rows(labels, images, most=3) == (others[:3], where[:3])
 
 
 def test_of_too_many_each_class_gives_the_same_share(world: World) -> None:
