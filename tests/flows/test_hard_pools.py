@@ -77,7 +77,7 @@ def runs(prefect_session: str) -> Iterator[Runs]:
 
 
 def adapt(runs: Runs, folder: Path, clip: Path, pool: Pool) -> tuple[bool, dict[str, Any]]:
-    """Return whether a run without labels holds its model for healthy, and what labels say of it."""
+    """Return whether a run without labels thinks its model healthy, and what labels say of it."""
     pool.write(folder / "images.parquet")
     found: list[dict[str, Any]] = []
     for labels in (None, "column"):
