@@ -22,10 +22,13 @@ from tasks.weights import read_dual_head
 def label_with_peers(
     last: Phase1Round, images: ImagesRef, task: TaskRef, spec: CoftSpec
 ) -> tuple[LabelsRef, ...]:
-    """Label every image with each peer of a round, as its positive prompts say (CoFT+ 3.3)."""
+    """Label every image with each peer of a round, as its positive prompts say (CoFT+ 3.3).
+
+    The labels are called by the round that starts from them.
+    """
     return tuple(
         label_by_head(
-            f"peer-{peer.peer}-round-{peer.round}",
+            f"round-{peer.round + 1}-peer-{peer.peer}",
             fingerprint(Folder.LABELS, "peer", peer.digest, features.digest),
             _write_head,
             (peer.uri,),

@@ -118,11 +118,11 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
 
 def test_each_peer_starts_a_round_from_the_labels_of_which_it_was_surest(place: Place) -> None:
     labels = place.labels("whole")
-    rounds = [f"{kind}peer-{peer}-round-0" for kind in ("", "confident-") for peer in (1, 2)]
+    rounds = [f"{kind}round-1-peer-{peer}" for kind in ("", "confident-") for peer in (1, 2)]
     assert set(labels) == {"zero-shot", "confident", *rounds, "peer-1", "peer-2"}
     for peer in (1, 2):
-        said = {row["image_id"]: row for row in labels[f"peer-{peer}-round-0"].to_pylist()}
-        chosen = labels[f"confident-peer-{peer}-round-0"].to_pylist()
+        said = {row["image_id"]: row for row in labels[f"round-1-peer-{peer}"].to_pylist()}
+        chosen = labels[f"confident-round-1-peer-{peer}"].to_pylist()
         by_class: dict[str, list[float]] = {}
         left_out: dict[str, list[float]] = {}
         for row in chosen:
@@ -173,8 +173,7 @@ def test_subsets_may_be_crossed_and_what_people_answered_is_in_all_of_them(place
     assert place.summary("crossed")["num_answers"] == 3
     for source, table in place.labels("crossed").items():
         answered = [row for row in table.to_pylist() if row["reason"] == "answered"]
-        of_models = source == "zero-shot" or source.endswith("-round-0")
-        if not of_models or source.startswith("confident"):
+        if source.startswith(("confident", "peer")):
             assert [row["label"] for row in answered] == ["red"] * 3, source
 
 

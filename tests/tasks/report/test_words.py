@@ -81,5 +81,6 @@ def test_what_another_version_wrote_is_spelled_out() -> None:
 
 
 def test_sources_are_named_as_a_person_would() -> None:
-    slugs = ("peer-1", "zero-shot", "confident")
-    assert [words.source(slug) for slug in slugs] == ["Peer 1", "Zero-shot", "Confident set"]
+    slugs = ("peer-1", "zero-shot", "confident", "confident-round-2-peer-1")
+    named = ["Peer 1", "Zero-shot", "Confident set", "Confident set, round 2 peer 1"]
+    assert [words.source(slug) for slug in slugs] == named
