@@ -38,13 +38,14 @@ _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
 _WIDTH, _LENGTH, _PLANES, _COLOUR_MAP, _EXTRA_SAMPLES = 256, 257, 284, 320, 338
-_SEPARATE = 2  # each channel has a plane of its own
+_TOGETHER, _SEPARATE = 1, 2  # the channels of a pixel; each has a plane of its own
 _MIN_IS_WHITE, _UNSIGNED, _WHITE = 0, 1, 255
 _BITS_OF_A_BYTE, _MOST_BITS = 8, 16
 _SAMPLES = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 _MODES = frozenset(
     ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 )
+_MODES_IN_PLANES = ("RGB", "RGBX", "RGBA", "RGBa", "CMYK")
 _TILE_PIXELS = 2**24  # a tile of TIFF may be larger than its image, and libtiff holds one
 
 Read = TypeVar("Read")
@@ -189,19 +190,23 @@ def _unsupported_samples(tags: ImageFileDirectory_v2) -> BadImage:
 
 
 def _mend_planes(image: Image.Image) -> None:
-    """Read planes of 16 bits by libtiff: Pillow itself takes them for planes of 8 bits.
+    """Have separate planes read by libtiff: Pillow itself takes samples of all sizes for 8 bits.
 
     Raises:
-        BadImage: grey or a palette with alpha in another plane, which both leave empty.
+        BadImage: channels of which Pillow leaves one empty, or takes it for another, in planes.
     """
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(_PLANES) != _SEPARATE:
         return
-    if image.mode in ("LA", "La", "PA"):
+    if len(image.getbands()) == 1:
+        image.tag_v2[_PLANES] = _TOGETHER  # which is the same
+        image._setup()  # noqa: SLF001
+        return
+    if image.mode not in _MODES_IN_PLANES:
         raise _unsupported_samples(image.tag_v2)
-    wide = len(image.getbands()) > 1 and max(image.tag_v2[_BITS]) > _BITS_OF_A_BYTE
-    if wide and not image.use_load_libtiff:
+    if not image.use_load_libtiff:
         area = (0, 0, image.tag_v2[_WIDTH], image.tag_v2[_LENGTH])
-        args = (f"{image.mode};16N", False, image.tag_v2.offset)
+        samples = image.mode + (";16N" if max(image.tag_v2[_BITS]) > _BITS_OF_A_BYTE else "")
+        args = (samples, False, image.tag_v2.offset)
         image.tile = [ImageFile._Tile("libtiff", area, 0, args)]  # noqa: SLF001
         image.use_load_libtiff = True
 
