@@ -1,6 +1,9 @@
 """From image files to pixels: open_clip's transform, every format, upright, the first picture."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,19 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcore import images
-from clipcore.images import Preprocess, check_header, decode, read_pixels, resize_and_crop
+from clipcore.images import (
+    BYTES_PER_PIXEL,
+    Preprocess,
+    check_header,
+    decode,
+    read_pixels,
+    resize_and_crop,
+)
+from clipcore.room import Room
 from tests.worlds.image_files import encoded, noise, rgb
 
 MAX_PIXELS = 10_000_000
+SMALL = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -73,6 +85,44 @@ def test_pixels_are_decoded_and_fitted() -> None:
     expected = resize_and_crop(decode(data, max_pixels=MAX_PIXELS), preprocess)
     found = read_pixels(data, preprocess, max_pixels=MAX_PIXELS)
     np.testing.assert_array_equal(found, expected)
+
+
+def most_at_once(files: list[bytes], room: Room, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many files are decoded at once, by threads for all of them that start together."""
+    monkeypatch.setattr(images, "_ROOM", room)
+    start, lock, inside, most = Barrier(len(files)), Lock(), 0, 0
+    to_rgb = images._to_rgb
+
+    def counted(image: Image.Image) -> Image.Image:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        sleep(0.02)  # others may come in, if they are let in
+        with lock:
+            inside -= 1
+        return to_rgb(image)
+
+    def read(data: bytes) -> np.ndarray:
+        start.wait(60)
+        return read_pixels(data, SMALL, max_pixels=MAX_PIXELS)
+
+    monkeypatch.setattr(images, "_to_rgb", counted)
+    with ThreadPoolExecutor(len(files)) as threads:
+        found = list(threads.map(read, files))
+    assert all(pixels.shape == (16, 16, 3) for pixels in found)
+    return most
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_giants_wait_for_each_other(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads decode, what they hold together has a bound."""
+    files = [encoded(rgb(40, 30), form)] * 6
+    held = BYTES_PER_PIXEL * 40 * 30 + 4 * len(files[0])
+    assert most_at_once(files, Room(held // 2), monkeypatch) == 1  # each is too large for it
+    assert most_at_once(files, Room(2 * held - 1), monkeypatch) == 1
+    assert most_at_once(files, Room(3 * held), monkeypatch) in (2, 3)
+    assert most_at_once(files, Room(99 * held), monkeypatch) > 3
 
 
 def test_digest_changes_with_every_field() -> None:
