@@ -19,10 +19,11 @@ What is done with each mode of Pillow and each type of samples, in every format:
     I, F and all others   signed, 32-bit and floating-point samples, any number of channels: nothing
                           says which values are black and white. `unsupported-sample-format`.
 
-Colours of 3 or 4 x 16 bits come from Pillow as their high bytes. Colour profiles and gamma are
-ignored, as they were when CLIP was trained, and so are texts beside the pixels, however large. Of
-an animation, of pages and of MPO the first picture counts, of an APNG its default picture. EXIF or
-XMP turn it upright.
+Colours of 3 or 4 x 16 bits come from Pillow as their high bytes. TIFF with a plane for each channel
+is the same, but for LA, La, PA, LAB and YCbCr that is not compressed: `unsupported-sample-format`.
+Colour profiles and gamma are ignored, as they were when CLIP was trained, and so are texts beside
+the pixels, however large. Of an animation, of pages and of MPO the first picture counts, of an APNG
+its default picture, of HEIF its primary one. EXIF or XMP turn it upright.
 
 Limits are checked before anything is decoded. An image has at most `max_pixels` pixels, and its
 long side is at most 100 times its short one (`MAX_ASPECT_RATIO`), so that the short one can be
