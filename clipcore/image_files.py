@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TypeVar
 
-from PIL import Image, ImagePalette, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2, TiffImageFile
+
+from clipcore.file_kinds import damaged_format, foreign_kind
 
 
 def _can_read_heif() -> bool:
@@ -35,12 +37,15 @@ _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 _AVIF = (b"avif", b"avis")
 _HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH, _SAMPLE_FORMAT = 258, 262, 322, 323, 339
-_WIDTH, _LENGTH, _COLOUR_MAP, _EXTRA_SAMPLES = 256, 257, 320, 338
+_WIDTH, _LENGTH, _PLANES, _COLOUR_MAP, _EXTRA_SAMPLES = 256, 257, 284, 320, 338
+_TOGETHER, _SEPARATE = 1, 2  # the channels of a pixel; each has a plane of its own
 _MIN_IS_WHITE, _UNSIGNED, _WHITE = 0, 1, 255
+_BITS_OF_A_BYTE, _MOST_BITS = 8, 16
 _SAMPLES = {1: "unsigned", 2: "signed", 3: "float", 4: "undefined", 5: "complex", 6: "complex"}
 _MODES = frozenset(
     ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 )
+_MODES_IN_PLANES = ("RGB", "RGBX", "RGBA", "RGBa", "CMYK")
 _TILE_PIXELS = 2**24  # a tile of TIFF may be larger than its image, and libtiff holds one
 
 Read = TypeVar("Read")
@@ -90,6 +95,7 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_size(image, max_pixels)
         _check_samples(image)
+        _mend_planes(image)
         _scale_transparent_colour(image)
         _scale_palette(image)
     except BadImage:
@@ -102,7 +108,7 @@ def open_image(data: bytes, *, max_pixels: int) -> Image.Image:
 def explain(error: Exception, data: bytes = b"") -> BadImage:
     """Turn an error of a decoder into a reason; Pillow raises nearly anything on bad bytes."""
     if isinstance(error, MemoryError):
-        return BadImage("out-of-memory", "there was no memory left to decode it")
+        return BadImage("out-of-memory", "there was no memory left to decode or to resize it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return BadImage("too-many-pixels", str(error))
     if isinstance(error, UnidentifiedImageError):
@@ -127,6 +133,15 @@ def states_alpha(image: Image.Image) -> bool:
     return image.format != "BMP"
 
 
+def held_pixels(image: Image.Image) -> int:
+    """Return how many pixels decoding holds: those of the image, or of a tile that is larger."""
+    width, height = image.size
+    if not isinstance(image, TiffImageFile):
+        return width * height
+    across, down = (int(image.tag_v2.get(tag) or 1) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    return max(width * height, across * down)
+
+
 # --- limits -----------------------------------------------------------------------------------
 
 
@@ -135,10 +150,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         detail = f"{width} x {height} pixels, at most {max_pixels} are decoded"
         raise BadImage("too-many-pixels", detail)
-    if isinstance(image, TiffImageFile):
-        across, down = (image.tag_v2.get(tag) or 1 for tag in (_TILE_WIDTH, _TILE_LENGTH))
-        if across * down > max(max_pixels, _TILE_PIXELS):
-            raise BadImage("too-many-pixels", f"a tile of {across} x {down} pixels")
+    if held_pixels(image) > max(4 * width * height, _TILE_PIXELS):
+        detail = f"tiles of {held_pixels(image)} pixels in an image of {width} x {height}"
+        raise BadImage("too-many-pixels", detail)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         detail = f"{width} x {height} pixels: a side is over {MAX_ASPECT_RATIO} times the other one"
         raise BadImage("extreme-aspect-ratio", detail)
@@ -161,12 +175,40 @@ def _check_samples(image: Image.Image) -> None:
 def _unsupported_samples(tags: ImageFileDirectory_v2) -> BadImage:
     bits, formats = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
     kinds = [_SAMPLES.get(number, str(number)) for number in dict.fromkeys(formats)]
+    why = (
+        "unsigned samples of 1 to 16 bits are shown, for others nothing says which values are black"
+        " and white"
+    )
+    if set(formats) == {_UNSIGNED} and max(bits) <= _MOST_BITS:
+        planes = ", in separate planes" if tags.get(_PLANES) == _SEPARATE else ""
+        why = f"no rule says how such channels{planes} are shown"
     return BadImage(
         "unsupported-sample-format",
         f"TIFF of {len(bits)} x {'/'.join(map(str, dict.fromkeys(bits)))} bits ({', '.join(kinds)},"
-        f" photometric interpretation {tags.get(_PHOTOMETRIC)}): unsigned samples of 1 to 16 bits"
-        " are shown, for others nothing says which values are black and white; convert it",
+        f" photometric interpretation {tags.get(_PHOTOMETRIC)}): {why}; convert it to RGB",
     )
+
+
+def _mend_planes(image: Image.Image) -> None:
+    """Have separate planes read by libtiff: Pillow itself takes samples of all sizes for 8 bits.
+
+    Raises:
+        BadImage: channels of which Pillow leaves one empty, or takes it for another, in planes.
+    """
+    if not isinstance(image, TiffImageFile) or image.tag_v2.get(_PLANES) != _SEPARATE:
+        return
+    if len(image.getbands()) == 1:
+        image.tag_v2[_PLANES] = _TOGETHER  # which is the same
+        image._setup()  # noqa: SLF001
+        return
+    if image.mode not in _MODES_IN_PLANES:
+        raise _unsupported_samples(image.tag_v2)
+    if not image.use_load_libtiff:
+        area = (0, 0, image.tag_v2[_WIDTH], image.tag_v2[_LENGTH])
+        samples = image.mode + (";16N" if max(image.tag_v2[_BITS]) > _BITS_OF_A_BYTE else "")
+        args = (samples, False, image.tag_v2.offset)
+        image.tile = [ImageFile._Tile("libtiff", area, 0, args)]  # noqa: SLF001
+        image.use_load_libtiff = True
 
 
 def _scale_transparent_colour(image: Image.Image) -> None:
@@ -201,7 +243,11 @@ def _unidentified(data: bytes) -> BadImage:
             return BadImage("no-decoder", f"{name} needs the package {package}")
     if data[:4] in PREFIXES and (tags := _tiff_tags(data)):
         return _unsupported_samples(tags)
-    return BadImage("not-an-image", f"no format of {', '.join(FORMATS)} fits the first bytes")
+    if damaged := damaged_format(data):
+        return BadImage("decode-error", damaged)
+    kind = foreign_kind(data)
+    what = f"{kind}; " if kind else ""
+    return BadImage("not-an-image", f"{what}formats that are read: {', '.join(FORMATS)}")
 
 
 def _tiff_tags(data: bytes) -> ImageFileDirectory_v2 | None:

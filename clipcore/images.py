@@ -19,36 +19,43 @@ What is done with each mode of Pillow and each type of samples, in every format:
     I, F and all others   signed, 32-bit and floating-point samples, any number of channels: nothing
                           says which values are black and white. `unsupported-sample-format`.
 
-Colours of 3 or 4 x 16 bits come from Pillow as their high bytes. Colour profiles and gamma are
-ignored, as they were when CLIP was trained, and so are texts beside the pixels, however large. Of
-an animation, of pages and of MPO the first picture counts, of an APNG its default picture. EXIF or
-XMP turn it upright.
+Colours of 3 or 4 x 16 bits come from Pillow as their high bytes. TIFF with a plane for each channel
+is the same, but for LA, La, PA, LAB and YCbCr that is not compressed: `unsupported-sample-format`.
+Colour profiles and gamma are ignored, as they were when CLIP was trained, and so are texts beside
+the pixels, however large. Of an animation, of pages and of MPO the first picture counts, of an APNG
+its default picture, of HEIF its primary one. EXIF or XMP turn it upright.
 
 Limits are checked before anything is decoded. An image has at most `max_pixels` pixels, and its
 long side is at most 100 times its short one (`MAX_ASPECT_RATIO`), so that the short one can be
 brought to `size` pixels with 100 x size x size pixels at most. To decode and to resize an image
 takes at most `BYTES_PER_PIXEL` bytes of memory for each of its pixels, four times its file, and 4
-bytes for each of the resized pixels: 2.9 GB for the largest image that coft decodes by default.
+bytes for each of the resized pixels: 2.9 GB for the largest image that coft decodes by default. A
+tile of TIFF counts where it is larger than its image. Threads of a process wait for each other, so
+that what they decode at once takes `BYTES_AT_ONCE` together at most, or is one image.
 """
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from clipcore.image_files import (
-    BadImage,
     explain,
+    held_pixels,
     open_image,
     read_tolerant,
     sixteen_bit_range,
     states_alpha,
 )
+from clipcore.room import Room
 
 BYTES_PER_PIXEL = 20
+BYTES_AT_ONCE = 3_000_000_000
 RULES = 2  # raised by hand when the table changes: pixels of other rules are other pixels
 
 TURNS = {  # EXIF orientation: what shows the stored rows upright
@@ -62,6 +69,9 @@ TURNS = {  # EXIF orientation: what shows the stored rows upright
 }
 QUARTER_TURNS = (5, 6, 7, 8)  # which swap width and height
 _EXIF_ORIENTATION = 0x0112
+_ROOM = Room(BYTES_AT_ONCE)
+
+Made = TypeVar("Made")
 
 Interpolation = Literal["bicubic", "bilinear"]
 ResizeMode = Literal["shortest", "squash"]
@@ -117,7 +127,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     Raises:
         BadImage: as `check_header`, or pixels that end early or cannot be decoded.
     """
-    return read_tolerant(lambda file: _decode(file, max_pixels), data)
+    return _read(data, max_pixels, lambda image: image)
 
 
 def read_pixels(data: bytes, preprocess: Preprocess, *, max_pixels: int) -> np.ndarray:
@@ -126,11 +136,7 @@ def read_pixels(data: bytes, preprocess: Preprocess, *, max_pixels: int) -> np.n
     Raises:
         BadImage: as `decode`.
     """
-    image = decode(data, max_pixels=max_pixels)
-    try:
-        return resize_and_crop(image, preprocess)
-    except MemoryError as error:
-        raise BadImage("out-of-memory", "there was no memory left to resize it") from error
+    return _read(data, max_pixels, partial(resize_and_crop, preprocess=preprocess))
 
 
 def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
@@ -152,16 +158,25 @@ def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     return np.asarray(image.crop(box))
 
 
-def _decode(data: bytes, max_pixels: int) -> Image.Image:
-    image = open_image(data, max_pixels=max_pixels)
-    try:
-        image.load()
-        orientation = _orientation(image)
-        image = _to_rgb(image)
-        turn = TURNS.get(orientation)
-        return image if turn is None else image.transpose(turn)
-    except Exception as error:
-        raise explain(error, data) from error
+def _read(data: bytes, max_pixels: int, make: Callable[[Image.Image], Made]) -> Made:
+    """Return what `make` makes of the decoded image, while there is room for both."""
+
+    def read(file: bytes) -> Made:
+        image = open_image(file, max_pixels=max_pixels)
+        with _ROOM.part(BYTES_PER_PIXEL * held_pixels(image) + 4 * len(file)):
+            try:
+                image.load()
+                turn = TURNS.get(_orientation(image))
+                image = _to_rgb(image)  # one name for all: no step holds what it does not need
+                image = image if turn is None else image.transpose(turn)
+            except Exception as error:
+                raise explain(error, file) from error
+            try:
+                return make(image)
+            except MemoryError as error:
+                raise explain(error) from error
+
+    return read_tolerant(read, data)
 
 
 def _orientation(image: Image.Image) -> int:

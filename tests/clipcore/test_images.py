@@ -1,6 +1,9 @@
 """From image files to pixels: open_clip's transform, every format, upright, the first picture."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Lock
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,20 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from clipcore import images
-from clipcore.images import Preprocess, check_header, decode, read_pixels, resize_and_crop
+from clipcore.image_files import FORMATS
+from clipcore.images import (
+    BYTES_PER_PIXEL,
+    Preprocess,
+    check_header,
+    decode,
+    read_pixels,
+    resize_and_crop,
+)
+from clipcore.room import Room
 from tests.worlds.image_files import encoded, noise, rgb
 
 MAX_PIXELS = 10_000_000
+SMALL = Preprocess(16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -73,6 +86,54 @@ def test_pixels_are_decoded_and_fitted() -> None:
     expected = resize_and_crop(decode(data, max_pixels=MAX_PIXELS), preprocess)
     found = read_pixels(data, preprocess, max_pixels=MAX_PIXELS)
     np.testing.assert_array_equal(found, expected)
+
+
+def most_at_once(files: list[bytes], room: Room, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many files are decoded at once, by threads for all of them that start together."""
+    monkeypatch.setattr(images, "_ROOM", room)
+    start, lock, inside, most = Barrier(len(files)), Lock(), 0, 0
+    to_rgb = images._to_rgb
+
+    def counted(image: Image.Image) -> Image.Image:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        sleep(0.02)  # others may come in, if they are let in
+        with lock:
+            inside -= 1
+        return to_rgb(image)
+
+    def read(data: bytes) -> np.ndarray:
+        start.wait(60)
+        return read_pixels(data, SMALL, max_pixels=MAX_PIXELS)
+
+    monkeypatch.setattr(images, "_to_rgb", counted)
+    with ThreadPoolExecutor(len(files)) as threads:
+        found = list(threads.map(read, files))
+    assert all(pixels.shape == (16, 16, 3) for pixels in found)
+    return most
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_giants_wait_for_each_other(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads decode, what they hold together has a bound."""
+    files = [encoded(rgb(40, 30), form)] * 6
+    held = BYTES_PER_PIXEL * 40 * 30 + 4 * len(files[0])
+    assert most_at_once(files, Room(held // 2), monkeypatch) == 1  # each is too large for it
+    assert most_at_once(files, Room(2 * held - 1), monkeypatch) == 1
+    assert most_at_once(files, Room(3 * held), monkeypatch) <= 3
+
+
+def test_images_that_fit_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [encoded(rgb(40, 30), "PNG")] * 3
+    together, to_rgb = Barrier(len(files)), images._to_rgb
+    held = BYTES_PER_PIXEL * 40 * 30 + 4 * len(files[0])
+    monkeypatch.setattr(images, "_ROOM", Room(len(files) * held))
+    monkeypatch.setattr(images, "_to_rgb", lambda image: (together.wait(60), to_rgb(image))[1])
+    with ThreadPoolExecutor(len(files)) as threads:
+        read = threads.map(lambda data: decode(data, max_pixels=MAX_PIXELS), files)
+        assert [image.size for image in read] == [(40, 30)] * len(files)
 
 
 def test_digest_changes_with_every_field() -> None:
@@ -153,3 +214,20 @@ def test_animation_gives_its_first_frame() -> None:
         error = {"MPO": 8, "AVIF": 8}.get(form, 0)
         found = decoded(encoded(frames[0], form, **options))
         np.testing.assert_allclose(found.astype(int) - [255, 0, 0], 0, atol=error, err_msg=form)
+
+
+def test_a_picture_outside_the_animation_is_the_default_one() -> None:
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
+    data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], default_image=True)
+    assert (decoded(data) == [255, 0, 0]).all()
+
+
+@pytest.mark.skipif("HEIF" not in FORMATS, reason="pillow-heif is not installed")
+@pytest.mark.parametrize("primary", [0, 1])
+def test_of_heif_the_primary_picture_counts(primary: int) -> None:
+    pictures = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
+    data = encoded(
+        pictures[0], "HEIF", save_all=True, append_images=pictures[1:], primary_index=primary
+    )
+    expected = np.asarray(pictures[primary])
+    np.testing.assert_allclose(decoded(data).astype(int), expected, atol=8)

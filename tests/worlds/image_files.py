@@ -3,12 +3,13 @@
 import io
 import struct
 import zlib
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-_STRIP_OFFSETS, _LONG = 273, 4  # a tag of TIFF, and the type of its value
+_STRIP_OFFSETS, _STRIP_BYTES, _LONG = 273, 279, 4  # tags of TIFF, and the type of a value
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3, "c": 6}
 
 
@@ -58,25 +59,36 @@ def with_chunk(data: bytes, chunk: bytes, *, last: bool = False) -> bytes:
     return data[:place] + chunk + data[place:]
 
 
-def tiff(samples: np.ndarray, *, photometric: int = 1, bits: int = 0, tags: Any = ()) -> bytes:
-    """Return an uncompressed TIFF of one strip with samples of any type.
+def tiff(
+    samples: np.ndarray,
+    *,
+    photometric: int = 1,
+    bits: int = 0,
+    tags: Any = (),
+    separate: bool = False,
+    deflate: bool = False,
+) -> bytes:
+    """Return a TIFF of one strip, or one of each channel, with samples of any type.
 
     Args:
         samples: Shape (height, width) or (height, width, channels); little endian.
-        photometric: 0: zero is white, 1: zero is black, 2: RGB, 3: palette.
+        photometric: 0: zero is white, 1: zero is black, 2: RGB, 3: palette, 5: CMYK.
         bits: Of a sample; by default as the type has.
         tags: Further (tag, value or values) pairs.
+        separate: Whether each channel has a plane of its own.
+        deflate: Whether strips are compressed.
     """
     height, width = samples.shape[:2]
     channels = samples[0, 0].size
-    data = samples.tobytes()
     per_sample = (bits or samples.dtype.itemsize * 8,) * channels
     formats = (_SAMPLE_FORMATS[samples.dtype.kind],) * channels
     entries = {
-        256: (width,), 257: (height,), 258: per_sample, 259: (1,), 262: (photometric,),
-        277: (channels,), 278: (height,), 279: (len(data),), 339: formats,
+        256: (width,), 257: (height,), 258: per_sample, 259: (8 if deflate else 1,),
+        262: (photometric,), 277: (channels,), 278: (height,), 284: (1 + separate,), 339: formats,
     } | {tag: tuple(np.atleast_1d(value)) for tag, value in tags}  # fmt: skip
-    return _tiff_file(entries, data)
+    planes = samples.reshape(height, width, channels)
+    strips = [plane.tobytes() for plane in (np.moveaxis(planes, 2, 0) if separate else [planes])]
+    return _tiff_file(entries, *(zlib.compress(strip) if deflate else strip for strip in strips))
 
 
 def tiff_of_12_bits(rows: np.ndarray) -> bytes:
@@ -86,7 +98,7 @@ def tiff_of_12_bits(rows: np.ndarray) -> bytes:
     height, width = rows.shape
     tags = {256: (width,), 257: (height,), 258: (12,), 262: (1,), 277: (1,), 278: (height,)}
     data = packed.astype(np.uint8).tobytes()
-    return _tiff_file({**tags, 259: (1,), 279: (len(data),)}, data)
+    return _tiff_file({**tags, 259: (1,)}, data)
 
 
 def _filtered(rows: bytes, height: int) -> bytes:
@@ -95,15 +107,17 @@ def _filtered(rows: bytes, height: int) -> bytes:
     return b"".join(b"\0" + rows[start : start + length] for start in range(0, len(rows), length))
 
 
-def _tiff_file(entries: dict[int, tuple[int, ...]], data: bytes) -> bytes:
+def _tiff_file(entries: dict[int, tuple[int, ...]], *strips: bytes) -> bytes:
     """Return a header, the directory, the values that do not fit into their entry, and the data."""
-    behind = 8 + 2 + 12 * (len(entries) + 1) + 4
+    lengths = tuple(map(len, strips))
+    entries = {**entries, _STRIP_BYTES: lengths, _STRIP_OFFSETS: lengths}
+    behind = 8 + 2 + 12 * len(entries) + 4
     long = sum(4 * len(numbers) for numbers in entries.values() if len(numbers) > 1)
-    entries = {**entries, _STRIP_OFFSETS: (behind + long,)}
+    entries[_STRIP_OFFSETS] = tuple(accumulate(lengths[:-1], initial=behind + long))
     directory, values = struct.pack("<H", len(entries)), b""
     for tag, numbers in sorted(entries.items()):
         is_long = len(numbers) > 1
         entry = (behind + len(values),) if is_long else numbers
         directory += struct.pack("<HHII", tag, _LONG, len(numbers), *entry)
         values += struct.pack(f"<{len(numbers)}I", *numbers) if is_long else b""
-    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + values + data
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + values + b"".join(strips)

@@ -72,7 +72,11 @@ def test_reading_an_image_takes_the_stated_memory_at_most(tmp_path: Path) -> Non
         ("TIFF", "LAB", {"exif": exif}),
         ("WEBP", "RGBA", {"exif": exif, "method": 0}),
         ("WEBP", "RGBA", {"exif": exif, "lossless": True, "method": 0, "quality": 0}),
+        ("WEBP", "RGBA", {"save_all": True, "append_images": [image.rotate(3)], "method": 0}),
         ("AVIF", "RGBA", {"exif": exif, "speed": 10, "subsampling": "4:4:4"}),
+        ("PNG", "I;16", {"exif": exif}),
+        ("TIFF", "I;16", {"exif": exif, "compression": "tiff_lzw"}),
+        ("PPM", "I;16", {}),
         ("GIF", "RGB", {}),
     ]
     files = {

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from clipcore.image_files import FORMATS, BadImage
 from clipcore.images import decode
 from tests.worlds.image_files import (
     encoded,
@@ -117,7 +118,7 @@ def test_random_images_are_decoded_by_the_table(
     mode=st.sampled_from(["L", "RGB", "CMYK"]),
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     seed=st.integers(0, 2**32 - 1),
-    form=st.sampled_from(["JPEG", "WEBP", "AVIF", "GIF"]),
+    form=st.sampled_from(["JPEG", *sorted({"WEBP", "AVIF", "GIF", "HEIF"} & set(FORMATS))]),
 )
 def test_random_images_of_lossy_formats_are_as_pillow_converts_them(
     mode: str, size: tuple[int, int], seed: int, form: str
@@ -128,6 +129,55 @@ def test_random_images_of_lossy_formats_are_as_pillow_converts_them(
     data = encoded(image, form)
     with Image.open(io.BytesIO(data)) as opened:
         np.testing.assert_array_equal(decoded(data), np.asarray(opened.convert("RGB")))
+
+
+CHANNELS = {
+    "0 is white": (1, 0, []), "L": (1, 1, []), "LA": (2, 1, [2]), "La": (2, 1, [1]),
+    "RGB": (3, 2, []), "RGBA": (4, 2, [2]), "RGBa": (4, 2, [1]), "RGBX": (4, 2, [0]),
+    "CMYK": (4, 5, []),
+}  # fmt: skip  # number, photometric interpretation, extra samples
+
+
+def shown(mode: str, values: np.ndarray) -> np.ndarray:
+    """Return what the table says of samples of 8 bits, in floating point."""
+    if mode == "CMYK":
+        return np.asarray(Image.fromarray(values, "CMYK").convert("RGB"))
+    if mode == "RGBX":
+        return values[:, :, :3]
+    if mode == "0 is white":
+        values = 255 - values
+    if mode in ("0 is white", "L", "RGB"):
+        return np.broadcast_to(values, (*values.shape[:2], 3))
+    colours, alpha = values[:, :, :-1].astype(float), values[:, :, -1:].astype(float)
+    on_white = (colours if mode.endswith("a") else colours * alpha / 255) + 255 - alpha
+    return np.broadcast_to(on_white, (*values.shape[:2], 3))
+
+
+@settings(max_examples=200)
+@given(
+    mode=st.sampled_from(sorted(CHANNELS)),
+    bits=st.sampled_from([8, 16]),
+    separate=st.booleans(),
+    deflate=st.booleans(),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_random_samples_of_tiff_are_shown_by_the_table_or_refused(  # all that a writer may choose
+    mode: str, bits: int, size: tuple[int, int], seed: int, *, separate: bool, deflate: bool
+) -> None:
+    channels, photometric, extra = CHANNELS[mode]
+    values = noise(*size, channels, seed).reshape(*size[::-1], channels)
+    if mode in ("La", "RGBa"):
+        values[:, :, :-1] = np.minimum(values[:, :, :-1], values[:, :, -1:])
+    samples = values.astype("<u2") * 257 if bits == 16 else values
+    tags = [(338, extra)] if extra else []
+    data = tiff(samples, photometric=photometric, tags=tags, separate=separate, deflate=deflate)
+    is_refused = channels == 2 and (bits == 16 or separate)
+    if is_refused or (mode == "RGBX" and separate and bits == 8 and not deflate):
+        with pytest.raises(BadImage, match=r"unsupported-sample-format: TIFF of [24] x"):
+            decoded(data)
+    else:
+        np.testing.assert_allclose(decoded(data).astype(int), shown(mode, values), atol=1)
 
 
 # --- alpha, transparent colours, palettes ---------------------------------------------------------
@@ -204,6 +254,32 @@ def test_tiff_says_whether_colours_are_multiplied_by_alpha(extra: int, channels:
     data = tiff(values, photometric=2 if channels == 4 else 1, tags=[(338, extra)])
     shown = 100 + 127 if extra == 1 else round(100 * 128 / 255 + 127)
     np.testing.assert_allclose(decoded(data), shown, atol=1)
+
+
+@pytest.mark.parametrize(("photometric", "channels"), [(1, 2), (3, 2), (8, 3)])
+@pytest.mark.parametrize("deflate", [False, True])
+def test_planes_of_which_pillow_loses_one_are_refused(
+    photometric: int, channels: int, *, deflate: bool
+) -> None:
+    """Without alpha's plane all is white; without the sign of LAB's all has other colours."""
+    tags = [(320, np.arange(768)), (338, 2)] if channels == 2 else []
+    planes = tiff(
+        noise(4, 3, channels), photometric=photometric, tags=tags, separate=True, deflate=deflate
+    )
+    with pytest.raises(BadImage, match="such channels, in separate planes are shown; convert it"):
+        decoded(planes)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_one_plane_is_as_no_planes(bits: int, photometric: int) -> None:
+    """Which Pillow takes for samples of another size, or for white where it is black."""
+    rows, size = noise(bits, 5, 1), [(256, 8)]
+    files = [
+        tiff(rows, photometric=photometric, bits=bits, tags=size, separate=separate)
+        for separate in (False, True)
+    ]
+    np.testing.assert_array_equal(*map(decoded, files))
 
 
 @pytest.mark.parametrize("largest", [255, 65535])

@@ -11,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from clipcore.image_files import BadImage
+from clipcore.image_files import MAX_ASPECT_RATIO, BadImage
+from clipcore.images import BYTES_AT_ONCE, BYTES_PER_PIXEL
 from tasks.images import cache_folder, pixels
 from tasks.images.pixels import Pixels, ahead, batches
 from tasks.images.quarantine import Quarantined
+from tasks.specs import PoolSpec
 from tests.worlds.images import encoded_image
 from tests.worlds.pixels import BYTES, cached, not_cached, pixels_in, write_files
 
@@ -131,6 +133,13 @@ def test_giants_go_to_quarantine_before_they_fill_the_memory(
         reasons = {row["uri"]: row["reason"] for row in quarantined.rows}
         expected = dict.fromkeys(uris, "extreme-aspect-ratio") | {uris[-1]: "too-many-pixels"}
         assert reasons == expected
+
+
+def test_the_largest_image_by_default_has_room() -> None:
+    """What the documentation of `clipcore.images` states: no worker holds more, in all threads."""
+    limits = PoolSpec(images="here")
+    largest = BYTES_PER_PIXEL * limits.max_pixels + 4 * limits.max_bytes
+    assert largest + 4 * MAX_ASPECT_RATIO * 448**2 <= BYTES_AT_ONCE == 3_000_000_000
 
 
 def test_what_is_told_of_a_bad_image_does_not_hold_its_pixels(tmp_path: Path) -> None:
