@@ -11,7 +11,7 @@ from typing import cast
 import pyarrow as pa
 
 from tasks.annotations.class_list import Named, Names, UncertainNames, parse
-from tasks.annotations.spelling import fold
+from tasks.annotations.spelling import fold, visible
 from tasks.annotations.text import NotText, decode
 from tasks.images.listing import one_line
 from tasks.specs import InputError
@@ -71,6 +71,9 @@ def check_classes(names: Sequence[Named], origin: str, unit: str = "line") -> tu
         msg = f"{origin}: expected at least two class names, got none; write one name a line"
         raise BadClassNames(msg)
     for place, name in names:
+        if not visible(name):
+            msg = f"{origin}: {unit} {place} has an empty name; write one, or remove it"
+            raise BadClassNames(msg)
         if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in name):
             msg = f"{origin}: {unit} {place}, {name!r}, has control characters; remove them"
             raise BadClassNames(msg)
@@ -78,7 +81,7 @@ def check_classes(names: Sequence[Named], origin: str, unit: str = "line") -> tu
     if len(names) == 1:
         msg = f"{origin}: expected at least two class names, got only {names[0].name!r}; "
         raise BadClassNames(f"{msg}add the others")
-    return tuple(name for _, name in names)
+    return tuple(visible(name) for _, name in names)
 
 
 def _check_different(names: Sequence[Named], origin: str, unit: str) -> None:
