@@ -6,10 +6,11 @@ import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
+from tasks.annotations.class_json import names_in
 from tasks.annotations.class_list import Named, Names, UncertainNames, parse
 from tasks.annotations.spelling import fold, visible
 from tasks.annotations.text import NotText, decode
@@ -132,6 +133,15 @@ def _read_text(uri: str) -> str:
     raise BadClassNames(f"{msg}UTF-16, got {problem}, which is not text; is it the right file?")
 
 
+def _names_of_feature(feature: dict[str, Any]) -> object:
+    """Return the names of a ClassLabel of Hugging Face, as any of their versions writes it."""
+    inner = feature.get("feature") or feature.get("sequence") or feature.get("class_label") or {}
+    names = feature.get("names") or []
+    if not names and inner and isinstance(inner, dict):
+        return _names_of_feature(inner)
+    return names_in(names) if isinstance(names, dict) else names
+
+
 def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
     """Return the class names in the metadata of a Parquet file, or an empty list."""
     metadata = schema.metadata or {}
@@ -140,7 +150,7 @@ def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
             names = json.loads(metadata[b"classes"])
         else:
             features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
-            names = features.get("features", {}).get("label", {}).get("names") or []
+            names = _names_of_feature(features.get("features", {}).get("label", {}))
     except (ValueError, AttributeError) as error:
         msg = f"{redact(uri)}: expected a JSON list of names under `classes` in its metadata; "
         raise BadClassNames(msg + f"got {one_line(error)}; give --classes") from error
