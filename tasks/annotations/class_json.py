@@ -1,14 +1,89 @@
-"""Class names in JSON and YAML, as data sets and libraries write them."""
+"""Class names in JSON, YAML and Python, as data sets and libraries write them."""
 
-from collections.abc import Mapping
+import ast
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
+import yaml
+
 _LISTS = ("categories", "names", "classes", "labels", "id2label", "label2id", "class_to_idx")
+_YAML = (".yaml", ".yml")
 _NAMES = ("name", "class_name", "label", "class", "title")
 
 
 class NoNames(ValueError):
     """The content has no list of names in a form that is known."""
+
+
+def read(text: str, suffix: str) -> object:
+    """Return the content of a text in JSON, JSON Lines, YAML, or of lists and the like in Python.
+
+    Args:
+        text: Of a file.
+        suffix: Of its name; YAML counts only where it says so.
+
+    Raises:
+        ValueError: it is none of these, or one key has two values.
+    """
+    if suffix in _YAML and text.lstrip()[:1] not in ("[", "{"):
+        return yaml.load(text, _AsWritten)  # noqa: S506  # texts alone, no objects
+    try:
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except ValueError as error:
+        lines = [line for line in text.split("\n") if line.strip()]
+        try:
+            if len(lines) > 1:
+                return [json.loads(line, object_pairs_hook=without_repeats) for line in lines]
+        except ValueError:
+            pass
+        if isinstance(error, Repeated):
+            raise
+        if suffix in _YAML:
+            return yaml.load(text, _AsWritten)  # noqa: S506
+        return _python(text, error)
+
+
+def _python(text: str, problem: ValueError) -> object:
+    try:
+        content = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError) as error:
+        raise problem from error
+    return list(content) if isinstance(content, tuple) else content
+
+
+def without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON.
+
+    Raises:
+        Repeated: one key has two values, of which readers take the last.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        msg = f"the key {repeated[:40]!r} stands there twice"
+        raise Repeated(msg)
+    return found
+
+
+class Repeated(ValueError):
+    """An object has a key twice."""
+
+
+class _AsWritten(yaml.BaseLoader):  # type: ignore[misc]  # untyped upstream
+    """YAML whose values are the texts that stand there: `no` is no truth value, `010` not 8."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002  # as in the class above
+    ) -> dict[Hashable, Any]:
+        """Return a mapping; refuse one with a key that stands there twice."""
+        keys = [key.value for key, _ in node.value]
+        if len(set(map(str, keys))) < len(keys):
+            raise yaml.constructor.ConstructorError(problem="a key stands there twice")
+        return dict(super().construct_mapping(node, deep))
 
 
 def names_in(content: object) -> list[str]:
@@ -42,7 +117,14 @@ def _of_list(content: list[Any]) -> list[str]:
 
 
 def _of_mapping(content: Mapping[Any, Any]) -> list[str]:
-    if content and all(_is_number(value) for value in content.values()):
+    by_name = bool(content) and all(_is_number(value) for value in content.values())
+    if by_name and all(_is_number(key) and int(key) != int(v) for key, v in content.items()):
+        msg = "numbers by numbers"
+        raise NoNames(msg)
+    if by_name:
+        if len({int(value) for value in content.values()}) < len(content):
+            msg = "the same number for several names"
+            raise NoNames(msg)
         by_number = sorted(content.items(), key=lambda item: int(item[1]))
         return [_text(name) for name, _ in by_number]
     if content and all(_is_number(key) for key in content):
@@ -58,6 +140,9 @@ def _is_number(value: object) -> bool:
 
 def _text(value: object) -> str:
     if isinstance(value, str) or _is_number(value):
-        return str(cast("str | int", value)).strip()
+        if text := str(cast("str | int", value)).strip():
+            return text
+        msg = "an empty name"
+        raise NoNames(msg)
     msg = f"{type(value).__name__} where a name should be"
     raise NoNames(msg)

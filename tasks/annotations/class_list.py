@@ -5,29 +5,32 @@ word, columns of numbers or WordNet ids beside one column of text, and a column 
 of sentences. What remains is not guessed: the refusal shows the rows and the options.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import yaml
 
 from tasks.annotations import delimited
-from tasks.annotations.class_json import NoNames, names_in
+from tasks.annotations.class_json import NoNames, Repeated, names_in, read
 from tasks.annotations.delimited import DELIMITERS, Row
+from tasks.annotations.header_words import ONLY_HEADERS, PRECISE, TITLES, WORDS
 from tasks.annotations.spelling import fold
 from tasks.specs import InputError
 
 LINE = "line"  # as --class-column: each line is a name
 
-_PRECISE = ("class name", "classname", "label name", "category name", "display name")
-_ONLY_HEADERS = frozenset((*_PRECISE, "class names", "classes", "label names", "category names"))
-_WORDS = _ONLY_HEADERS | {"name", "names", "class", "label", "labels", "category", "title"}
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
+_STRUCTURED = (".json", ".jsonl", ".ndjson", ".yaml", ".yml")
 _ENDS = (" name", " names", " label", " class")
-_AMOUNT = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_AMOUNT = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 _SYNSET = re.compile(r"n\d{8}")
-_NUMBERED = re.compile(r"(?P<number>\d+|n\d{8})(?P<mark>\s*[.:)\]]|)\s+(?P<name>\S.*)")
+_NUMBERED = re.compile(
+    r"(?P<number>[(\[]?\d+|n\d{8})(?:(?P<mark>\s*[.:)\]=]|)\s+(?=\S)|(?P<tight>[.:)\]=])(?=\D))(?P<name>.+)"
+)
+_BULLET = re.compile(r"\s*[-*\u2022]\s+(?P<name>\S.*)")
+_QUOTED = re.compile(r'"(?:[^"]|"")+"')
+_NOT_NAMES = ("#", "//", "/*", "<")  # how comments and markup begin
 _SENTENCE = 3  # words at least of a description
 
 
@@ -77,13 +80,12 @@ def parse(text: str, file_name: str, column: str | None = None) -> Names:
 
 def _structured(text: str, suffix: str) -> Names | None:
     """Return the names of JSON or YAML; None for other texts."""
-    is_json = suffix == ".json" or text.lstrip()[:1] in ("[", "{")
-    if not is_json and suffix not in (".yaml", ".yml"):
+    if suffix not in _STRUCTURED and text.lstrip()[:1] not in ("[", "{", "("):
         return None
     try:
-        content = json.loads(text) if is_json else yaml.safe_load(text)
+        content = read(text, suffix)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        if suffix not in (".json", ".yaml", ".yml"):
+        if suffix not in _STRUCTURED and not isinstance(error, Repeated):
             return None  # a name may begin with a bracket
         reason = " ".join(str(error).split())[:80]
         msg = f"expected {suffix[1:].upper()} with class names ({reason}); repair it"
@@ -96,8 +98,12 @@ def _structured(text: str, suffix: str) -> Names | None:
 
 
 def _without_comments(text: str) -> str:
-    lines = text.split("\n")
-    return "\n".join("" if line.strip() == "#" or line.startswith("# ") else line for line in lines)
+    """Blank the lines that are comments; `#note` is one if it alone is no row of a table."""
+    lines = ["" if line.strip() == "#" or line[:2] == "# " else line for line in text.split("\n")]
+    plain = "\n".join(lines)
+    without = "\n".join("" if line.startswith("#") else line for line in lines)
+    is_table = plain != without and not delimited.candidates(plain)
+    return without if is_table and delimited.candidates(without) else plain
 
 
 # --- what the person said -----------------------------------------------------------------------
@@ -175,7 +181,7 @@ def _named_column(rows: Sequence[Row]) -> int | None:
         return None  # the first row has a number where all have one
     texts = [i for i, cells in enumerate(columns) if any(cells) and not numbers[i]]
     known = [i for i in texts if _is_word(header[i])]
-    precise = [i for i in known if header[i] in _PRECISE]
+    precise = [i for i in known if header[i] in PRECISE]
     if len(known) == 1 or len(precise) == 1:
         return (precise or known)[0]
     is_even = len({len(row.cells) for row in rows}) == 1
@@ -187,17 +193,34 @@ def _by_content(tables: dict[str, list[Row]]) -> Names | None:
     """Return the names of a table without a header; None if two columns could be the names."""
     found = []
     for delimiter, rows in tables.items():
-        how = f"split by {DELIMITERS.get(delimiter, repr(delimiter))}"
         if _has_word(rows[0]) and not any(map(_is_number, rows[0].cells)):
             continue  # a header that does not say which column has the names
-        if len(rows) == 1:
-            found.append(Names([Named(rows[0].line, c) for c in rows[0].cells if c], how))
-            continue
-        columns = {i: delimited.column(rows, i) for i in range(len(rows[0].cells))}
-        texts = {i: cells for i, cells in columns.items() if any(cells) and not _are_numbers(cells)}
-        if len(texts) == 1 or _is_described(list(texts.values())):
-            found.append(_take(rows, next(iter(texts)), how, has_header=False))
+        names = _of_rows(rows, f"split by {DELIMITERS.get(delimiter, repr(delimiter))}")
+        others = tables.keys() - {delimiter}
+        if names is not None and not _are_cut(names, others):
+            found.append(names)
     return found[0] if len(found) == 1 else None
+
+
+def _of_rows(rows: Sequence[Row], how: str) -> Names | None:
+    """Return the names in one row, or in the column of rows that is the only one of names."""
+    if len(rows) == 1:
+        is_cut = any(
+            cell.count(left) != cell.count(right)
+            for cell in rows[0].cells
+            for left, right in ("()", "[]", "{}")
+        )
+        return None if is_cut else Names([Named(rows[0].line, c) for c in rows[0].cells if c], how)
+    columns = {i: delimited.column(rows, i) for i in range(len(rows[0].cells))}
+    texts = {i: cells for i, cells in columns.items() if any(cells) and not _are_numbers(cells)}
+    if len(texts) == 1 or _is_described(list(texts.values())):
+        return _take(rows, next(iter(texts)), how, has_header=False)
+    return None
+
+
+def _are_cut(names: Names, others: Collection[str]) -> bool:
+    """Return whether another separator is in all names, as in `cat;0` of `cat;0,5`."""
+    return any(all(mark in name for _, name in names.names) for mark in others)
 
 
 def _is_described(columns: Sequence[Sequence[str]]) -> bool:
@@ -213,25 +236,43 @@ def _by_line(text: str, lines: Sequence[Row], *, is_table: bool) -> Names:
     """Return one name a line, without a header that can be nothing else."""
     if is_table:
         lines = _single_column(text)
-    elif lines and all(len(c := row.cells[0]) > 1 and c[0] == c[-1] == '"' for row in lines):
-        lines = [Row(line, [cells[0][1:-1].replace('""', '"')]) for line, cells in lines]
-    if doubtful := [row for row in lines if row.cells[0].startswith("#") and not is_table]:
-        msg = f"line {doubtful[0].line}, {doubtful[0].cells[0]!r}, may be a name or a comment"
-        raise UncertainNames(f"{msg}; write '# ' before a comment, or say --class-column line")
+    else:
+        lines = [Row(line, [_unquoted(cells[0])]) for line, cells in lines]
+    _check_lines(lines, is_table=is_table)
+    bullets = [_BULLET.fullmatch(row.cells[0]) for row in lines]
+    if len(lines) > 1 and all(bullets):
+        listed = zip(lines, bullets, strict=True)
+        return Names([Named(row.line, b["name"]) for row, b in listed if b], "behind bullets")
     numbered = _numbered(text)
     if lines and len(numbered) == len(lines):
         return _behind_numbers(numbered, lines)
     if lines and len(numbered) == len(lines) - 1 > 0 and _is_spaced_header(lines[0].cells[0]):
         return _take(numbered, 1, "behind numbers", has_header=False)
     first = _word(lines[0].cells[0]) if lines else ""
-    has_header = first in _ONLY_HEADERS or (is_table and _is_word(first))
-    if _is_word(first) and not has_header:
+    has_header = first in ONLY_HEADERS or (is_table and _is_word(first))
+    if (_is_word(first) or first in TITLES) and not has_header:
         word = lines[0].cells[0]
         msg = f"the first line, {word!r}, may be a header or a name: {delimited.show(lines)}"
         raise UncertainNames(f"{msg}; say --class-column {word} or --class-column line")
     if has_header:
         return _take(lines, 0, "", has_header=True)
     return Names([Named(line, cells[0]) for line, cells in lines], "one name a line")
+
+
+def _unquoted(line: str) -> str:
+    return line[1:-1].replace('""', '"') if _QUOTED.fullmatch(line) else line
+
+
+def _check_lines(lines: Sequence[Row], *, is_table: bool) -> None:
+    """Refuse lines that may be something else than names."""
+    doubts = [row for row in lines if row.cells[0].startswith(_NOT_NAMES) and not is_table]
+    if doubts:
+        msg = f"line {doubts[0].line}, {doubts[0].cells[0]!r}, may be a name, a comment or markup"
+        raise UncertainNames(f"{msg}; write '# ' before a comment, or say --class-column line")
+    for mark in () if is_table else DELIMITERS:
+        if sum(row.cells[0].endswith(mark) for row in lines) * 2 > len(lines):
+            msg = f"most lines end in {DELIMITERS[mark]}: {delimited.show(lines)}"
+            raise UncertainNames(f"{msg}; say --class-column 1 or --class-column line")
 
 
 def _single_column(text: str) -> list[Row]:
@@ -242,16 +283,28 @@ def _single_column(text: str) -> list[Row]:
         msg = f"expected a table of class names ({error}); close the quotes, or write them twice"
         raise UncertainNames(msg) from error
     most = len(rows) // 2
-    others = (sum(mark in row.cells[0] for row in rows) for mark in DELIMITERS)
+    others = (_num_cut(text, mark) for mark in DELIMITERS)
     if any(len(row.cells) > 1 for row in rows) or any(count > most for count in others):
         raise _uncertain(rows)
     return rows
 
 
+def _num_cut(text: str, delimiter: str) -> int:
+    """Return how many rows a delimiter cuts, if it may be one."""
+    try:
+        return sum(len(row.cells) > 1 for row in delimited.split(text, delimiter))
+    except delimited.UnclosedQuote:
+        return 0
+
+
 def _numbered(text: str) -> list[Row]:
     """Return lines such as `0: cat` as a number and a name; fewer rows if some are different."""
     matches = ((i, _NUMBERED.fullmatch(line.strip())) for i, line in enumerate(text.split("\n"), 1))
-    return [Row(i, [m["number"] + m["mark"].strip(), m["name"]]) for i, m in matches if m]
+    return [
+        Row(i, [m["number"] + (m["mark"] or m["tight"] or "").strip(), m["name"]])
+        for i, m in matches
+        if m
+    ]
 
 
 def _is_spaced_header(line: str) -> bool:
@@ -264,18 +317,24 @@ def _behind_numbers(rows: Sequence[Row], lines: Sequence[Row]) -> Names:
     """Return what stands behind numbers that count the lines, or behind WordNet ids."""
     marks = [row.cells[0] for row in rows]
     if all(map(_SYNSET.fullmatch, marks)) or (
-        _counts(marks) and not any(mark.isdecimal() for mark in marks)
+        _counts(marks) and not any(mark.isdecimal() for mark in marks) and _are_spaced(rows, lines)
     ):
         return _take(rows, 1, "behind numbers", has_header=False)
-    if _counts(marks) and len(rows) > 1:
+    if len(rows) > 1 and (_counts(marks) or not any(mark.isdecimal() for mark in marks)):
         shown = delimited.show(rows)
         msg = f"each line begins with a number, which may belong to the name: {shown}"
         raise UncertainNames(f"{msg}; say --class-column 2 or --class-column line")
     return Names([Named(line, cells[0]) for line, cells in lines], "one name a line")
 
 
+def _are_spaced(rows: Sequence[Row], lines: Sequence[Row]) -> bool:
+    """Return whether a space stands between each number and its name: `0: cat`."""
+    texts = zip(rows, lines, strict=True)
+    return all(line.cells[0][-len(row.cells[1]) - 1].isspace() for row, line in texts)
+
+
 def _counts(marks: Sequence[str]) -> bool:
-    numbers = [int(digits[0]) for mark in marks if (digits := re.match(r"\d+", mark))]
+    numbers = [int(digits[0]) for mark in marks if (digits := re.search(r"\d+", mark))]
     return numbers in (list(range(len(marks))), list(range(1, len(marks) + 1)))
 
 
@@ -293,7 +352,7 @@ def _has_word(row: Row) -> bool:
 
 
 def _is_word(word: str) -> bool:
-    return word in _WORDS or word.endswith(_ENDS)
+    return word in WORDS or word.endswith(_ENDS)
 
 
 def _word(cell: str) -> str:

@@ -19,10 +19,12 @@ def labels_of(content: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the category of each image that has annotations; the first image is row 1.
 
     Raises:
-        BadAnswers: an image has annotations of several categories, or an id refers to nothing.
+        BadAnswers: an image has annotations of several categories or no file name, or an id is
+            given twice or refers to nothing.
     """
     try:
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
+        _check_ids(content)
         found: dict[object, set[object]] = defaultdict(set)
         for annotation in content["annotations"]:
             found[annotation["image_id"]].add(annotation["category_id"])
@@ -37,3 +39,22 @@ def labels_of(content: Mapping[str, Any]) -> Iterator[Answer]:
     except (KeyError, TypeError) as error:
         msg = f"expected COCO's JSON with images, annotations and categories ({error!r}); repair it"
         raise BadAnswers(msg) from error
+
+
+def _check_ids(content: Mapping[str, Any]) -> None:
+    """Refuse ids by which an annotation may be about several images or categories, or none."""
+    known = {name: {item["id"] for item in content[name]} for name in ("images", "categories")}
+    for name, ids in known.items():
+        if len(ids) < len(content[name]):
+            msg = f"COCO: several of the {name} have the same id; give each its own"
+            raise BadAnswers(msg)
+    for annotation in content["annotations"]:
+        for key, name in (("image_id", "images"), ("category_id", "categories")):
+            if annotation[key] not in known[name]:
+                msg = (
+                    f"COCO: an annotation has {key} {annotation[key]!r}, which none of the {name} "
+                )
+                raise BadAnswers(f"{msg}has; repair it (a number and a text are different ids)")
+    if nameless := [image["id"] for image in content["images"] if not image["file_name"]]:
+        msg = f"COCO: the image with id {nameless[0]!r} has no file_name; add it"
+        raise BadAnswers(msg)

@@ -38,7 +38,7 @@ _OTHER_WORDS = frozenset(
 )
 _KINDS = ("label", "skip", "none")
 _IMAGE = re.compile(r"\.(?:jpe?g|jfif|png|gif|bmp|webp|tiff?|p[pgn]m|heic|avif|parquet#\d+)$", re.I)
-_NUMBER = re.compile(r"[+-]?\d+(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d*)?")
 
 Positions = dict[str, int]
 
@@ -60,17 +60,20 @@ def find_columns(
         chosen: `IMAGE,LABEL`, headers or numbers from 1, if the person said so.
 
     Raises:
-        BadAnswers: no column names images, or none has labels.
+        BadAnswers: no column names images, none has labels, or two have different ones.
     """
     words = [word(cell) for cell in header]
     positions: Positions = {}
     for name, aliases in ALIASES.items():
         places = [words.index(alias) for alias in aliases if alias in words]
         if places:
-            positions[name] = _text_column(places, rows) if name == "label" else places[0]
+            positions[name] = places[0]
     if chosen is not None:
         positions.pop("image_id", None)
         return {**positions, **choose(chosen, header)}
+    if "label" in positions:
+        labels = [words.index(alias) for alias in ALIASES["label"] if alias in words]
+        positions["label"] = _label_column(labels, header, rows)
     has_image = "image_id" in positions or "uri" in positions
     if has_image and "label" not in positions:
         positions.update(only_other(words))
@@ -149,13 +152,18 @@ def make_answer(cells: Mapping[str, Any], row: int) -> Answer:
     )
 
 
-def _text_column(places: Sequence[int], rows: Sequence[Sequence[str]]) -> int:
-    """Return the first of some columns whose cells are not all numbers, else the first."""
-    for place in places:
-        cells = [row[place] for row in rows if place < len(row)]
-        if not _are_numbers(cells):
-            return place
-    return places[0]
+def _label_column(
+    places: Sequence[int], header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> int:
+    """Return the column of labels among some: that of texts, if there is another one of numbers."""
+    columns = {i: [fold(row[i]) if i < len(row) else "" for row in rows] for i in places}
+    texts = [i for i, cells in columns.items() if any(cells) and not _are_numbers(cells)]
+    different = [i for i in texts if columns[i] != columns[texts[0]]]
+    if different:
+        names = f"{header[texts[0]]!r} and {header[different[0]]!r}"
+        msg = f"expected one column of labels, got {names} with different ones"
+        raise BadAnswers(f"{msg}; say --label-columns IMAGE,LABEL")
+    return (texts or places)[0]
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:

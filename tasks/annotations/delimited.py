@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 DELIMITERS = {"\t": "tab", ";": "';'", "|": "'|'", ",": "','"}
+_RULE = re.compile(r"\s*(?::?-{2,}:?)?\s*")  # below the header of a table in Markdown, or empty
 _SEPARATOR_LINE = re.compile(r"\s*sep=(.)\s*(?:\n|$)", re.IGNORECASE)  # Excel's own first line
 
 
@@ -30,7 +31,7 @@ class UnclosedQuote(ValueError):
 
 
 def split(text: str, delimiter: str) -> list[Row]:
-    """Return the rows of a text that are not blank.
+    """Return the rows of a text that are not blank, nor the rule of a table in Markdown.
 
     Raises:
         UnclosedQuote: the quotes do not fit this delimiter.
@@ -42,7 +43,8 @@ def split(text: str, delimiter: str) -> list[Row]:
     rows, line = [], 1
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            is_rule = delimiter == "|" and all(map(_RULE.fullmatch, cells))
+            if any(map(str.strip, cells)) and not is_rule:
                 rows.append(Row(line, [cell.strip() for cell in cells]))
             line = reader.line_num + 1
     except csv.Error as error:

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.annotations import coco
+from tasks.annotations.class_json import without_repeats
 from tasks.annotations.columns import ALIASES, find_columns, is_image, make_answer, word
 from tasks.annotations.fields import read_text, read_time
 from tasks.annotations.schema import Answer, BadAnswers
+from tasks.annotations.spelling import fold
 
 CONTROL = "choice"  # name of the Choices in config.xml, and so of the answers in JSON-MIN
 _IGNORED = ("textarea", "rating")  # controls for remarks that a person may have added
@@ -35,6 +37,7 @@ def from_json(text: str, chosen: str | None = None) -> Iterator[Answer]:
         return
     tasks = [task for task in content if isinstance(task, dict)]
     image, label = _fields(chosen) if chosen else (None, _label_field(tasks))
+    has_records = any(map(_is_record, tasks))
     for row, task in enumerate(content, start=1):
         if not isinstance(task, dict):
             raise _unknown(row, type(task).__name__)
@@ -42,7 +45,7 @@ def from_json(text: str, chosen: str | None = None) -> Iterator[Answer]:
             yield from _answers_of_task(task, row)
         elif chosen is not None or _is_record(task):
             yield from _answers_of_record(task, row, image, label)
-        else:
+        elif not has_records or _image_of(task) == (None, None):  # else it has no label
             raise _unknown(row, ", ".join(list(task)[:8])[:200])
 
 
@@ -55,12 +58,12 @@ def _fields(chosen: str) -> tuple[str, str]:
 def _parse(text: str) -> Any:
     """Return the content of JSON, or the list of the lines of JSON Lines."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         lines = [line for line in text.split("\n") if line.strip()]
         try:
             if len(lines) > 1 and lines[0].lstrip().startswith("{"):
-                return [json.loads(line) for line in lines]
+                return [json.loads(line, object_pairs_hook=without_repeats) for line in lines]
         except ValueError:
             pass
         msg = f"expected JSON ({error}); the file is cut off or damaged: export it again"
@@ -128,12 +131,23 @@ def _label_field(tasks: Sequence[Mapping[str, Any]]) -> str | None:
 def _answers_of_record(
     record: Mapping[str, Any], row: int, image: str | None, label: str | None
 ) -> Iterator[Answer]:
-    label = label or _field(record, "label")
+    if label is None:
+        label = _field(record, "label")
+        _check_one_label(record, row)
     if image is not None:
         record = {**record, "image": record.get(image), "image_id": None}
     if label is not None and label in record:
         answer = _answer(record, record, record.get("annotator"), row)
         yield answer._replace(label=_single_choice(record[label], row))
+
+
+def _check_one_label(record: Mapping[str, Any], row: int) -> None:
+    """Refuse a record with different texts in fields that may have the label."""
+    given = {key: v for key, v in record.items() if word(str(key)) in ALIASES["label"]}
+    texts = {key: fold(value) for key, value in given.items() if isinstance(value, str)}
+    if len(set(filter(None, texts.values()))) > 1:
+        msg = f"record {row}: expected one label, got different ones in {' and '.join(texts)[:80]}"
+        raise BadAnswers(f"{msg}; say --label-columns IMAGE,LABEL with the names of two fields")
 
 
 def _field(record: Mapping[str, Any], name: str) -> str | None:

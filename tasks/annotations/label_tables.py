@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -16,6 +16,7 @@ from tasks.annotations.columns import (
     choose,
     find_columns,
     guess_columns,
+    is_image,
     make_answer,
     only_other,
     word,
@@ -38,7 +39,7 @@ def from_csv(text: str, chosen: str | None = None) -> Iterator[Answer]:
         BadAnswers: a column is missing, a quote is not closed, a row has more cells than the
             first one, or a value is invalid.
     """
-    text = delimited.without_separator_line(text)
+    text = _without_comments(delimited.without_separator_line(text))
     delimiter, positions, has_header = _understand(text, chosen)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     row, width = 0, 0
@@ -109,10 +110,29 @@ def _understand(text: str, chosen: str | None) -> tuple[str, Positions, bool]:
             positions = find_columns(header, body, chosen)
         except BadAnswers as error:
             refusals.append(error)
+            if chosen is None and (guessed := _below_header(header, body)):
+                return delimiter, guessed, True
             continue
         numbers = [part.strip().isdecimal() for part in (chosen or "").split(",")]
         return delimiter, positions, not all(numbers)
     raise _uncertain(text, first, refusals)
+
+
+def _below_header(header: Sequence[str], body: Sequence[Sequence[str]]) -> Positions | None:
+    """Return the columns of rows below headers of any language, if only one reading is possible."""
+    width = len(header)
+    is_header = not any(map(is_image, header)) and all(len(cells) == width for cells in body)
+    return guess_columns(body) if is_header and len(body) > 1 and width == 2 else None  # noqa: PLR2004
+
+
+def _without_comments(text: str) -> str:
+    """Blank the comments above a table, so that rows keep their numbers."""
+    lines = text.split("\n")
+    for place, line in enumerate(lines):
+        if line.strip() and line[:2] != "# ":
+            break
+        lines[place] = ""
+    return "\n".join(lines)
 
 
 def _sample(text: str, delimiter: str) -> list[delimited.Row]:
@@ -126,7 +146,8 @@ def _sample(text: str, delimiter: str) -> list[delimited.Row]:
 
 
 def _uncertain(text: str, rows: list[delimited.Row], refusals: list[BadAnswers]) -> BadAnswers:
-    shown = delimited.show(rows) or repr(text.strip().partition("\n")[0][:80])
+    lines = [line for line in text.split("\n") if line.strip()]
+    shown = delimited.show(rows) or ", ".join(repr(line[:80]) for line in lines[:3])
     if refusals:
         reason = str(refusals[0]).removesuffix("; rename or add it")
     else:

@@ -46,6 +46,11 @@ def match(answers: pa.Table, classes: Sequence[str], pool: Iterable[pa.Table]) -
     return pa.Table.from_pylist(rows, IMPORTED)
 
 
+def are_enough(num_usable: int, num_rows: int, *, allow_partial: bool) -> bool:
+    """Return whether what can be used of a file is half of it at least, or something if allowed."""
+    return num_usable > 0 and (allow_partial or num_usable * 2 >= num_rows)
+
+
 def check_most(answers: pa.Table, origin: str, *, allow_partial: bool) -> None:
     """Refuse matched answers of which none, or fewer than half, can be used.
 
@@ -58,7 +63,7 @@ def check_most(answers: pa.Table, origin: str, *, allow_partial: bool) -> None:
         BadAnswers: says how many have which problem, with examples.
     """
     num_usable = answers["problem"].null_count
-    if num_usable and (allow_partial or num_usable * 2 >= len(answers)):
+    if are_enough(num_usable, len(answers), allow_partial=allow_partial):
         return
     counts = Counter(answers["problem"].drop_null().to_pylist())
     told = [f"{count:,} with {name} ({_examples(answers, name)})" for name, count in counts.items()]

@@ -9,12 +9,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))  # no letters, and never meant
+_INVISIBLE |= dict.fromkeys([0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+# How Unicode calls a form of a letter that is no letter of its own; İ is i in lower case.
+_SAME_LETTER = frozenset(
+    f"<{kind}>" for kind in ("wide", "narrow", "compat", "initial", "medial", "final", "isolated")
+)
+
+
+def visible(name: str) -> str:
+    """Return a name without signs that nobody sees, and without spaces around it."""
+    return name.translate(_INVISIBLE).strip()
 
 
 def fold(name: str) -> str:
-    """Return a name for comparison: without case, in composed letters, each space a single one."""
-    visible = unicodedata.normalize("NFC", name).translate(_INVISIBLE)
-    return " ".join(unicodedata.normalize("NFC", visible.casefold()).split())
+    """Return a name for comparison: without case, in composed letters, each space a single one.
+
+    Letters of another width or joined ones are the letters that they are made of; signs that mean
+    something else, such as superscript digits, are kept.
+    """
+    plain = "".join(map(_plain, unicodedata.normalize("NFC", visible(name))))
+    folded = unicodedata.normalize("NFC", plain.casefold()).replace("i\u0307", "i")
+    return " ".join(folded.split())
+
+
+def _plain(sign: str) -> str:
+    kind = unicodedata.decomposition(sign).partition(" ")[0]
+    return unicodedata.normalize("NFKC", sign) if kind in _SAME_LETTER else sign
 
 
 class Names:

@@ -1,6 +1,7 @@
 """Bytes of a file as text: UTF-8 or UTF-16, with or without a byte order mark, or a refusal."""
 
 import codecs
+from unicodedata import category
 
 _MARKS = (  # the longer ones first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -19,7 +20,8 @@ _OTHER_FORMATS = {
     b"%PDF": "a PDF file",
     b"PAR1": "a Parquet file",
 }
-_SAMPLE = 4096  # bytes that show whether every other one is zero
+_NO_TEXT = ("Cc", "Cn", "Co", "Cs")  # categories of Unicode
+_SAMPLE = 4096  # bytes that show the encoding, an even number
 
 
 class NotText(ValueError):
@@ -48,15 +50,27 @@ def decode(data: bytes) -> str:
     if "\0" in text:
         msg = "binary data"
         raise NotText(msg)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _without_mark(data: bytes) -> str:
-    """Return the encoding of bytes without a mark: most texts have zeros in UTF-16 alone."""
-    first, second = data[0:_SAMPLE:2], data[1:_SAMPLE:2]
-    half = len(second) / 2
-    if second and second.count(0) > half and not first.count(0):
-        return "utf-16-le"
-    if second and first.count(0) > half and not second.count(0):
-        return "utf-16-be"
-    return "utf-8"
+    """Return the encoding of bytes without a mark.
+
+    Only UTF-16 has zeros in a text, those of a line end at least; read in the wrong order it shows
+    characters that are none, or no line.
+    """
+    sample = data[:_SAMPLE]
+    fits = [name for name in ("utf-16-le", "utf-16-be") if 0 in sample and _is_text(sample, name)]
+    return fits[0] if len(fits) == 1 else "utf-8"
+
+
+def _is_text(sample: bytes, encoding: str) -> bool:
+    """Return whether bytes are lines of characters that exist, but for one that is cut in two."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        text = decoder.decode(sample)
+    except UnicodeDecodeError:
+        return False
+    has_end = "\n" in text or "\r" in text
+    signs = set(text) - set("\t\r\n")
+    return has_end and not any(category(sign) in _NO_TEXT for sign in signs)

@@ -13,7 +13,8 @@ from tasks.images.listing import SourceUnreadable, one_line
 from tasks.storage.files import open_read
 from tasks.storage.uris import is_local, join, redact
 
-HELD_OUT = frozenset(("test", "testing", "val", "valid", "validation"))  # splits; train is not
+# What is for testing or validation, and what is not, by the words that Hugging Face knows.
+HELD_OUT = frozenset(("test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev"))
 _ROWS_AT_ONCE = 64  # bounds the memory for row groups of any size
 _BUFFER = 2**20  # bytes of a column that are read at once
 

@@ -87,6 +87,7 @@ class Plan(Spec):
     images: ImagesFound
     classes: ClassesFound | None = None
     labels: LabelCounts | None = None
+    answers: LabelCounts | None = Field(None, description="Of a file that is learned from.")
     backbone: BackboneFound | None = None
     student: BackboneFound | None = Field(None, description="What Phase II trains instead.")
     model: str | None = Field(None, description="The model that predicts, in place of a backbone.")

@@ -51,8 +51,9 @@ def make_plan(
     for_training = aim in ("adapt", "rounds")
     found = listed.understand(spec.pool, for_training=for_training)
     model = check_model(model, spec.runtime) if model else None
+    answers = None  # those in a folder of rounds were counted when they came
     if spec.answers is not None and not names_in(join(spec.answers, FOLDER)):
-        count_answers(spec.answers, spec.pool, found)  # refuses what is about other images
+        answers = count_answers(spec.answers, spec.pool, found)
     backbone = None if model else _backbone(spec.backbone.name)
     digest = digest_of_run(spec, aim, found, model)
     if hand_over:
@@ -62,6 +63,7 @@ def make_plan(
         images=_images(found),
         classes=classes_found(found.classes),
         labels=found.labels,
+        answers=answers,
         backbone=backbone,
         student=None if spec.student is None else _backbone(spec.student.name),
         model=model,

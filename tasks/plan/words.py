@@ -35,7 +35,9 @@ def rows_of(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.classes is not None:
         yield "classes", _classes(plan.classes)
     if plan.labels is not None:
-        yield from _labels(plan.labels)
+        yield from _labels(plan.labels, in_one=plan.answers is not None)
+    if plan.answers is not None:
+        yield "answers", "; ".join([_matched(plan.answers), *_problems(plan.answers).values()])
     if plan.backbone is not None:
         student = f"; Phase II trains {_backbone(plan.student)}" if plan.student else ""
         yield "backbone", _backbone(plan.backbone) + student
@@ -102,20 +104,36 @@ def _classes(classes: ClassesFound) -> str:
     return f"{classes.number:,}: {first}{last} ({printable(classes.origin)}{how})"
 
 
-def _labels(labels: LabelCounts) -> Iterator[tuple[str, str]]:
-    """Yield a line for each kind of label that there is."""
+def _labels(labels: LabelCounts, *, in_one: bool) -> Iterator[tuple[str, str]]:
+    """Yield a line for each kind of label that there is, or one for all that are not used."""
+    yield "labels", _matched(labels)
+    problems = _problems(labels)
+    if in_one and problems:
+        yield "not used", "; ".join(problems.values())
+    elif problems:
+        yield from problems.items()
+
+
+def _matched(labels: LabelCounts) -> str:
     counts = [f"{labels.num_matched:,} matched"]
     if not labels.num_unmatched:
         counts.append("none unmatched")
     if not labels.num_unknown:
         counts.append("none of an unknown class")
-    yield "labels", f"{', '.join(counts)} ({printable(labels.origin)}){_such(labels.matched)}"
-    for name, number, what, examples in (
+    return f"{', '.join(counts)} ({printable(labels.origin)}){_such(labels.matched)}"
+
+
+def _problems(labels: LabelCounts) -> dict[str, str]:
+    """Return how many labels are not used, by the reason."""
+    kinds = (
         ("unmatched", labels.num_unmatched, "image", labels.unmatched),
         ("unknown", labels.num_unknown, "class", labels.unknown),
-    ):
-        if number:
-            yield name, f"{_count(number, 'label')} of no {what}{_such(examples)}"
+    )
+    return {
+        name: f"{_count(number, 'label')} of no {what}{_such(examples)}"
+        for name, number, what, examples in kinds
+        if number
+    }
 
 
 def _backbone(backbone: BackboneFound) -> str:

@@ -6,12 +6,13 @@ import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
+from tasks.annotations.class_json import names_in
 from tasks.annotations.class_list import Named, Names, UncertainNames, parse
-from tasks.annotations.spelling import fold
+from tasks.annotations.spelling import fold, visible
 from tasks.annotations.text import NotText, decode
 from tasks.images.listing import one_line
 from tasks.specs import InputError
@@ -71,6 +72,9 @@ def check_classes(names: Sequence[Named], origin: str, unit: str = "line") -> tu
         msg = f"{origin}: expected at least two class names, got none; write one name a line"
         raise BadClassNames(msg)
     for place, name in names:
+        if not visible(name):
+            msg = f"{origin}: {unit} {place} has an empty name; write one, or remove it"
+            raise BadClassNames(msg)
         if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in name):
             msg = f"{origin}: {unit} {place}, {name!r}, has control characters; remove them"
             raise BadClassNames(msg)
@@ -78,7 +82,7 @@ def check_classes(names: Sequence[Named], origin: str, unit: str = "line") -> tu
     if len(names) == 1:
         msg = f"{origin}: expected at least two class names, got only {names[0].name!r}; "
         raise BadClassNames(f"{msg}add the others")
-    return tuple(name for _, name in names)
+    return tuple(visible(name) for _, name in names)
 
 
 def _check_different(names: Sequence[Named], origin: str, unit: str) -> None:
@@ -129,6 +133,15 @@ def _read_text(uri: str) -> str:
     raise BadClassNames(f"{msg}UTF-16, got {problem}, which is not text; is it the right file?")
 
 
+def _names_of_feature(feature: dict[str, Any]) -> object:
+    """Return the names of a ClassLabel of Hugging Face, as any of their versions writes it."""
+    inner = feature.get("feature") or feature.get("sequence") or feature.get("class_label") or {}
+    names = feature.get("names") or []
+    if not names and inner and isinstance(inner, dict):
+        return _names_of_feature(inner)
+    return names_in(names) if isinstance(names, dict) else names
+
+
 def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
     """Return the class names in the metadata of a Parquet file, or an empty list."""
     metadata = schema.metadata or {}
@@ -137,7 +150,7 @@ def names_of_schema(uri: str, schema: pa.Schema) -> list[str]:
             names = json.loads(metadata[b"classes"])
         else:
             features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
-            names = features.get("features", {}).get("label", {}).get("names") or []
+            names = _names_of_feature(features.get("features", {}).get("label", {}))
     except (ValueError, AttributeError) as error:
         msg = f"{redact(uri)}: expected a JSON list of names under `classes` in its metadata; "
         raise BadClassNames(msg + f"got {one_line(error)}; give --classes") from error

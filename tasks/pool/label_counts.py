@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.annotations.matching import are_enough
 from tasks.annotations.reading import read_answers
 from tasks.annotations.spelling import Names
 from tasks.images.sources import Source
@@ -120,8 +121,7 @@ def _check(counts: LabelCounts, spec: PoolSpec, classes: Sequence[str]) -> None:
     if not counts.num_rows:
         msg = "expected a label for some images, got none; check the folders or the file"
         raise BadLabels(f"{counts.origin}: {msg}")
-    is_most = counts.num_matched * 2 >= counts.num_rows
-    if counts.num_matched and (is_most or spec.allow_partial_labels):
+    if are_enough(counts.num_matched, counts.num_rows, allow_partial=spec.allow_partial_labels):
         return
     problems = []
     if counts.num_unmatched:

@@ -37,7 +37,8 @@ def find_splits(source: Source, setting: Setting, *, strict: bool = True) -> dic
 
     Raises:
         NoImages: a folder is called `test` or the like and none is for training, so that the
-            images beside it may be for training or not; or there is no such folder with `yes`.
+            images beside it may be for training or not; folders further down say what they are
+            for; or there is no such folder with `yes`.
     """
     if setting == "no":
         return {}
@@ -55,7 +56,25 @@ def find_splits(source: Source, setting: Setting, *, strict: bool = True) -> dic
         msg = f"{source.uri}: the folder {held_out[0]}/ may be for testing or a class, since no "
         more = "say --split-folders yes (it is held out) or --split-folders no (it is trained on)"
         raise NoImages(f"{msg}folder beside it is called train; {more}")
+    if strict and source.kind == "images" and not held_out:
+        _check_below(source)
     return {}
+
+
+def _check_below(source: Source) -> None:
+    """Refuse folders for training and others that are held out, below the first ones.
+
+    Raises:
+        NoImages: says which.
+    """
+    folders = pc.unique(pc.replace_substring_regex(names_of(source), r"(?s)/?[^/]*$", ""))
+    found = {word: folder for folder in folders.to_pylist() for word in folder.split("/")[1:]}
+    words = [word for word in found if is_split(word)]
+    if len({split_of(word) for word in words}) > 1:
+        few = " and ".join(sorted(f"{found[word]}/" for word in words)[:3])
+        msg = f"{source.uri}: {few} may be for training and for testing, but are no first folders"
+        more = "give the folder above them as --images, or put them above the classes"
+        raise NoImages(f"{msg}; {more}, or say --split-folders no (all are trained on)")
 
 
 def is_split(word: str) -> bool:

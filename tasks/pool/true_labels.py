@@ -37,8 +37,8 @@ def check_input(spec: PoolSpec) -> Understood:
     """
     sources = list_sources(spec)
     splits = find_splits(sources[0], spec.split_folders, strict=spec.test is None)
-    classes = read_class_list(spec, sources)
     is_split = bool(splits)
+    classes = read_class_list(spec, sources, is_split=is_split)
     labels = (
         None
         if spec.labels is None
@@ -52,13 +52,16 @@ def read_classes(spec: PoolSpec, sources: Sequence[Source] | None = None) -> tup
     return read_class_list(spec, sources).names
 
 
-def read_class_list(spec: PoolSpec, sources: Sequence[Source] | None = None) -> ClassList:
+def read_class_list(
+    spec: PoolSpec, sources: Sequence[Source] | None = None, *, is_split: bool | None = None
+) -> ClassList:
     """Return the given class names, else those in Parquet metadata, else the names of labels.
 
     Args:
         spec: `classes` is a file (`annotations/class_list.py` says what is read), or names split by
             commas.
         sources: The images and the test images; listed by default.
+        is_split: Whether first folders are splits; found out by default.
 
     Raises:
         BadClassNames: no names, one name, a repeated name, or a file that is not certain.
@@ -77,11 +80,13 @@ def read_class_list(spec: PoolSpec, sources: Sequence[Source] | None = None) -> 
         msg = "no class names: give --classes FILE or --classes a,b,c"
         raise NoClassNames(msg)
     origin = f"--labels {redact(spec.labels)}"
-    names = numbered(label_names(spec, sources))
+    names = numbered(label_names(spec, sources, is_split=is_split))
     return ClassList(names=check_classes(names, origin, "name"), origin=origin)
 
 
-def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:
+def label_names(
+    spec: PoolSpec, sources: Sequence[Source], *, is_split: bool | None = None
+) -> list[str]:
     """Return the distinct names of labels, sorted.
 
     Raises:
@@ -89,7 +94,8 @@ def label_names(spec: PoolSpec, sources: Sequence[Source]) -> list[str]:
     """
     names: set[str] = set()
     if spec.labels in (COLUMN, FOLDERS):
-        is_split = bool(find_splits(sources[0], spec.split_folders, strict=False))
+        if is_split is None:
+            is_split = bool(find_splits(sources[0], spec.split_folders, strict=False))
         for _, labels in iter_named(spec, sources, is_split=is_split):
             names.update(cast("list[str]", pc.unique(labels).drop_null().to_pylist()))
     elif spec.labels is not None:

@@ -16,6 +16,10 @@ from tasks.annotations.spelling import Names, fold
         ("Café", unicodedata.normalize("NFD", "café")),
         ("STRASSE", "straße"),
         ("\ufeffcat", "ca\u200bt"),
+        ("cat", "\u200fcat\u200e"),
+        ("cat", "\uff23\uff21\uff34"),
+        ("fish", "\ufb01sh"),
+        ("KED\u0130", "kedi"),
         ("Ångström", "A\u030angstro\u0308m"),
     ],
 )
@@ -25,7 +29,15 @@ def test_the_same_name(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("ice cream", "icecream"), ("C", "C++"), ("a.b", "aXb"), ("sea_lion", "sea lion")],
+    [
+        ("ice cream", "icecream"),
+        ("C", "C++"),
+        ("a.b", "aXb"),
+        ("sea_lion", "sea lion"),
+        ("m\u00b2", "m2"),
+        ("\u211d", "R"),
+        ("\u2460", "1"),
+    ],
 )
 def test_other_names(one: str, other: str) -> None:
     assert fold(one) != fold(other)

@@ -16,11 +16,14 @@ def test_marked_texts(encoding: str, end: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_a_mark(encoding: str) -> None:
     assert decode(TEXT.encode(encoding)) == TEXT
+    for text in ("\u043a\u043e\u0442\n\u043f\u0451\u0441\n", "猫\n犬\n", "日本語\n英語の\n"):
+        assert decode(text.encode(encoding)) == text
 
 
 def test_a_text_in_two_bytes_a_letter_that_is_none() -> None:
     assert decode("犬猫".encode()) == "犬猫"
     assert decode(b"") == ""
+    assert decode(b"\xef\xbb\xbf\xef\xbb\xbfcat") == "cat"  # marked twice
 
 
 @pytest.mark.parametrize(

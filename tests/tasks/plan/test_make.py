@@ -180,3 +180,14 @@ def test_more_workers_than_there_is_room_for_are_not_promised(images: Path) -> N
     runtime = RuntimeSpec(workspace="memory://w", num_actors=10_000)
     place = make_plan(spec(images).model_copy(update={"runtime": runtime}), "embed").place
     assert place.num_workers == place.num_cores
+
+
+def test_answers_of_a_file_are_counted(images: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text("uri,label\na/1.jpg,cat\n./b/3.png,DOG\nnone.jpg,dog\na/2.JPG,puma\n")
+    values = spec(images, classes="cat,dog").model_copy(update={"answers": str(file)})
+    answers = make_plan(values, "adapt").answers
+    assert answers is not None
+    assert answers.matched == ("./b/3.png = b/3.png: DOG", "a/1.jpg: cat")
+    assert (answers.unmatched, answers.unknown) == (("none.jpg: dog",), ("a/2.JPG: puma",))
+    assert planned(images, "adapt", classes="cat,dog").answers is None

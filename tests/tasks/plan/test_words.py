@@ -136,3 +136,17 @@ def test_files_that_were_left_out_are_told_with_reasons() -> None:
         "files      2,000 images, 15 quarantined (12 x truncated, 3 x not-an-image), "
         "4 skipped (1 .heic (needs pillow-heif), 2 .txt, 1 other)"
     )
+
+
+def test_answers_are_told_like_labels_and_there_are_ten_lines_at_most() -> None:
+    labels = LabelCounts(
+        origin="--labels l.csv", num_matched=9, num_unmatched=2, num_unknown=1,
+        matched=("a.jpg: cat",), unmatched=("x.jpg: cat",), unknown=("b.jpg: cta",),
+    )  # fmt: skip
+    lines = said(labels=labels, answers=labels.model_copy(update={"origin": "--answers a.csv"}))
+    problems = "2 labels of no image: x.jpg: cat; 1 label of no class: b.jpg: cta"
+    assert lines["labels"] == "9 matched (--labels l.csv): a.jpg: cat"
+    assert lines["not used"] == problems
+    assert lines["answers"] == f"9 matched (--answers a.csv): a.jpg: cat; {problems}"
+    assert not {"unmatched", "unknown"} & lines.keys()
+    assert len(lines) == 9  # and one of skipped files

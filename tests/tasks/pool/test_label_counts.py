@@ -155,3 +155,43 @@ def test_answers_are_counted_as_labels_are(photos: Path) -> None:
     file.write_text("uri,label\ncat/1.png,cat\nnone.png,cat\n" + "cat/2.png,puma\n" * 2)
     with pytest.raises(BadLabels, match=r"--answers .*: 1 of 4 labels .* 1 name no .* 2 are not"):
         count_answers(str(file), spec, check_input(spec))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# made by hand\nuri,label\ncat/1.png,cat\ndog/1.png,dog\n",
+        "Datei;Klasse\ncat/1.png;cat\ndog/1.png;dog\n",
+        "cat/1.png;cat;0,5\ndog/1.png;dog;0,7\n",
+        "uri,label,category\ncat/1.png,cat,Cat\ndog/1.png,dog,DOG\n",
+        '{"image": "cat/1.png", "label": "cat"}\n{"image": "dog/1.png", "label": "dog"}\n'
+        '{"image": "dog/2.png"}\n',
+    ],
+)
+def test_files_with_one_reading(photos: Path, text: str) -> None:
+    assert numbers(count(photos, text)) == (2, 0, 0)
+
+
+COCO: dict[str, list[dict[str, Any]]] = {
+    "images": [{"id": 1, "file_name": "cat/1.png"}, {"id": 2, "file_name": "dog/1.png"}],
+    "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    "annotations": [{"image_id": 1, "category_id": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("uri,label,category\ncat/1.png,cat,dog\n", "'label' and 'category' .*--label-columns"),
+        ('[{"image": "cat/1.png", "label": "dog", "class": "cat"}]', "different ones in label and"),
+        ('{"cat/1.png": "dog", "cat/1.png": "cat"}', "stands there twice"),
+        (json.dumps({**COCO, "images": COCO["images"] * 2}), "images have the same id"),
+        (json.dumps({**COCO, "categories": COCO["categories"] * 2}), "categories have the same id"),
+        (json.dumps({**COCO, "annotations": [{"image_id": "1", "category_id": 1}]}),
+         "image_id '1', which none of the images has"),
+        (json.dumps({**COCO, "images": [{"id": 1, "file_name": None}]}), "has no file_name"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_not_certain_are_refused(photos: Path, text: str, words: str) -> None:
+    with pytest.raises(BadLabels, match=words):
+        count(photos, text)

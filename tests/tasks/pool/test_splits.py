@@ -28,7 +28,8 @@ def images(root: Path, *names: str) -> Path:
         (("train/1.png", "val/2.png", "3.png"), {"train": 1, "val": 1}),
         (("train/a/1.png", "car/2.png", "bus/3.png"), {}),
         (("test/a/1.png", "test/b/2.png"), {}),
-        (("a/train/1.png", "a/test/2.png"), {}),
+        (("train/1.png", "dev/2.png", "eval/3.png"), {"train": 1, "dev": 1, "eval": 1}),
+        (("a/train/1.png", "b/train/2.png"), {}),
         (("train.png", "test.png"), {}),
     ],
 )
@@ -36,6 +37,21 @@ def test_folders(tmp_path: Path, names: tuple[str, ...], found: dict[str, int]) 
     source = list_source(str(images(tmp_path, *names)))
     assert find_splits(source, "auto") == found
     assert find_splits(source, "no") == {}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat/train/1.png", "cat/test/2.png", "dog/train/3.png"),
+        ("data/train/cat/1.png", "data/val/cat/2.png"),
+        ("a/Training/1.png", "b/Evaluation/2.png"),
+    ],
+)
+def test_splits_further_down_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    source = list_source(str(images(tmp_path, *names)))
+    with pytest.raises(NoImages, match=r"no first folders.* --images, .*--split-folders no"):
+        find_splits(source, "auto")
+    assert find_splits(source, "no") == find_splits(source, "auto", strict=False) == {}
 
 
 def test_what_is_not_certain_is_refused_and_the_option_decides(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def test_names_in_the_metadata_of_hugging_face(tmp_path: Path) -> None:
     info = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
     path = table(tmp_path / "t.parquet", {"huggingface": json.dumps(info)}, label=[1, 0, -1, 7])
     assert read_classes(spec(path)) == ("cat", "dog")
-    assert read_labels(str(path)).to_pylist() == ["dog", "cat", None, None]
-    assert label_names(spec(path, labels="column"), list_sources(spec(path))) == ["cat", "dog"]
+    assert read_labels(str(path)).to_pylist() == ["dog", "cat", None, "7"]
+    assert label_names(spec(path, labels="column"), list_sources(spec(path))) == ["7", "cat", "dog"]
 
 
 @pytest.mark.parametrize("metadata", ["not json", '{"a": 1}', "[1, 2]", '["only"]', '["a", "a"]'])
