@@ -49,6 +49,13 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT[:3], "--classes", "circle"], "--classes"),
     ([*ADAPT, "--labels", LONG], "got no such file"),
     ([*ADAPT, "--answers", LONG], "found nothing there"),
+    ([*ADAPT[:3], "--classes", "pipe"], "got none"),
+    ([*ADAPT[:3], "--classes", "/dev/zero"], "not a file"),
+    ([*ADAPT, "--labels", "pipe"], "got an empty file"),
+    ([*ADAPT, "--labels", "abc://x.csv"], "abc://x.csv: expected a file"),
+    ([*ADAPT, "--answers", "abc://x.csv"], "abc://x.csv: cannot be looked into"),
+    ([*ADAPT, "--summary", "pipe"], "expected a file"),
+    ([*ADAPT, "--summary", "s3://bucket/x.json"], "got a URI"),
     ([*ADAPT, "--summary", "/proc/x.json"], "/proc cannot be written"),
     ([*ADAPT, "--summary", "photos"], "expected a file"),
     ([*ADAPT, "--summary", "dangling/x/s.json"], "dangling is no folder"),
@@ -64,6 +71,11 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT, "--workspace", LONG], "at most 255"),
     ([*ADAPT, "--workspace", "/".join(["x" * 100] * 5)], "at most 400 bytes"),
     ([*ADAPT, "--workspace", "caf\udce9"], "UTF-8"),
+    ([*ADAPT, "--workspace", "file://host/x"], "expected file:///PATH"),
+    ([*ADAPT, "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["query", "select 1", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["clean", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["active", "next", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
     (["demo", "--workspace", "caf\udce9"], "UTF-8"),
     (["query", "select 1", "--workspace", LONG], "found nothing"),
     (["models", "list", "--workspace", LONG], "too long"),
@@ -79,7 +91,9 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT, "--backbone", f"local-dir:{LONG}"], "does not exist"),
     ([*ADAPT, "--backbone", "local-dir:circle"], "local-dir:circle: expected a folder"),
     ([*ADAPT, "--backbone", "local-dir:~nobody-is-called-so"], "does not exist"),
+    *(([*ADAPT, f"--backbone=hf-hub:{name}"], "hf-hub:ORG/NAME") for name in ("", "a/b/c", "a b")),
     (["predict", "--images", "photos", "--model", LONG], "expected models:/NAME"),
+    (["predict", "--images", "photos", "--model", "abc://x"], "abc://x: cannot be looked into"),
     (["predict", "--images", "photos", "--model", f"models:/{LONG}/1"], "a model name"),
     (["predict", "--images", "photos", "--model", "models:/a\nb/1"], "a model name"),
 ]
@@ -87,10 +101,11 @@ REFUSALS: list[tuple[list[str], str]] = [
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """Return a folder with two photos, and links that lead nowhere."""
+    """Return a folder with a photo, links that lead nowhere, and a pipe that nobody writes to."""
     write_named(tmp_path, b"photos", b"1")
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circles").mkdir()
     (tmp_path / "circles" / "self.png").symlink_to("self.png")
     return tmp_path
