@@ -18,7 +18,7 @@ from tasks.active.rounds import open_rounds, read_query
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables
 from tasks.storage.uris import local_path
-from tasks.tracking.store import tracking_for
+from tasks.tracking.store import connect, tracking_for
 from tests.worlds.commands import coft, ran
 from tests.worlds.images import encoded_image
 from tests.worlds.names import NAMES, write_named
@@ -140,7 +140,8 @@ class Odd:
         self.classes = self.home / f"back\\slash {ODD}.txt"
         self.summary = self.home / f"back\\slash {ODD}.json"
         self.clip = self.home / f"back\\slash {ODD} clip"
-        self.adapted: Any = None  # the summary of the run
+        self.adapting: list[object] = []  # the command of the run
+        self.adapted: Any = None  # its summary
         self.images.mkdir(parents=True)
         for number, name in enumerate(NAMES):
             write_named(self.images, name, encoded_image(number))
@@ -180,7 +181,8 @@ def odd(
 ) -> Odd:
     odd = Odd(tmp_path_factory.mktemp("odd"), tiny_clip)
     phase2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
-    coft("adapt", *odd.about, *phase2, "--register", MODEL)
+    odd.adapting = ["adapt", *odd.about, *phase2, "--register", MODEL]
+    coft(*odd.adapting)
     odd.adapted = odd.made()
     return odd
 
@@ -232,3 +234,25 @@ def test_rounds_about_odd_names_take_answers_from_an_odd_file(odd: Odd) -> None:
     assert "3 answers, 3 new" in coft("active", "answer", answers, *odd.kept)
     coft("active", "next", *odd.kept)
     assert len(odd.made()["rounds"]) == 2
+
+
+@pytest.mark.timeout(600)
+@mlflow_warns
+def test_an_interrupted_run_goes_on_where_its_workspace_was_moved_to(odd: Odd) -> None:
+    """The last one here: what the others are about is elsewhere then."""
+    there, here = odd.workspace, odd.home / "moved 100%" / "here"
+    run_id = odd.adapted["run_id"]
+    connect(tracking_for(str(there))).update_run(run_id, status="FAILED")
+    connect.cache_clear()
+    here.parent.mkdir()
+    there.rename(here)
+    before = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
+    coft(*(here if word == there else word for word in odd.adapting))
+    after = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
+    assert after == before, "nothing is computed again"
+    assert odd.made()["run_id"] == run_id, "one run of MLflow"
+    assert Path(odd.made()["report"]).is_relative_to(here)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", tracking_for(str(here)).uri)
+        served = mlflow.pyfunc.load_model(f"models:/{MODEL}/1")
+    assert len(served.predict(pd.DataFrame({"image": [encoded_image(1)]}))) == 1
