@@ -1,6 +1,7 @@
 """Backbones by name: where each comes from, and whether coft can adapt it."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,6 +12,7 @@ from clipcore.published import CONFIG, WEIGHTS
 
 Kind = Literal["vit", "timm"]
 AdapterName = Literal["auto", "vpt", "lora", "bottleneck"]
+_REPOSITORY = re.compile(r"hf-hub:[\w.-]+(/[\w.-]+)?(@\S+)?", re.ASCII)
 SUGGESTION = "Use a ViT such as ViT-B-16/openai, or 'embedded'."
 
 
@@ -64,6 +66,8 @@ def resolve(name: str) -> tuple[str, str | None]:
     if name.startswith("local-dir:"):
         return _resolve_folder(name), None
     if name.startswith("hf-hub:"):
+        if not _REPOSITORY.fullmatch(name):
+            raise UnsupportedBackbone(f"Backbone {name!r} is unknown: expected hf-hub:ORG/NAME.")
         return name, None
     return _resolve_published(name)
 

@@ -1,6 +1,7 @@
 """The `coft` command: its entrance, how errors are told, exit codes. The commands are beside it."""
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -45,6 +46,7 @@ def main() -> None:
     ended: list[int] = []
     atexit.register(_leave, ended)  # registered first, so it runs after everybody's clean-up
     interrupts.listen()
+    _open_streams()
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -55,6 +57,16 @@ def main() -> None:
     if interrupts.received():  # nobody waits for others to clean up, or reads what they say
         _leave(ended)
     sys.exit(ended[0])
+
+
+def _open_streams() -> None:
+    """Let output that is closed, or knows few letters, take whatever is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(words: list[str], *, debug: bool = False) -> int:

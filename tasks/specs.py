@@ -1,12 +1,14 @@
 """Settings of runs and steps: frozen, checked, each with one home and one default."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
+URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
 Method = Literal["coft", "coft-plus", "zero-shot"]
 EPOCHS, MIN_STEPS = (
     10,
@@ -229,7 +231,7 @@ class RuntimeSpec(Spec):
     @classmethod
     def _same_for_every_worker(cls, value: str) -> str:
         """Make a local path absolute: a worker may have another working folder."""
-        if "://" in value:
+        if URI.match(value):
             return value
         return str(Path(os.path.expanduser(value)).absolute())  # noqa: PTH111  # as ~x is
 

@@ -68,6 +68,7 @@ def begin(runtime: RuntimeSpec, *flows: str, tracked: bool = True) -> None:
 def _checks(runtime: RuntimeSpec, *, tracked: bool) -> Iterator[Check]:
     yield machine.check_workspace(runtime.workspace)
     yield machine.check_temporary()
+    yield machine.check_open_files()
     if not runtime.ray_address:
         yield machine.check_room_for_ray()
     yield servers.reach_ray(runtime.ray_address)

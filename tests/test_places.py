@@ -18,7 +18,7 @@ from tasks.active.rounds import open_rounds, read_query
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables
 from tasks.storage.uris import local_path
-from tasks.tracking.store import tracking_for
+from tasks.tracking.store import connect, tracking_for
 from tests.worlds.commands import coft, ran
 from tests.worlds.images import encoded_image
 from tests.worlds.names import NAMES, write_named
@@ -49,6 +49,13 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT[:3], "--classes", "circle"], "--classes"),
     ([*ADAPT, "--labels", LONG], "got no such file"),
     ([*ADAPT, "--answers", LONG], "found nothing there"),
+    ([*ADAPT[:3], "--classes", "pipe"], "got none"),
+    ([*ADAPT[:3], "--classes", "/dev/zero"], "not a file"),
+    ([*ADAPT, "--labels", "pipe"], "got an empty file"),
+    ([*ADAPT, "--labels", "abc://x.csv"], "abc://x.csv: expected a file"),
+    ([*ADAPT, "--answers", "abc://x.csv"], "abc://x.csv: cannot be looked into"),
+    ([*ADAPT, "--summary", "pipe"], "expected a file"),
+    ([*ADAPT, "--summary", "s3://bucket/x.json"], "got a URI"),
     ([*ADAPT, "--summary", "/proc/x.json"], "/proc cannot be written"),
     ([*ADAPT, "--summary", "photos"], "expected a file"),
     ([*ADAPT, "--summary", "dangling/x/s.json"], "dangling is no folder"),
@@ -64,6 +71,11 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT, "--workspace", LONG], "at most 255"),
     ([*ADAPT, "--workspace", "/".join(["x" * 100] * 5)], "at most 400 bytes"),
     ([*ADAPT, "--workspace", "caf\udce9"], "UTF-8"),
+    ([*ADAPT, "--workspace", "file://host/x"], "expected file:///PATH"),
+    ([*ADAPT, "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["query", "select 1", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["clean", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
+    (["active", "next", "--workspace", "abc://x"], "abc://x: cannot be looked into"),
     (["demo", "--workspace", "caf\udce9"], "UTF-8"),
     (["query", "select 1", "--workspace", LONG], "found nothing"),
     (["models", "list", "--workspace", LONG], "too long"),
@@ -79,7 +91,9 @@ REFUSALS: list[tuple[list[str], str]] = [
     ([*ADAPT, "--backbone", f"local-dir:{LONG}"], "does not exist"),
     ([*ADAPT, "--backbone", "local-dir:circle"], "local-dir:circle: expected a folder"),
     ([*ADAPT, "--backbone", "local-dir:~nobody-is-called-so"], "does not exist"),
+    *(([*ADAPT, f"--backbone=hf-hub:{name}"], "hf-hub:ORG/NAME") for name in ("", "a/b/c", "a b")),
     (["predict", "--images", "photos", "--model", LONG], "expected models:/NAME"),
+    (["predict", "--images", "photos", "--model", "abc://x"], "abc://x: cannot be looked into"),
     (["predict", "--images", "photos", "--model", f"models:/{LONG}/1"], "a model name"),
     (["predict", "--images", "photos", "--model", "models:/a\nb/1"], "a model name"),
 ]
@@ -87,10 +101,11 @@ REFUSALS: list[tuple[list[str], str]] = [
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """Return a folder with two photos, and links that lead nowhere."""
+    """Return a folder with a photo, links that lead nowhere, and a pipe that nobody writes to."""
     write_named(tmp_path, b"photos", b"1")
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circles").mkdir()
     (tmp_path / "circles" / "self.png").symlink_to("self.png")
     return tmp_path
@@ -125,7 +140,8 @@ class Odd:
         self.classes = self.home / f"back\\slash {ODD}.txt"
         self.summary = self.home / f"back\\slash {ODD}.json"
         self.clip = self.home / f"back\\slash {ODD} clip"
-        self.adapted: Any = None  # the summary of the run
+        self.adapting: list[object] = []  # the command of the run
+        self.adapted: Any = None  # its summary
         self.images.mkdir(parents=True)
         for number, name in enumerate(NAMES):
             write_named(self.images, name, encoded_image(number))
@@ -165,7 +181,8 @@ def odd(
 ) -> Odd:
     odd = Odd(tmp_path_factory.mktemp("odd"), tiny_clip)
     phase2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
-    coft("adapt", *odd.about, *phase2, "--register", MODEL)
+    odd.adapting = ["adapt", *odd.about, *phase2, "--register", MODEL]
+    coft(*odd.adapting)
     odd.adapted = odd.made()
     return odd
 
@@ -217,3 +234,25 @@ def test_rounds_about_odd_names_take_answers_from_an_odd_file(odd: Odd) -> None:
     assert "3 answers, 3 new" in coft("active", "answer", answers, *odd.kept)
     coft("active", "next", *odd.kept)
     assert len(odd.made()["rounds"]) == 2
+
+
+@pytest.mark.timeout(600)
+@mlflow_warns
+def test_an_interrupted_run_goes_on_where_its_workspace_was_moved_to(odd: Odd) -> None:
+    """The last one here: what the others are about is elsewhere then."""
+    there, here = odd.workspace, odd.home / "moved 100%" / "here"
+    run_id = odd.adapted["run_id"]
+    connect(tracking_for(str(there))).update_run(run_id, status="FAILED")
+    connect.cache_clear()
+    here.parent.mkdir()
+    there.rename(here)
+    before = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
+    coft(*(here if word == there else word for word in odd.adapting))
+    after = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
+    assert after == before, "nothing is computed again"
+    assert odd.made()["run_id"] == run_id, "one run of MLflow"
+    assert Path(odd.made()["report"]).is_relative_to(here)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", tracking_for(str(here)).uri)
+        served = mlflow.pyfunc.load_model(f"models:/{MODEL}/1")
+    assert len(served.predict(pd.DataFrame({"image": [encoded_image(1)]}))) == 1

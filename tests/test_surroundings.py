@@ -147,6 +147,35 @@ def test_a_machine_without_room_for_ray_is_told(tmp_path: Path, photos: Path) ->
     assert not place.exists()
 
 
+def test_a_limit_of_open_files_that_is_too_low_is_told(tmp_path: Path, photos: Path) -> None:
+    words = ["embed", "--images", str(photos), "--workspace", str(tmp_path / "workspace")]
+    done = under("ulimit -n 64", words, tmp_path)
+    assert done.returncode == cli.BAD_INPUT, done.stderr
+    assert "open files: a process may have 64 open; a run needs 1024" in done.stderr
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_output_that_is_closed_or_knows_few_letters_stops_nothing(tmp_path: Path) -> None:
+    write_named(tmp_path / "phötos", b"1", encoded_image(1))
+    words = ["embed", "--images", "phötos", "--dry-run", "--workspace", "wörk"]
+    assert under("exec >&- 2>&-", words, tmp_path).returncode == cli.DONE
+    told = under("export PYTHONIOENCODING=ascii", words, tmp_path)
+    assert told.returncode == cli.DONE, told.stderr
+    assert "w\\xf6rk (new)" in told.stdout
+
+
+def under(settings: str, words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command behind words of a shell."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'{settings}; exec "$@"', "sh", *COFT, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_machine_without_a_folder_for_temporary_files_is_told() -> None:
     """Not even the current one can be written, and the user has no home."""
     folders = ("/tmp", "/var/tmp")  # noqa: S108

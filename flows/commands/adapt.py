@@ -161,13 +161,13 @@ def _pool(images: str, rows_per_shard: int | None) -> PoolSpec:
     return PoolSpec(images=images, **given(rows_per_shard=rows_per_shard))
 
 
-def _conclude(result: RunSummary, plan: "Plan", summary: Path | None) -> None:
+def _conclude(result: RunSummary, plan: "Plan", summary: str | None) -> None:
     lines = [*_lines(result), words.line_of_files(result.files)]
     conclude(summary, with_plan(result.model_dump(mode="json"), plan), lines)
 
 
 def _conclude_files(
-    result: Ref, files: Files, plan: "Plan", lines: list[str], summary: Path | None
+    result: Ref, files: Files, plan: "Plan", lines: list[str], summary: str | None
 ) -> None:
     facts = {**result.model_dump(mode="json"), "files": files.model_dump(mode="json")}
     conclude(summary, with_plan(facts, plan), [*lines, words.line_of_files(files)])

@@ -1,6 +1,5 @@
 """What the commands have in common: options, how they become specs, and what is told at the end."""
 
-import json
 import re
 import shlex
 import sys
@@ -63,10 +62,10 @@ Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
 RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
 Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]
 Summary = Annotated[
-    Path | None,
+    str | None,
     Parameter(
         help="Write what came of it to this JSON file.",
-        validator=lambda _, path: path and targets.check_target(str(path)),
+        validator=lambda _, file: file is None or targets.check_target(file),
     ),
 ]
 DryRun = Annotated[
@@ -199,13 +198,12 @@ def tell(text: str) -> None:
     Console(highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
 
 
-def conclude(summary: Path | None, facts: Mapping[str, object], lines: Iterable[str]) -> None:
+def conclude(summary: str | None, facts: Mapping[str, object], lines: Iterable[str]) -> None:
     """Tell a person what a command made, in lines, and a program in JSON where it was asked for."""
     for line in lines:
         tell(line)
     if summary is not None:
-        summary.parent.mkdir(parents=True, exist_ok=True)
-        summary.write_text(json.dumps(facts, indent=1))
+        targets.write_json(summary, facts)
 
 
 def command_line() -> str:

@@ -1,6 +1,5 @@
 """The plan of a run, told before the run begins; `--dry-run` ends there."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.commands.options import conclude, tell
@@ -36,9 +35,7 @@ def announce(
     return plan
 
 
-def end_dry_run(
-    plan: "Plan", spec: CoftSpec, summary: Path | None, *, tracked: bool = True
-) -> None:
+def end_dry_run(plan: "Plan", spec: CoftSpec, summary: str | None, *, tracked: bool = True) -> None:
     """End a command with its plan, having looked at the place as a run would.
 
     Args:

@@ -3,7 +3,7 @@
 from tasks.annotations.reading import read_answers
 from tasks.answers.record import FOLDER
 from tasks.specs import InputError, Method
-from tasks.storage.files import exists, names_in
+from tasks.storage.files import exists, names_in, reaching
 from tasks.storage.uris import join, redact
 
 
@@ -19,7 +19,9 @@ def check_answers(answers: str | None, method: Method, columns: str | None = Non
         raise InputError(
             "--answers: nothing learns with --method zero-shot; leave one of them out."
         )
-    if not exists(answers):
+    with reaching(answers):
+        is_there = exists(answers)
+    if not is_there:
         raise InputError(
             f"--answers {redact(answers)}: expected a file of answers or the folder of "
             "rounds (coft-workspace/rounds/NAME), found nothing there. Check the path."

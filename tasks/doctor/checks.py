@@ -33,6 +33,7 @@ def diagnose(backbone: str | None, workspace: str) -> list[Check]:
         "disk": lambda: machine.check_disk(folder),
         "workspace": lambda: machine.check_workspace(folder),
         "temporary files": machine.check_temporary,
+        "open files": machine.check_open_files,
         "room for ray": machine.check_room_for_ray,
         "ray": lambda: servers.check_ray(settings.ray_address),
         "prefect": lambda: servers.check_prefect(settings.prefect_api_url),

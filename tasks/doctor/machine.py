@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 else:  # asked where there is a device, whose driver and memory it knows
     torch, precision = OnDemand("torch"), OnDemand("clipcore.precision")
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 GIB, MIB = 2**30, 2**20
 LEAST_MEMORY = 4 * GIB  # for the embedded backbone, Ray and Prefect together
 LEAST_DISK = 2 * GIB  # models, checkpoints and Ray's own files of a small run
+LEAST_FILES = 1024  # open at a time: sockets of Ray, of Prefect's server, parts of stages
 RAY_FILES = 32 * MIB  # of a session: sockets, logs
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem
 _CPU_FLAGS = "/proc/cpuinfo"
@@ -110,6 +116,20 @@ def check_temporary() -> Check:
     except OSError:
         return wrong("temporary files", "no folder can be written", "name one in TMPDIR")
     return fine("temporary files", folder)
+
+
+def check_open_files() -> Check:
+    """Check how many files a process may have open, after raising that as far as it may."""
+    if resource is None:
+        return fine("open files", "as many as wanted")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < LEAST_FILES:
+        soft = LEAST_FILES if hard == resource.RLIM_INFINITY else min(hard, LEAST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    detail = f"a process may have {soft} open"
+    if soft == resource.RLIM_INFINITY or soft >= LEAST_FILES:
+        return fine("open files", detail)
+    return wrong("open files", detail, f"a run needs {LEAST_FILES}; raise it with ulimit -n")
 
 
 def check_room_for_ray() -> Check:

@@ -18,6 +18,7 @@ from tasks.storage.uris import (
 )
 
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+_CHAINED = re.compile(r"\w+::|.*::\w+://", re.DOTALL)  # `zip://a.png::s3://b/c.zip`
 _PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
 
@@ -182,15 +183,21 @@ def _shortened(text: str, limit: int = 200) -> str:
 
 
 def _list_bucket(uri: str, take: Take) -> Files:
-    if "::" in uri:
+    if _CHAINED.match(uri):
         msg = f"{redact(uri)}: chained URIs are not supported; unpack the archive first"
         raise SourceUnreadable(msg)
+    if "?versionId=" in uri:
+        msg = (
+            f"{redact(uri)}: expected an object, got a version of one; copy it to a name of its own"
+        )
+        raise SourceUnreadable(msg)
+    is_folder = uri.endswith("/")
     uri = uri if uri.endswith("://") else uri.rstrip("/")
     filesystem, path = _connect(uri)
     scheme = uri.split("://", 1)[0] + "://"
     prefix = uri.removesuffix(path) if uri.endswith(path) else scheme
     try:
-        root, objects = _find_objects(filesystem, path)
+        root, objects = _find_objects(filesystem, path, is_folder=is_folder)
         for name, info in objects:
             if info.get("type") != "directory" and "/." not in name.removeprefix(root):
                 take(Entry(prefix + name, int(info.get("size") or 0), _version(info)))
@@ -214,9 +221,15 @@ def _connect(uri: str) -> tuple[Any, str]:
         raise SourceUnreadable(msg) from error
 
 
-def _find_objects(filesystem: Any, path: str) -> tuple[str, Iterable[Object]]:
-    """Return the folder that relative names start from, and its objects."""
-    if filesystem.isfile(path):
+def _find_objects(filesystem: Any, path: str, *, is_folder: bool) -> tuple[str, Iterable[Object]]:
+    """Return the folder that relative names start from, and its objects.
+
+    Args:
+        filesystem: Of the bucket.
+        path: A pattern, an object, or the beginning of the names of objects; it may be all three.
+        is_folder: Whether a slash at the end said which.
+    """
+    if filesystem.isfile(path) and not (is_folder and filesystem.isdir(path)):
         return path.rpartition("/")[0], [(path, filesystem.info(path))]
     if not is_pattern(path) or filesystem.isdir(path):
         return path, _walk_bucket(filesystem, path)
@@ -246,6 +259,9 @@ def _walk_bucket(filesystem: Any, path: str) -> Iterator[Object]:
             yield name, info
         elif name.rstrip("/") != path.rstrip("/"):
             yield from filesystem.find(name, detail=True).items()
+        elif not _version(info):  # not the folder's own mark, but names with two slashes
+            within = filesystem.find(path, detail=True).items()
+            yield from (found for found in within if found[0].startswith(f"{name}/"))
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.images.listing import SourceUnreadable, one_line
+from tasks.specs import URI
 from tasks.storage.files import open_read
 from tasks.storage.uris import is_local, join, redact
 
@@ -113,7 +114,7 @@ def read_columns(uri: str, columns: Sequence[str], *, first: int = 0, rows: int 
 
 def resolve(uri: str, table: str) -> str:
     """Return an absolute URI; a relative one starts in the folder of its table."""
-    if "://" in uri or uri.startswith("/"):
+    if URI.match(uri) or uri.startswith("/"):
         return uri
     joined = join(table.rpartition("/")[0], uri)
     return os.path.normpath(joined) if is_local(joined) else joined

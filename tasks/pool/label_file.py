@@ -16,7 +16,7 @@ from tasks.pool.understood import EXAMPLES, LabelCounts
 from tasks.specs import InputError, PoolSpec
 from tasks.storage.files import exists
 from tasks.storage.sql import insert
-from tasks.storage.uris import redact
+from tasks.storage.uris import is_local, redact
 
 # 64 hex digits name an image by its content, which is not known yet.
 _COUNTS = """
@@ -119,7 +119,7 @@ def read_label_file(spec: PoolSpec, classes: Sequence[str]) -> Iterable[pa.Table
         BadLabels: it is absent, or cannot be read as labels.
     """
     uri, origin = str(spec.labels), origin_of(spec)
-    if not exists(uri):
+    if is_local(uri) and not exists(uri):
         msg = f"{origin}: expected 'folders', 'column' or a file, got no such file"
         raise BadLabels(msg)
     try:

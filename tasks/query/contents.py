@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tasks.pool.shards import Shard, shards_of
 from tasks.specs import InputError
 from tasks.storage.digests import ShardMismatch, classes_digest
-from tasks.storage.files import exists, names_in, open_read
+from tasks.storage.files import exists, names_in, open_read, reaching
 from tasks.storage.layout import QUARANTINE, RUNS, Folder, check_workspace
 from tasks.storage.manifest import MANIFEST, Manifest, read_manifest
 from tasks.storage.tables import read_facts, read_table
@@ -95,7 +95,9 @@ def choose(workspace: str, *, pool: str | None = None, embeddings: str | None = 
     Raises:
         InputError: the workspace is absent or has no images, or no stage has the digest.
     """
-    if not exists(workspace):
+    with reaching(workspace):
+        is_there = exists(workspace)
+    if not is_there:
         raise InputError(
             f"{redact(workspace)}: expected a workspace, found nothing; "
             "name the folder that `coft adapt` or `coft embed` wrote, with --workspace"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.specs import InputError
-from tasks.storage.files import exists, remove
+from tasks.storage.files import exists, reaching, remove
 from tasks.storage.finished_runs import stages_of_begun_run, stages_of_finished_runs
 from tasks.storage.layout import DESCRIPTION, QUARANTINE, RESUME, RUNS, Folder, check_workspace
 from tasks.storage.manifest import MANIFEST, read_manifest
@@ -52,7 +52,9 @@ def find_unused(workspace: str) -> list[File]:
         InputError: there is no workspace, or one of another version.
     """
     workspace = absolute(workspace)
-    if not exists(workspace):
+    with reaching(workspace):
+        is_there = exists(workspace)
+    if not is_there:
         raise InputError(f"{redact(workspace)}: expected a workspace, found nothing; check it.")
     check_workspace(workspace)
     files = list(_list_files(workspace))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,27 @@ def _is_there(path: Path) -> bool:
         raise
 
 
+@contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Tell in a sentence what keeps a bucket from being looked into, inside the block.
+
+    Raises:
+        InputError: its driver is absent, or raised an error of its own.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if is_local(uri):
+            raise
+        reason = redact(" ".join(str(error).split()))[:SHOWN]
+        raise InputError(
+            f"{redact(uri)}: cannot be looked into ({type(error).__name__}: {reason}); check that "
+            "it exists, its driver (coft[s3], coft[gcs]), your credentials and permissions"
+        ) from error
+
+
 def names_in(folder: str) -> set[str]:
     """Return the names of the entries of a folder, in one request; none if it is absent."""
     if is_local(folder):
@@ -66,9 +88,10 @@ def check_target(uri: str) -> None:
     """Refuse a file that could not be written, before the work whose result it shall hold.
 
     Raises:
-        InputError: a folder has its name, or no file of that name can be made.
+        InputError: a folder has its name, no file of that name can be made, or it is in a bucket.
     """
-    if is_local(uri) and (problem := _problem_of_target(absolute(uri))):
+    is_here = is_local(uri)
+    if problem := _problem_of_target(absolute(uri)) if is_here else "expected a path, got a URI":
         raise InputError(f"{redact(uri)[:SHOWN]}: {problem}; name another file")
 
 
@@ -78,7 +101,8 @@ def _problem_of_target(place: str) -> str | None:
     if is_escaped(place) or max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME:
         return f"expected a name in UTF-8 of at most {LONGEST_NAME} bytes"
     if path.exists():
-        is_file = not path.is_dir() and os.access(path, os.W_OK)
+        may_be_written = path.is_file() or path.is_relative_to("/dev")  # a pipe may have no reader
+        is_file = may_be_written and not path.is_dir() and os.access(path, os.W_OK)
         return None if is_file else "expected a file that can be written"
     try:
         try_writing_in(nearest_existing(path))
@@ -131,14 +155,29 @@ def remove(uri: str) -> None:
 
 @contextmanager
 def open_read(uri: str) -> Iterator[BinaryIO]:
-    """Open a file of any URI for reading bytes."""
+    """Open a file of any URI for reading bytes; a pipe that nobody writes to is empty.
+
+    Raises:
+        OSError: it is absent or may not be read, or is a device, which may have no end.
+    """
     if is_local(uri):
-        with local_path(uri).open("rb") as file:
+        with open(local_path(uri), "rb", opener=_opened) as file:  # which a Path cannot
             yield file
     else:
         filesystem, path = open_filesystem(uri)
         with filesystem.open(path, "rb") as file:
             yield cast("BinaryIO", file)
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file or a pipe, and wait for nobody who might come to write."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISFIFO(kind) or stat.S_ISDIR(kind):  # Python refuses folders
+        os.set_blocking(descriptor, True)
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a file", path)
 
 
 @contextmanager
@@ -157,6 +196,10 @@ def open_write(uri: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _open_local(target: Path) -> Iterator[BinaryIO]:
     # Workers that write the same name write equal content, so the order of renames does not matter.
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        with target.open("wb") as file:  # a pipe or a device, in whose place no file may come
+            yield file
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{uuid4().hex}.partial")
     try:

@@ -3,10 +3,10 @@
 import os
 from enum import StrEnum
 
-from tasks.specs import InputError
+from tasks.specs import URI, InputError
 from tasks.storage.digests import SCHEMA_VERSION
-from tasks.storage.files import LONGEST_NAME, exists, names_in, read_json, write_json
-from tasks.storage.uris import absolute, is_escaped, is_local, is_pattern, join, redact
+from tasks.storage.files import LONGEST_NAME, exists, names_in, reaching, read_json, write_json
+from tasks.storage.uris import absolute, is_escaped, is_local, is_pattern, join, local_path, redact
 
 LONGEST_PLACE = 400  # bytes; SQLite takes 511 for a database, and names inside take some
 MARK = "workspace.json"  # which version of the files a workspace holds
@@ -58,8 +58,11 @@ def check_workspace(workspace: str) -> None:
         InputError: it was written by another version of coft, or no path of a file in it could be.
     """
     place = absolute(workspace)
+    if is_local(workspace) and URI.match(workspace) and not local_path(workspace).is_absolute():
+        raise InputError(f"{workspace}: expected file:///PATH, a path on this machine.")
     _check_path(place)
-    version = _version_of(place)
+    with reaching(workspace):
+        version = _version_of(place)
     if version not in (None, SCHEMA_VERSION):
         raise InputError(
             f"{redact(workspace)} was written by another version of coft (its files have version "

@@ -3,13 +3,15 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fsspec.core import url_to_fs
 
+from tasks.specs import URI
+
 PATTERN = re.compile(r"[*?\[]")  # a character of glob patterns
-_FILE = re.compile(r"file://(?:localhost(?=/))?")
+_FILE = re.compile(r"file://(?:localhost(?=/))?", re.IGNORECASE)
 _BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")  # as `escaped` writes it
 _USER = re.compile(r"(://)[^/@\s]+@")
 _SIGNATURE = re.compile(
@@ -24,7 +26,7 @@ def redact(text: str) -> str:
 
 def is_local(uri: str) -> bool:
     """Return whether a URI is a path on this machine."""
-    return "://" not in uri or uri.startswith("file://")
+    return _FILE.match(uri) is not None or not URI.match(uri)
 
 
 def local_path(uri: str) -> Path:
@@ -77,8 +79,10 @@ def _to_byte(match: re.Match[bytes]) -> bytes:
 
 def open_filesystem(uri: str) -> tuple[Any, str]:  # fsspec has no types
     """Return the fsspec file system of a bucket URI and the path inside it."""
-    # No cache of listings: other machines write to the bucket too.
-    return cast("tuple[Any, str]", url_to_fs(uri, use_listings_cache=False))
+    # No cache of listings: other machines write to the bucket too. A `::` is part of a name here,
+    # where fsspec would take it for a chain of URIs.
+    filesystem, _ = url_to_fs(uri.partition("::")[0], use_listings_cache=False)
+    return filesystem, str(filesystem._strip_protocol(uri))  # noqa: SLF001  # as url_to_fs does
 
 
 def join(uri: str, *names: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import content_hash, exists, read_json, write_bytes
+from tasks.storage.files import content_hash, exists, reaching, read_json, write_bytes
 from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
@@ -28,7 +28,9 @@ def check_model(uri: str, runtime: RuntimeSpec) -> str:
     """
     if is_registered(uri):
         return pinned(tracking_for(runtime.workspace), uri)
-    if not exists(join(uri, DESCRIPTION)):
+    with reaching(uri):
+        is_there = exists(join(uri, DESCRIPTION))
+    if not is_there:
         raise InputError(
             f"{redact(uri)}: expected models:/NAME@ALIAS or the folder of a model, "
             f"found no {DESCRIPTION} there. `coft models list` shows what is registered."

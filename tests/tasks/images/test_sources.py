@@ -76,6 +76,27 @@ def test_a_bucket_is_searched_and_read_as_a_folder_is(tmp_path: Path) -> None:
         assert isinstance(absent, FileNotFoundError)
 
 
+def test_names_of_objects_mean_nothing_but_themselves() -> None:
+    odd = ["a*b/1.png", "aXb/2.png", "[x]/3.png", "w?.png", "c::d/4.png", "5%20 #?.png", "5//6.png"]
+    odd += ["//7.png", "8.png", "8.png/9.png", "{a,b}/~ '\"`$HOME&=+@!;.png", "é🐱/x.parquet#3.png"]
+    with s3_bucket("odd") as bucket:
+        filesystem, path = open_filesystem(bucket)
+        for name in ["", *odd]:  # the first is a placeholder
+            filesystem.pipe_file(f"{path}/p/{name}", name.encode())
+        listed = list_source(f"{bucket}/p")
+        uris = listed.listing["uri"].to_pylist()
+        assert uris == sorted(f"{bucket}/p/{name}" for name in odd)
+        assert read(*uris) == [uri.removeprefix(f"{bucket}/p/").encode() for uri in uris]
+        assert names(f"{bucket}/p/a*b") == ["1.png"]
+        assert names(f"{bucket}/p/w?.png") == ["w?.png"]
+        assert names(f"{bucket}/p/5") == ["/6.png"]
+        assert names(f"{bucket}/p/c::d") == ["4.png"]
+        assert names(f"{bucket}/p/8.png") == ["8.png"]
+        assert names(f"{bucket}/p/8.png/") == ["9.png"], "a slash says that the folder is meant"
+        with pytest.raises(SourceUnreadable, match="got a version of one"):
+            list_source(f"{bucket}/p/8.png?versionId=3")
+
+
 def test_a_folder_is_searched_by_extension(tmp_path: Path) -> None:
     wanted = ["A.JPG", "b/c/d.jpeg", "b/ü 'q\" #1.png", "text.webp", "z.TIFF", "z/a.pgm"]
     write_tree(tmp_path, *wanted, ".hidden.png", ".git/x.png", "b/.x/y.png", "read.me", "l.parquet")

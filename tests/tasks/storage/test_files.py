@@ -283,3 +283,17 @@ def test_passwords_are_redacted() -> None:
     assert "abc" not in hidden
     assert "bucket/x" in hidden
     assert "part=1" in hidden
+
+
+def test_what_is_no_file_is_written_into_and_stays(tmp_path: Path) -> None:
+    """A pipe or a device, such as /dev/stdout, is not replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_bytes(str(pipe), b"all of it")
+        assert os.read(reader, 100) == b"all of it"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert read_bytes(str(pipe)) == b"", "nobody writes to it, and nobody is waited for"

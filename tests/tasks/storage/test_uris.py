@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.storage.uris import absolute, escaped, is_escaped, local_path
+from tasks.storage.uris import absolute, escaped, is_escaped, is_local, local_path
 
 
 def made(folder: Path, name: bytes) -> bytes:
@@ -63,3 +63,15 @@ def test_what_stands_for_other_bytes_is_told() -> None:
     assert is_escaped(r"/a/caf\xe9")
     assert is_escaped("/a/caf\udce9")
     assert not is_escaped(r"/a/caf\x20 ü\n")
+
+
+@pytest.mark.parametrize("text", ["s3:", "/a/s3://x", "./s3://x", "a://b", "FILE:///x", "a::b"])
+def test_what_no_scheme_begins_is_a_path(text: str) -> None:
+    assert is_local(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://b/x", "S3://b", "memory://", "zip://a::s3://b", "z::s3://b"]
+)
+def test_what_a_scheme_begins_is_none(text: str) -> None:
+    assert not is_local(text)
