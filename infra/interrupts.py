@@ -2,7 +2,7 @@
 
 Python runs a handler in the main thread, between two steps of Python; a library can keep it from
 that for minutes. So a thread hears of each signal as well, and ends the process when the moment is
-over.
+over. Nor does it matter whether anybody can read its last words, in a terminal that was closed.
 """
 
 import ctypes
@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 3.0  # seconds to tidy up
+SAYING = 0.5  # seconds for the last words, where somebody reads them slowly or not at all
 WORDS = "coft: stopped. The same command goes on from here."
 _OFTEN = 0.01  # seconds that a foreign handler may last
 _SHOW_CURSOR = "\x1b[?25h"  # which a bar hides
@@ -24,6 +26,7 @@ _SHOW_CURSOR = "\x1b[?25h"  # which a bar hides
 _heard: list[int] = []  # by the thread, at once
 _handled: list[int] = []  # by the handler: soon, late or never
 _told = threading.Event()
+_done: list[int] = []  # the exit code of a command that has done all that it does
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,6 +43,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    sys.unraisablehook = _report
     hears, tells = os.pipe()
     os.set_blocking(tells, False)
     signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
@@ -56,13 +60,30 @@ def exit_code() -> int:
     return 128 + (received() or signal.SIGINT)
 
 
+def done(code: int) -> None:
+    """Let a signal from now on end the process with this exit code, as there is nothing to stop."""
+    _done.append(code)
+
+
 def tell() -> None:
     """Say, once, that the command stopped, and how to go on."""
-    if not _told.is_set():
-        _told.set()
+    if _told.is_set():
+        return
+    _told.set()
+    with suppress(OSError, ValueError, AttributeError):  # it is gone, closed, or was never there
         show_cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
         sys.stderr.write(f"{show_cursor}{WORDS}\n")
         sys.stderr.flush()
+
+
+def end() -> NoReturn:
+    """End the process at once, with the last words if they are still to be said."""
+    try:
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(SAYING)
+    finally:
+        os._exit(exit_code())
 
 
 @contextmanager
@@ -102,20 +123,26 @@ def kept_handlers() -> Iterator[None]:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Unwind the main thread; who asks twice does not want to wait for that."""
+    if _done:
+        os._exit(_done[0])
     _handled.append(number)
     if len(_handled) > 1:
-        _end()
+        end()
     raise Stopped
 
 
 def _end_in_time(hears: int) -> None:
     while (number := os.read(hears, 1)[0]) not in SIGNALS:
         pass
-    _heard.append(number)
-    time.sleep(GRACE)
-    _end()
+    if not _done:
+        _heard.append(number)
+        time.sleep(GRACE)
+    if _done:
+        os._exit(_done[0])
+    end()
 
 
-def _end() -> None:
-    tell()
-    os._exit(exit_code())
+def _report(problem: "sys.UnraisableHookArgs") -> None:
+    """Report what an object met while it was taken apart, unless that was the signal."""
+    if not isinstance(problem.exc_value, Stopped):
+        sys.__unraisablehook__(problem)
