@@ -18,6 +18,7 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 3.0  # seconds to tidy up
+FAILED = 1  # the exit code where nobody asked
 SAYING = 0.5  # seconds for the last words, where somebody reads them slowly or not at all
 WORDS = "coft: stopped. The same command goes on from here."
 _OFTEN = 0.01  # seconds that a foreign handler may last
@@ -26,6 +27,8 @@ _SHOW_CURSOR = "\x1b[?25h"  # which a bar hides
 _heard: list[int] = []  # by the thread, at once
 _handled: list[int] = []  # by the handler: soon, late or never
 _told = threading.Event()
+_listening = threading.Event()
+_reasons: list[str] = []  # why the process ends, if nobody asked it to
 _done: list[int] = []  # the exit code of a command that has done all that it does
 
 
@@ -43,6 +46,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    _listening.set()
     sys.unraisablehook = _report
     hears, tells = os.pipe()
     os.set_blocking(tells, False)
@@ -57,7 +61,7 @@ def received() -> int | None:
 
 def exit_code() -> int:
     """Return the exit code of a process that a signal ended, as shells have it."""
-    return 128 + (received() or signal.SIGINT)
+    return FAILED if _reasons else 128 + (received() or signal.SIGINT)
 
 
 def done(code: int) -> None:
@@ -65,14 +69,31 @@ def done(code: int) -> None:
     _done.append(code)
 
 
+def stop_for(reason: str) -> None:
+    """End the command as a signal does, from another thread, as what it works with is gone.
+
+    Does nothing where a signal is the cause of that, and in a process that is no command.
+
+    Args:
+        reason: What to say, as a sentence.
+    """
+    time.sleep(SAYING)  # a signal to all processes of a group reaches some of them first
+    if _done or received() or not _listening.is_set():
+        return
+    _reasons.append(f"coft: {reason}")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    end()
+
+
 def tell() -> None:
-    """Say, once, that the command stopped, and how to go on."""
+    """Say, once, that the command stopped, or why, and how to go on."""
     if _told.is_set():
         return
     _told.set()
     with suppress(OSError, ValueError, AttributeError):  # it is gone, closed, or was never there
         show_cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{show_cursor}{WORDS}\n")
+        sys.stderr.write(f"{show_cursor}{_reasons[0] if _reasons else WORDS}\n")
         sys.stderr.flush()
 
 
