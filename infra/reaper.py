@@ -51,9 +51,7 @@ def reaping(start: Callable[..., Any]) -> Callable[..., Any]:
 def _watch(process: "subprocess.Popen[Any]", name: str) -> None:
     """Wait for the end of a process; end the command if Ray is still at work then."""
     process.wait()
-    import ray  # noqa: PLC0415  # who starts its processes has imported it
-
-    if ray.is_initialized():
+    if sys.modules["ray"].is_initialized():  # who starts its processes has imported it
         interrupts.stop_for(
             f"Ray's {name} of this run has died. What is finished is kept; the same command goes "
             "on from there."
