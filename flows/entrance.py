@@ -2,11 +2,12 @@
 
 from importlib import import_module
 
-from infra import interrupts
+from infra import interrupts, streams
 
 
 def main() -> None:
     """Load the command line, and run it."""
+    streams.ensure()
     interrupts.listen()
     try:
         import_module("flows.cli").main()

@@ -66,6 +66,8 @@ def exit_code() -> int:
 
 def done(code: int) -> None:
     """Let a signal from now on end the process with this exit code, as there is nothing to stop."""
+    with suppress(OSError, ValueError, AttributeError):  # as in `tell`
+        sys.stdout.flush()
     _done.append(code)
 
 

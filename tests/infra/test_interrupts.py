@@ -112,7 +112,10 @@ def test_it_ends_also_where_nobody_reads_its_last_words(words_go_to: str, work: 
 
 
 def test_when_all_is_done_a_signal_ends_it_as_it_would_have_ended() -> None:
-    process = started("interrupts.done(7); ready(); time.sleep(60)")
+    process = started("ready(); print('what it found'); interrupts.done(7); time.sleep(60)")
+    assert process.stdout
+    assert process.stdout.readline() == "what it found\n"
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (7, "")
