@@ -13,6 +13,6 @@ _NAMES = {0: "stdin", 1: "stdout", 2: "stderr"}  # by the numbers of their files
 def ensure() -> None:
     """Connect those that are closed to nothing. Call it before any file is opened."""
     while (number := os.open(os.devnull, os.O_RDWR)) in _NAMES:
-        os.set_inheritable(number, True)
-        setattr(sys, _NAMES[number], open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        os.set_inheritable(number, True)  # noqa: FBT003  # it has no name
+        setattr(sys, _NAMES[number], os.fdopen(number, "w" if number else "r", encoding="utf-8"))
     os.close(number)
