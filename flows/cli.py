@@ -55,7 +55,8 @@ def main() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     ended.append(run(words, debug=debug))
     if interrupts.received():  # nobody waits for others to clean up, or reads what they say
-        _leave(ended)
+        interrupts.end()
+    interrupts.done(ended[0])
     sys.exit(ended[0])
 
 

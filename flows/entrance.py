@@ -1,17 +1,17 @@
 """Where the command begins: from here on a signal ends it with one line, also while it loads."""
 
-import sys
 from importlib import import_module
 
-from infra import interrupts
+from infra import interrupts, streams
 
 
 def main() -> None:
     """Load the command line, and run it."""
+    streams.ensure()
     interrupts.listen()
     try:
-        cli = import_module("flows.cli")
-    except KeyboardInterrupt:
-        interrupts.tell()
-        sys.exit(interrupts.exit_code())
-    cli.main()
+        import_module("flows.cli").main()
+    except BaseException:  # Python and libraries wrap what they meet, also the word of a signal
+        if interrupts.received():
+            interrupts.end()
+        raise

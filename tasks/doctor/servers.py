@@ -18,6 +18,7 @@ from infra import offline
 from tasks.doctor.findings import Check, fine, note, wrong
 from tasks.specs import InputError
 from tasks.storage.uris import redact
+from tasks.tracking.database import check_database
 from tasks.tracking.store import check_reachable, tracking_for
 
 PATIENCE = 3.0  # seconds for an answer; a check has five
@@ -98,6 +99,7 @@ def check_mlflow(workspace: str) -> Check:
     tracking = tracking_for(workspace)
     try:
         check_reachable(tracking)
+        check_database(tracking.uri)
     except InputError as error:
         return wrong("mlflow", str(error))
     if tracking.uri.startswith(("http://", "https://")):

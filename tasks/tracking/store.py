@@ -11,15 +11,20 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-from filelock import FileLock
 from pydantic import Field
 
 from infra import offline
 from infra.settings import Settings
 from tasks.specs import InputError, Spec
 from tasks.storage.uris import is_local, local_path
+from tasks.tracking.database import (
+    SQLITE,
+    check_database,
+    lock_of,
+    make_database,
+    unreadable,
+)
 from tasks.tracking.moved import follow
 from tasks.tracking.redaction import redact
 
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
 EXPERIMENT = "coft"  # of the runs of flows
 
 DATABASE = "mlflow.db"
-_SQLITE = "sqlite:///"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PATIENCE = 5.0  # seconds for a server to answer; MLflow itself would wait for minutes
 
@@ -48,9 +52,9 @@ class Tracking(Spec):
 
     def follow_move(self) -> None:
         """Where the database is the workspace's own, let it name the files that lie beside it."""
-        if self.home is None or self.artifacts is None or not self.uri.startswith(_SQLITE):
+        if self.home is None or self.artifacts is None or not self.uri.startswith(SQLITE):
             return
-        database = Path(self.uri.removeprefix(_SQLITE)).absolute()
+        database = Path(self.uri.removeprefix(SQLITE)).absolute()
         if database == Path(self.home) / DATABASE and database.exists():
             follow(database, EXPERIMENT, self.artifacts)
 
@@ -134,39 +138,22 @@ def _open(tracking: Tracking) -> "MlflowClient":
 
     for name in ("mlflow", "alembic"):  # they log each migration of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # it raises what it logs
     try:
-        _make_database(tracking.uri, MlflowClient)
+        check_database(tracking.uri)
+        make_database(tracking.uri, MlflowClient)
         client = MlflowClient(tracking.uri, registry_uri(tracking))
-        client.search_experiments(max_results=1)
+        for experiment in client.search_experiments(max_results=1):  # a table may be lost
+            client.search_runs([experiment.experiment_id], max_results=1)
     except MlflowException as error:
+        if isinstance(error.__context__, SQLAlchemyError):
+            raise unreadable(tracking.uri, error.message) from error
         msg = f"MLflow cannot use {redact(tracking.uri)}: {redact(error.message)}"
         raise InputError(msg) from error
     except SQLAlchemyError as error:
-        reason = redact(str(error).splitlines()[0])
-        msg = f"MLflow cannot read the database {redact(tracking.uri)} ({reason}). If it is no"
-        raise InputError(f"{msg} database of MLflow, move it away; another is made then") from error
+        raise unreadable(tracking.uri, str(error)) from error
     logger.info(tracking.note)
     return client
-
-
-def _make_database(uri: str, client: "type[MlflowClient]") -> None:
-    """Make a new SQLite database whole, beside its place, and put it there.
-
-    Any number of processes may do so at the same time, and one that is killed meanwhile leaves
-    nothing that the next would take for a database.
-    """
-    path = Path(uri.removeprefix(_SQLITE))
-    if not uri.startswith(_SQLITE) or "?" in uri or _has_bytes(path):
-        return
-    with _lock_of(path.parent):
-        if _has_bytes(path):
-            return
-        for leftover in path.parent.glob(f"{path.name}*.new*"):  # and its journal
-            leftover.unlink(missing_ok=True)
-        # A name of its own: MLflow keeps the connections of one that failed.
-        beside = path.with_name(f"{path.name}.{uuid4().hex}.new")
-        client(f"{_SQLITE}{beside}").search_experiments(max_results=1)
-        beside.replace(path)
 
 
 def alone(tracking: Tracking) -> AbstractContextManager[object]:
@@ -174,16 +161,7 @@ def alone(tracking: Tracking) -> AbstractContextManager[object]:
 
     For what is first looked for and then made.
     """
-    return nullcontext() if tracking.home is None else _lock_of(Path(tracking.home))
-
-
-def _lock_of(folder: Path) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{DATABASE}.lock")
-
-
-def _has_bytes(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    return nullcontext() if tracking.home is None else lock_of(Path(tracking.home) / DATABASE)
 
 
 def registry_uri(tracking: Tracking) -> str:
@@ -192,9 +170,9 @@ def registry_uri(tracking: Tracking) -> str:
 
 
 def _make_folder(uri: str) -> None:
-    if not uri.startswith(_SQLITE):
+    if not uri.startswith(SQLITE):
         return
-    folder = Path(uri.removeprefix(_SQLITE)).parent
+    folder = Path(uri.removeprefix(SQLITE)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

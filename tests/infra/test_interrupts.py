@@ -36,6 +36,14 @@ threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
 ready(); ctypes.CDLL(None).sleep(60)
 """,
+    "taking an object apart": """
+class Slow:
+    def __del__(self):
+        ready(); time.sleep(60)
+slow = Slow()
+del slow
+time.sleep(60)
+""",
     "errors that it swallows": """
 ready()
 while True:
@@ -74,6 +82,43 @@ def test_a_signal_ends_it_with_one_line(work: str, number: int) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 128 + number
     assert said == f"{interrupts.WORDS}\n"
+
+
+# Where the last words go: a terminal or a reader that has gone, one that does not read, nowhere.
+NOWHERE = {
+    "a closed terminal": "first, other = os.openpty(); os.dup2(other, 2); os.close(other)\n"
+    "os.close(first)",
+    "a reader that has gone": "first, other = os.pipe(); os.dup2(other, 2); os.close(first)",
+    "a reader that does not read": """
+first, other = os.pipe(); os.set_blocking(other, False)
+while True:
+    try:
+        os.write(other, b"x" * 4096)
+    except BlockingIOError:
+        break
+os.set_blocking(other, True); os.dup2(other, 2)
+""",
+    "nothing": "os.close(2)",
+}
+
+
+@pytest.mark.parametrize("words_go_to", NOWHERE)
+@pytest.mark.parametrize("work", ["python", "errors that it swallows"])
+def test_it_ends_also_where_nobody_reads_its_last_words(words_go_to: str, work: str) -> None:
+    process = started(f"{NOWHERE[words_go_to]}\n{WORK[work]}")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGHUP
+
+
+def test_when_all_is_done_a_signal_ends_it_as_it_would_have_ended() -> None:
+    process = started("ready(); print('what it found'); interrupts.done(7); time.sleep(60)")
+    assert process.stdout
+    assert process.stdout.readline() == "what it found\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (7, "")
 
 
 def test_who_asks_twice_does_not_wait() -> None:

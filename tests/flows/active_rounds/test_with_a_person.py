@@ -1,8 +1,13 @@
 """Rounds that a person answers, by command or in a flow that waits."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 from uuid import UUID
@@ -16,8 +21,10 @@ from prefect.states import StateType
 
 from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
-from tasks.active.rounds import RoundState, hold_rounds, open_rounds, read_query, start_rounds
+from infra import interrupts
+from tasks.active.rounds import hold_rounds, open_rounds, read_query, start_rounds, unanswered
 from tasks.specs import InputError, QuerySpec, RoundsSpec
+from tests.worlds.cluster import ROOT
 from tests.worlds.rounds import (
     NAME,
     PER_ROUND,
@@ -28,6 +35,23 @@ from tests.worlds.rounds import (
     truth_of,
     write_answers,
 )
+
+PAUSED = """
+import signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # that the tests may ignore
+    signal.signal(number, signal.SIG_DFL)
+from infra import interrupts, offline
+
+interrupts.listen()
+offline.apply()
+from flows.active_rounds import active_rounds
+from tests.worlds.rounds import NAME, here
+
+try:
+    active_rounds(here(sys.argv[1]), NAME, wait="pause")
+except KeyboardInterrupt:
+    interrupts.end()
+"""
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_session", "ray_session"),
@@ -93,12 +117,12 @@ def test_a_person_answers_round_by_round(
 def test_a_paused_flow_goes_on_when_a_person_has_answered_and_resumes_it(
     place: str, tmp_path: Path
 ) -> None:
-    truth = truth_of(place)
+    truth, before = truth_of(place), _paused_runs()
     with ThreadPoolExecutor(1) as threads:
         context = copy_context()  # with the address of the tests' Prefect server
         flow = threads.submit(context.run, active_rounds, here(place), NAME, wait="pause")
         for number in (0, 1):
-            run = _paused(flow)
+            run = _paused(before, flow.done)
             asked = read_query(open_rounds(here(place), NAME), number)["image_id"].to_pylist()
             answers = {image: truth[image] for image in asked}
             answer_rounds(here(place), NAME, write_answers(tmp_path / f"{number}.csv", answers))
@@ -107,15 +131,39 @@ def test_a_paused_flow_goes_on_when_a_person_has_answered_and_resumes_it(
     assert (last.number, last.num_labels, last.query_size) == (2, 10, 0)
 
 
-def _paused(flow: Future[RoundState]) -> UUID:
-    """Wait until Prefect has a paused run of the flow, and return its id."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_paused_flow_can_be_stopped_and_its_question_stays_open(place: str, number: int) -> None:
+    before, paused = file_times(Path(place)), _paused_runs()
+    with subprocess.Popen(
+        [sys.executable, "-c", PAUSED, place],
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_LOGGING_LEVEL": "CRITICAL"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        _paused(paused, process.poll)
+        started = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert time.monotonic() - started < interrupts.GRACE + 2
+    assert (process.returncode, said) == (128 + number, f"{interrupts.WORDS}\n")
+    assert file_times(Path(place)) == before
+    assert unanswered(open_rounds(here(place), NAME)) == PER_ROUND
+
+
+def _paused_runs() -> list[UUID]:
     paused = FlowRunFilter(state={"type": {"any_": [StateType.PAUSED]}})
     with get_client(sync_client=True) as client:
-        for _ in range(3000):
-            if found := client.read_flow_runs(flow_run_filter=paused):
-                return found[0].id
-            assert not flow.done(), flow.result()
-            time.sleep(0.1)
+        return [run.id for run in client.read_flow_runs(flow_run_filter=paused)]
+
+
+def _paused(before: Collection[UUID], ended: Callable[[], object]) -> UUID:
+    """Wait until Prefect has a paused run that it had not before, and return its id."""
+    for _ in range(3000):
+        if found := set(_paused_runs()) - set(before):
+            return found.pop()
+        assert not ended()
+        time.sleep(0.1)
     raise AssertionError("the flow never paused")
 
 

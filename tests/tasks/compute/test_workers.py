@@ -1,6 +1,9 @@
 """The workers of a run on real Rays: they wait in words, come back, and follow the nodes."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -8,11 +11,12 @@ from pathlib import Path
 import pytest
 import ray
 
+from infra import interrupts
 from tasks.compute import workers as workers_module
 from tasks.compute.calls import run_tasks
 from tasks.compute.workers import start_early, stop_workers, workers_of
 from tasks.specs import GaveUp, InputError, RuntimeSpec
-from tests.worlds.cluster import occupy, program, ray_cluster, wait_for_line
+from tests.worlds.cluster import ROOT, occupy, program, ray_cluster, wait_for_line
 
 ON_A_CLUSTER = """
 import sys, time
@@ -42,6 +46,29 @@ try:
             print("node", len(seen), flush=True)
 except GaveUp as error:
     print("gave up:", error, flush=True)
+"""
+
+WAITING = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # that the tests may ignore
+    signal.signal(number, signal.SIG_DFL)
+from infra import interrupts, offline
+
+interrupts.listen()
+offline.apply()
+from tasks.compute import workers
+from tasks.compute.calls import run_tasks
+from tasks.compute.cluster import start_ray
+from tasks.specs import RuntimeSpec
+from tests.worlds.cluster import occupy
+
+workers.SAY_AFTER = 0.5
+start_ray(num_cpus=1, object_store_memory=128 * 2**20)
+occupant = occupy(1)
+try:
+    list(run_tasks(print, [(0,)], runtime=RuntimeSpec()))
+except KeyboardInterrupt:
+    interrupts.end()
 """
 
 
@@ -75,6 +102,21 @@ def test_who_waits_for_room_says_so_and_gives_up(
     assert "Waiting for 2 workers, each with 1 CPU; " in said[0]
     assert "has 0 of 2 CPUs free." in said[0]
     assert squares(RuntimeSpec()) == SQUARES
+
+
+def test_who_waits_for_room_can_be_stopped() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert "Waiting for a worker with 1 CPU" in process.stderr.readline()
+        started = time.monotonic()
+        process.terminate()
+        said = process.stderr.read().splitlines()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert time.monotonic() - started < interrupts.GRACE + 2
+    assert said[-1] == interrupts.WORDS
+    assert all(line.startswith("Waiting for") for line in said[:-1])
 
 
 def test_room_that_is_made_is_taken(
