@@ -116,13 +116,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         trial.note("neighbours of zero-shot", posterior)
     confident = steps.confident_rows(posterior[trial.pool], spec)
     subsets = _subsets(confident, options)
-    peers = steps.adapt_peers(images, subsets, spec, options.cache)
+    peers = steps.adapt_peers(images, subsets, spec, options.cache, trained=options.peers)
     starts: tuple[steps.Peer, ...] = peers
     for number, peer in enumerate(peers):
         trial.keep(f"phase1-{number}", peer.posterior.log())
     trial.note("phase1", _mean(peers), **trial.precision(*confident))
     current = [peer.posterior for peer in peers]
     features = [peer.features for peer in peers]
+    if not options.iterations:
+        _labels_of(trial, 0, starts, current, features)
     for iteration in range(options.iterations):
         current, features = _phase2(trial, iteration, starts, current, features)
     trial.row["seconds"] = round(time.process_time(), 1)
@@ -359,6 +361,7 @@ def parsed() -> argparse.Namespace:
     add("--weight", type=float, default=1.0)
     add("--momentum", type=float, default=0.99)
     add("--threshold", type=float, default=0.8)
+    add("--peers", type=Path, nargs=2, help="folders of Phase I that `coft adapt` trained")
     add("--bench", type=Path, default=BENCH)
     add("--cache", type=Path, required=True)
     add("--out", type=Path, required=True)

@@ -76,9 +76,23 @@ def confident_rows(posterior: Tensor, spec: CoftSpec) -> tuple[Tensor, Tensor]:
 
 
 def adapt_peer(
-    number: int, images: Images, confident: tuple[Tensor, Tensor], spec: CoftSpec, kept: Path
+    number: int,
+    images: Images,
+    confident: tuple[Tensor, Tensor],
+    spec: CoftSpec,
+    kept: Path,
+    trained: Path | None,
 ) -> Peer:
-    """Train one peer of Phase I, or take it from a folder where an equal one was kept."""
+    """Train one peer of Phase I, or take it from a folder where an equal one was kept.
+
+    Args:
+        number: Of the peer.
+        images: What it sees.
+        confident: Rows and labels that it learns from.
+        spec: How.
+        kept: Where it is kept.
+        trained: A folder of weights of `coft adapt`, to be used in its place.
+    """
     one, settings = backbones.load(spec.backbone.name), spec.phase1
     peer = new_peer(
         one,
@@ -90,7 +104,9 @@ def adapt_peer(
     )
     made_from = (images.pixels.sum().item(), confident[0].tolist(), confident[1].tolist())
     file = kept / f"peer-{fingerprint(number, spec.seed, spec.backbone, spec.phase1, made_from)}.st"
-    if not file.exists():
+    if trained is not None:
+        file = trained / "weights.safetensors"
+    elif not file.exists():
         _train_peer(peer, number, images, confident, spec)
         file.write_bytes(checkpoint.to_bytes(peer.tensors(), {}))
     peer.restore(checkpoint.read(str(file))[0])
@@ -128,12 +144,17 @@ def _train_peer(
 
 
 def adapt_peers(
-    images: Images, confident: Sequence[tuple[Tensor, Tensor]], spec: CoftSpec, kept: Path
+    images: Images,
+    confident: Sequence[tuple[Tensor, Tensor]],
+    spec: CoftSpec,
+    kept: Path,
+    *,
+    trained: Sequence[Path] | None = None,
 ) -> tuple[Peer, Peer]:
     """Train both peers, each on its own labels; see `adapt_peer`."""
     one, two = (
-        adapt_peer(number, images, labels, spec, kept)
-        for number, labels in zip(PEERS, confident, strict=True)
+        adapt_peer(number, images, labels, spec, kept, weights)
+        for number, labels, weights in zip(PEERS, confident, trained or (None, None), strict=True)
     )
     return one, two
 
