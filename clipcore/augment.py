@@ -18,6 +18,7 @@ HUE = 0.1  # of a whole turn
 RECOLOURED, GREY, BLURRED = 0.8, 0.2, 0.5  # shares of the images
 BLUR = (0.1, 2.0)  # standard deviation in pixels
 BLUR_RADIUS = 6  # three times the largest
+CUT_OUT = 0.5  # side of the square, as a share of the image's
 GREY_OF_RGB = (0.299, 0.587, 0.114)  # ITU-R BT.601
 STRIDE = 16  # sizes are multiples of it, so that strided convolutions lose no border
 
@@ -94,11 +95,54 @@ def strong_view(
     x = random_view(x, generator=generator, size=size, flip=flip, min_area=STRONG_MIN_AREA)
     if not colours:
         return x
+    return blur(_with_other_colours(x, preprocess, generator), generator=generator)
+
+
+def masked_view(
+    x: Float[Tensor, "batch 3 height width"],
+    preprocess: Preprocess,
+    *,
+    generator: Generator,
+    size: int,
+    flip: bool = True,
+    colours: bool = True,
+) -> Float[Tensor, "batch 3 size size"]:
+    """Crop and mirror as `random_view`, change colours, and cut a square out.
+
+    The arguments are those of `strong_view`.
+
+    Reference: FixMatch, https://arxiv.org/abs/2001.07685, section 2.3.
+    """
+    x = random_view(x, generator=generator, size=size, flip=flip)
+    if colours:
+        x = _with_other_colours(x, preprocess, generator)
+    return cut_out(x, generator=generator)
+
+
+def _with_other_colours(x: Tensor, preprocess: Preprocess, generator: Generator) -> Tensor:
+    """Return normalised images with changed colours; see `recolour`."""
     mean, std = (
         x.new_tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
     )
     rgb = recolour((x * std + mean).clamp(0, 1), generator=generator)
-    return (blur(rgb, generator=generator) - mean) / std
+    return (rgb - mean) / std
+
+
+def cut_out(
+    x: Float[Tensor, "batch channels height width"], *, generator: Generator
+) -> Float[Tensor, "batch channels height width"]:
+    """Set a square of each normalised image to zero; its centre is anywhere in the image.
+
+    Reference: DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552, section 3.2.
+    """
+    batch, _, *sides = x.shape
+    inside = []
+    for side in sides:
+        centre = side * torch.rand(batch, 1, generator=generator)
+        places = torch.arange(side) + 0.5
+        inside.append((places - centre).abs() < CUT_OUT * side / 2)
+    is_cut = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return x.masked_fill(is_cut.to(x.device, non_blocking=True), 0)
 
 
 def recolour(

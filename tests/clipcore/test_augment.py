@@ -186,3 +186,35 @@ def test_strong_views_are_normalised_as_the_tower_wants() -> None:
     expected = (augment.strong_view(x, RGB, generator=draws(), size=8) - mean) / std
     found = augment.strong_view((x - mean) / std, preprocess, generator=draws(), size=8)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_a_square_of_half_the_side_is_cut_out_anywhere() -> None:
+    x = torch.ones(400, 2, 16, 24)
+    found = augment.cut_out(x, generator=draws())
+    is_cut = (found == 0).all(dim=1)
+    assert torch.equal(found != 0, ~is_cut[:, None].expand_as(found))
+    rows, columns = is_cut.any(dim=2), is_cut.any(dim=1)
+    assert torch.equal(is_cut, rows[:, :, None] & columns[:, None, :])
+    for sides, most in ((rows, 8), (columns, 12)):
+        assert int(sides.sum(dim=1).max()) == most
+        assert int(sides.sum(dim=1).min()) <= most // 2 + 1  # the centre is near the border
+        assert sides.any(dim=0).all()  # every place is cut sometimes
+
+
+def test_masked_views_keep_half_of_the_area_and_hide_a_square_of_it() -> None:
+    seen = augment.masked_view(coordinates(300, 32), RGB, generator=draws(), size=32, colours=False)
+    plain = random_view(coordinates(300, 32), generator=draws(), size=32)
+    is_cut = (seen == 0).all(dim=1, keepdim=True)
+    assert 0.1 < is_cut.float().mean() < 0.25
+    assert torch.equal(seen, plain.masked_fill(is_cut, 0))
+
+
+def test_masked_views_follow_the_generator_and_change_colours() -> None:
+    x = colours(4)
+    one, two, other, plain = (
+        augment.masked_view(x, RGB, generator=draws(seed), size=8, colours=change)
+        for seed, change in ((1, True), (1, True), (2, True), (1, False))
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert not torch.allclose(one, plain, atol=0.05)
