@@ -91,5 +91,43 @@ def propagate(
     return spread / spread.sum(dim=1, keepdim=True)
 
 
+def join_graph(  # a sample outside, and what the graph knows
+    posteriors: Float[Tensor, "others classes"],
+    feature_sets: Sequence[Float[Tensor, "others dim"]],
+    spread: Float[Tensor, "samples classes"],
+    known_sets: Sequence[Float[Tensor, "samples dim"]],
+    *,
+    k: int,
+    alpha: float = ALPHA,
+) -> Float[Tensor, "others classes"]:
+    r"""Return posteriors of samples outside of a graph, which listen to the nearest ones in it.
+
+    $$P_i = \alpha \frac{\sum_j w_{ij} P_j}{\sum_j w_{ij}} + (1 - \alpha) P_{0,i},\quad
+        w_{ij} = \frac1V \sum_v [\cos_{v,ij}]_+ \text{ where } j \text{ is among the nearest}$$
+
+    A sample that is near to none keeps its posterior.
+
+    Args:
+        posteriors: $P_0$ of the samples outside.
+        feature_sets: They as one or several towers see them, normalised.
+        spread: What `propagate` returned for the samples of the graph.
+        known_sets: Those as the same towers see them.
+        k: Neighbours of a sample in each set.
+        alpha: How much neighbours count beside the sample's own posterior.
+    """
+    heard = torch.zeros_like(posteriors)
+    weight = posteriors.new_zeros(len(posteriors), 1)
+    for features, known in zip(feature_sets, known_sets, strict=True):
+        rows = max(1, BLOCK_BYTES // (4 * max(1, len(known))))
+        for start in range(0, len(features), rows):
+            block = slice(start, start + rows)
+            best = (features[block] @ known.T).topk(min(k, len(known)), dim=1)
+            near = best.values.clamp(min=0)
+            heard[block] += torch.einsum("nk,nkc->nc", near, spread[best.indices])
+            weight[block] += near.sum(dim=1, keepdim=True)
+    mixed = alpha * heard / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+    return torch.where(weight > 0, mixed + (1 - alpha) * posteriors, posteriors)
+
+
 def _sparse(pairs: Tensor, values: Tensor, count: int) -> Tensor:
     return torch.sparse_coo_tensor(pairs, values, (count, count), check_invariants=True)

@@ -8,6 +8,7 @@ from tasks.classifier import combine
 from tasks.embed import embed_pool, embed_with_peers
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter
+from tasks.label.neighbours import label_by_neighbours
 from tasks.label.peers import label_with_peers, most_confident_of_peers
 from tasks.label.people import known_answers
 from tasks.label.zero_shot import label_zero_shot
@@ -49,10 +50,15 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
             features = embed_with_peers(images, backbone, peers, spec)
             rounds.append(Phase1Round(confident=confident, peers=peers, features=features))
 
-        # Collaboration: each peer labels the images; the other keeps what it holds to be right.
-        clean = cross_filter(peers, features, images, task, spec, answers)
+        # Collaboration: neighbours outvote what the peers believe of images that look alike; each
+        # peer keeps of these labels, or of the other's own, what it holds to be right.
+        neighbours = None
+        if spec.plus.neighbours.k:
+            neighbours = label_by_neighbours(rounds[-1], images, task, spec, answers)
+        clean = cross_filter(peers, features, images, task, spec, answers, proposed=neighbours)
 
-        # Phase II: cross-entropy on each clean set, and contrast on all images, rejected or not.
+        # Phase II: cross-entropy on each clean set; on all images, rejected or not, contrast and
+        # what a slow teacher is sure of.
         networks = finetune_each(clean, peers, images, task, student, spec, run)
         model = combine(networks, task, student, spec)
 
@@ -64,6 +70,7 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
             zero_shot=zero_shot,
             answers=answers,
             rounds=tuple(rounds),
+            neighbours=neighbours,
             clean=clean,
             networks=networks,
         )

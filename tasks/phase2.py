@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from clipcore.checkpoint import prefixed, under
+from clipcore.coft.consistency import Consistency
 from clipcore.coft.contrast import MomentumContrast, resolve_queue_size
-from clipcore.coft.phase2 import NO_LABEL, parameter_groups, train_network
+from clipcore.coft.phase2 import NO_LABEL, Unlabeled, parameter_groups, train_network
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.inference import BatchSize, Encoder
 from clipcore.network import Network, interpolate, new_network
@@ -19,13 +20,14 @@ from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
 from tasks.pool.training_rows import (
     TrainingRows,
+    class_shares,
     held_out_rows,
     training_rows,
     unlabeled_rows,
 )
 from tasks.progress import say
 from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
-from tasks.specs import CoftSpec, ContrastSpec, Phase2Spec, PoolSpec
+from tasks.specs import CoftSpec, Phase2Spec, PlusSpec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, Folder, in_workspace
@@ -33,7 +35,7 @@ from tasks.storage.stage import step
 from tasks.tracking.runs import Run, log_history
 from tasks.weights import LEFT_OUT, attach_learned, peer_refs, read_dual_head
 
-NETWORK, CONTRAST = "network", "contrast"  # in a checkpoint
+NETWORK = "network"  # in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class NetworkJob:
     seed: int
     flip: bool
     limits: PoolSpec
-    contrast: ContrastSpec | None = None
+    plus: PlusSpec | None = None  # what CoFT+ learns from images without labels
     templates: tuple[str, ...] = ()  # sentences that a student's head comes from
     batch_size: int | None = None  # of a forward pass without gradients
     pixel_cache: int | None = None
@@ -73,7 +75,7 @@ class NetworkTrainer:
         self._device = device
         self._rows = training_rows(job.clean, job.images, job.task, most=job.spec.max_images)
         _say_left_out(self._rows, job)
-        self._data, self._contrast = self._training_set()
+        self._data, self._unlabeled = self._training_set()
         self._held_out, held_out_uris = held_out_rows(
             job.clean, job.images, most=max(1, round(job.spec.max_images * job.spec.holdout))
         )
@@ -91,15 +93,17 @@ class NetworkTrainer:
         return self._job.spec.epochs
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the network's state, and that of momentum contrast."""
-        contrast = {} if self._contrast is None else self._contrast.tensors()
-        return {**prefixed(NETWORK, self._network.state_dict()), **prefixed(CONTRAST, contrast)}
+        """Return the network's state, and that of what learns from images without labels."""
+        tensors = prefixed(NETWORK, self._network.state_dict())
+        for one in self._unlabeled:
+            tensors |= prefixed(one.name, one.tensors())
+        return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
         self._network.load_state_dict(under(NETWORK, tensors))
-        if self._contrast is not None:
-            self._contrast.restore(under(CONTRAST, tensors))
+        for one in self._unlabeled:
+            one.restore(under(one.name, tensors))
 
     def train(self, epochs: range) -> Iterator[Row]:
         """Minimise the cross-entropy of CoFT Eq. 7, or Eq. 10 with contrast, for some epochs."""
@@ -118,7 +122,7 @@ class NetworkTrainer:
             norm_statistics=spec.norm_statistics,
             flip=self._job.flip,
             epochs=epochs,
-            unlabeled=self._contrast,
+            unlabeled=self._unlabeled,
         )
 
     def after_epoch(self, epoch: int) -> None:
@@ -137,19 +141,26 @@ class NetworkTrainer:
         facts = {LEFT_OUT: self._rows.left_out}
         return Result(self._start, {"images": self._held_out}, facts)
 
-    def _training_set(self) -> tuple[TrainingSet, MomentumContrast | None]:
-        """Return the clean set, and after it, for contrast, all images that are not held out."""
-        rows, spec = self._rows, self._job.contrast
-        if spec is None:
-            return TrainingSet(rows.labels, self._pixels_of(rows.ids, rows.uris).load), None
-        ids, uris = unlabeled_rows(
-            self._job.clean, self._job.images, most=self._job.spec.max_images
-        )
+    def _training_set(self) -> tuple[TrainingSet, list[Unlabeled]]:
+        """Return the clean set, and after it, for CoFT+, all images that are not held out."""
+        rows, job = self._rows, self._job
+        if job.plus is None:
+            return TrainingSet(rows.labels, self._pixels_of(rows.ids, rows.uris).load), []
+        ids, uris = unlabeled_rows(job.clean, job.images, most=job.spec.max_images)
         pixels = self._pixels_of([*rows.ids, *ids], [*rows.uris, *uris])
         labels = torch.cat([rows.labels, torch.full((len(ids),), NO_LABEL)])
-        options = {**spec.model_dump(), "flip": self._job.flip}
-        options["queue_size"] = resolve_queue_size(spec.queue_size, num_images=len(ids))
-        return TrainingSet(labels, pixels.load), MomentumContrast(self._network, **options)
+        return TrainingSet(labels, pixels.load), list(self._helpers(job.plus, len(ids)))
+
+    def _helpers(self, plus: PlusSpec, num_images: int) -> Iterator[Unlabeled]:
+        """Yield what learns from images without labels, as far as it is switched on."""
+        views = {"flip": self._job.flip, "colours": plus.colours}
+        if plus.contrast.weight:
+            options = plus.contrast.model_dump()
+            options["queue_size"] = resolve_queue_size(options["queue_size"], num_images=num_images)
+            yield MomentumContrast(self._network, **options, **views)
+        if plus.consistency.weight:
+            prior = class_shares(self._job.clean, self._job.task)
+            yield Consistency(self._network, prior=prior, **plus.consistency.model_dump(), **views)
 
     def _pixels_of(self, ids: Sequence[str], uris: Sequence[str]) -> TrainingPixels:
         job, preprocess = self._job, self._network.visual.preprocess
@@ -236,11 +247,10 @@ def _job(
     backbone: BackboneRef,
     spec: CoftSpec,
 ) -> NetworkJob:
-    contrast = spec.plus.contrast if spec.method == "coft-plus" else None
-    contrast = contrast if contrast is not None and contrast.weight else None
+    plus = _of_unlabeled(spec)
     templates = spec.label.templates if spec.student is not None else ()
     made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
-    more = [value for value in (contrast, templates) if value]
+    more = [value for value in (plus, templates) if value]
     digest = fingerprint("phase2", *made_from, *more)
     return NetworkJob(
         peer=start.peer,
@@ -255,11 +265,20 @@ def _job(
         seed=spec.seed,
         flip=spec.flip,
         limits=spec.pool,
-        contrast=contrast,
+        plus=plus,
         templates=templates,
         batch_size=spec.runtime.batch_size,
         pixel_cache=spec.runtime.pixel_cache,
     )
+
+
+def _of_unlabeled(spec: CoftSpec) -> PlusSpec | None:
+    """Return what CoFT+ learns from images without labels, and no other setting of it."""
+    plus = spec.plus
+    if spec.method != "coft-plus" or not (plus.contrast.weight or plus.consistency.weight):
+        return None
+    names = ("contrast", "consistency", "colours")
+    return PlusSpec(**{name: getattr(plus, name) for name in names})
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

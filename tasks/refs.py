@@ -128,6 +128,7 @@ class Stages(Spec):
     zero_shot: LabelsRef
     answers: AnswersRef | None = None
     rounds: tuple[Phase1Round, ...] = Field((), description="Of Phase I; CoFT has one.")
+    neighbours: LabelsRef | None = Field(None, description="What the peers judged, in CoFT+.")
     clean: tuple[LabelsRef, ...] = ()
     networks: tuple[PeerRef, ...] = ()
 

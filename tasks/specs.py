@@ -164,8 +164,33 @@ class ContrastSpec(Spec):
     queue_size: int = Field(
         8192, ge=0, description="Keys that wait, at most half of the images; 4 bytes a number."
     )
-    colours: bool = Field(
-        default=True, description="Views change colours; not where these tell classes apart."
+
+
+class NeighboursSpec(Spec):
+    """Label propagation over what both peers see, between Phase I and the cross-filter.
+
+    Reference: Zhou et al. 2004, Learning with local and global consistency, section 2.
+    """
+
+    k: int = Field(10, ge=0, description="Nearest images that each one listens to; 0 turns it off.")
+    steps: int = Field(15, gt=0, description="How far a label travels.")
+    alpha: float = Field(0.8, ge=0, lt=1, description="How much neighbours count.")
+    max_images: int = Field(
+        50_000, gt=0, description="Images of the graph; others listen to the nearest ones in it."
+    )
+
+
+class ConsistencySpec(Spec):
+    """A slow teacher labels all images for a student who sees less of them, in Phase II.
+
+    Mean Teacher (https://arxiv.org/abs/1703.01780) with the rule of FixMatch
+    (https://arxiv.org/abs/2001.07685).
+    """
+
+    weight: float = Field(1.0, ge=0, description="Beside the cross-entropy; 0 turns it off.")
+    momentum: float = Field(0.99, ge=0, le=1, description="Of the teacher.")
+    threshold: float = Field(
+        0.8, ge=0, le=1, description="Confidence from which the teacher is believed."
     )
 
 
@@ -178,7 +203,12 @@ class PlusSpec(Spec):
     subsets: Literal["own", "crossed"] = Field(
         "own", description="Whether a peer starts a round from its own labels or the other one's."
     )
+    neighbours: NeighboursSpec = NeighboursSpec()
     contrast: ContrastSpec = ContrastSpec()
+    consistency: ConsistencySpec = ConsistencySpec()
+    colours: bool = Field(
+        default=True, description="Views change colours; not where these tell classes apart."
+    )
 
 
 class GateSpec(Spec):

@@ -1,6 +1,6 @@
 """Phase II: the whole visual tower and a linear head, on labels that were kept (CoFT 3.2)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -47,6 +47,12 @@ class Unlabeled(Protocol):
     def loss(self, features: Tensor) -> Tensor:
         """Return the loss for the features of the view that was returned last."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return its state, for a checkpoint."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+
 
 def train_network(  # noqa: PLR0913  # each is one choice of the paper
     network: Network,
@@ -57,7 +63,7 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     norm_statistics: NormStatistics = "frozen",
     flip: bool = True,
     epochs: range,
-    unlabeled: Unlabeled | None = None,
+    unlabeled: Sequence[Unlabeled] = (),
 ) -> Iterator[dict[str, float]]:
     r"""Minimise plain cross-entropy over the clean set (CoFT Eq. 7); yield the mean of each epoch.
 
@@ -72,7 +78,7 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
             part of the convolutions before them, where training is in fp32.
         flip: Whether a mirrored image shows the same class.
         epochs: Which epochs of the schedule to run now.
-        unlabeled: What is minimised beside it, $L + \gamma L_u$ (CoFT Eq. 10).
+        unlabeled: What is minimised beside it, $L + \sum_u \gamma_u L_u$ (CoFT Eq. 10).
     """
     device = network.head.weight.device
     size = view_size(network.visual)
@@ -85,20 +91,19 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
         count = int((labels != NO_LABEL).sum())
         x = visual.to_input(pixels[:count])
         views = [random_view(x, generator=draws, size=size, flip=flip)]
-        if unlabeled is not None:
-            views.append(unlabeled.view(pixels[count:], draws))
+        views += [one.view(pixels[count:], draws) for one in unlabeled]
         with precision.mixed(device, training=True, convolutions=convolutions):
             features = visual.encode_input(torch.cat(views))
         labeled, *others = features.split([len(view) for view in views])
         labels = labels[:count].to(device, non_blocking=True)
         loss = F.cross_entropy(network.logits(labeled), labels)
-        if unlabeled is None:
+        if not unlabeled:
             return {"loss": loss}
-        value = unlabeled.loss(*others)
-        total = loss + unlabeled.weight * value
-        return {"loss": total, "cross_entropy": loss, unlabeled.name: value}
+        terms = {one.name: one.loss(seen) for one, seen in zip(unlabeled, others, strict=True)}
+        total = loss + sum(one.weight * terms[one.name] for one in unlabeled)
+        return {"loss": total, "cross_entropy": loss, **terms}
 
-    batches = _both_kinds(data, schedule) if unlabeled is not None else None
+    batches = _both_kinds(data, schedule) if unlabeled else None
     for epoch in epochs:
         visual.train()
         if norm_statistics == "frozen":

@@ -1,7 +1,7 @@
 """Two peers filter each other's labels: one labels, the other keeps or rejects (CoFT 3.2)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -35,6 +35,7 @@ from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.ranges import keys_in
 from tasks.storage.schemas import LABELS
 from tasks.storage.stage import Outcome, step
+from tasks.storage.store import read_keys
 from tasks.storage.tables import read_table, write_table
 from tasks.storage.uris import join
 from tasks.weights import read_dual_head
@@ -43,13 +44,15 @@ SAID = "said"  # folder of an unfinished labelling: parts that do not know of th
 
 
 @step("cross-filter")
-def cross_filter(
+def cross_filter(  # noqa: PLR0913  # what decides about a label
     peers: Sequence[PeerRef],
     features: Sequence[EmbeddingsRef],
     images: ImagesRef,
     task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None = None,
+    *,
+    proposed: LabelsRef | None = None,
 ) -> tuple[LabelsRef, LabelsRef]:
     """Label the pool with each peer and keep what the other peer does not reject (CoFT 3.2).
 
@@ -62,12 +65,13 @@ def cross_filter(
         task: The classes.
         spec: `phase2.holdout` and `phase2.min_kept`, the seed, and where to run.
         answers: People's answers, if there are any.
+        proposed: Labels of the pool that both peers judge in place of each other's own.
 
     Returns:
         The labelling of each peer: kept labels, and a reason for each.
     """
-    one = _filter_labels_of(0, peers, features, images, task, spec, answers)
-    two = _filter_labels_of(1, peers, features, images, task, spec, answers)
+    one = _filter_labels_of(0, peers, features, images, task, spec, answers, proposed)
+    two = _filter_labels_of(1, peers, features, images, task, spec, answers, proposed)
     return one, two
 
 
@@ -80,7 +84,10 @@ def held_out(image_ids: Sequence[str], share: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Filter:
-    """One direction of the cross-filter: `own` labels, `other` keeps or rejects."""
+    """One direction of the cross-filter: `own` labels, `other` keeps or rejects.
+
+    A shard has the features of both, and the labels that are judged unless they are those of `own`.
+    """
 
     classes: tuple[str, ...]
     own: str
@@ -100,10 +107,12 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
     task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None,
+    proposed: LabelsRef | None,
 ) -> LabelsRef:
     other, source, runtime = 1 - own, f"peer-{own + 1}", spec.runtime
     min_kept, holdout = spec.phase2.min_kept, spec.phase2.holdout
-    inputs = [stage.digest for stage in (*peers, *features)]
+    labels = [] if proposed is None else [proposed]
+    inputs = [stage.digest for stage in (*peers, *features, *labels)]
     settings = (min_kept, holdout, spec.seed, *digests(answers))
     digest = fingerprint(Folder.LABELS, source, inputs, *settings)
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
@@ -119,7 +128,7 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
     )
 
     def compute() -> Outcome:
-        parts = shards(images, features[own], features[other])
+        parts = shards(images, features[own], features[other], *labels)
         said = [join(folder, SAID, part.span.file_name(digest)) for part in parts]
         scans = [(direction, *pair) for pair in zip(parts, said, strict=True)]
         scanned = (result for _, result in run_tasks(_scan, scans, runtime=runtime))
@@ -176,10 +185,15 @@ class _Filtered:
 
 
 def _filter_part(direction: _Filter, part: Shard) -> _Filtered:
-    ids, (features, other_features) = part.features_of_all("pool")
+    seen = replace(part, stages=part.stages[:2])
+    ids, (features, other_features) = seen.features_of_all("pool")
     answers = answers_about(ids, direction.answers, direction.classes)
     probabilities = read_dual_head(direction.own).positive.probabilities(features)
-    labels = torch.where(answers.labels >= 0, answers.labels, probabilities.argmax(dim=1))
+    labels = probabilities.argmax(dim=1)
+    for proposed in part.stages[2:]:
+        table = read_keys(ids, proposed, "image_id", ["label"])
+        labels = class_numbers(direction.classes, table["label"])
+    labels = torch.where(answers.labels >= 0, answers.labels, labels)
     gap = read_dual_head(direction.other).gap(other_features, labels)
     out = held_out(ids.to_pylist(), direction.holdout, direction.seed)
     return _Filtered(

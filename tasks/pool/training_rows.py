@@ -106,6 +106,14 @@ def unlabeled_rows(
     return _rows_where(pc.not_equal, labels, images, most)
 
 
+def class_shares(labels: LabelsRef, task: TaskRef) -> Tensor:
+    """Return how frequent each class is among all labels, kept or not."""
+    counts = torch.zeros(len(task.classes))
+    for table in iter_tables(labels.uri, ["label"]):
+        counts += torch.bincount(class_numbers(task.classes, table["label"]), minlength=len(counts))
+    return counts / counts.sum().clamp(min=1)
+
+
 def _rows_where(
     compare: Callable[..., Any], labels: LabelsRef, images: ImagesRef, most: int | None
 ) -> tuple[list[str], list[str]]:

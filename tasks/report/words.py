@@ -52,6 +52,9 @@ HISTORY: Mapping[str, Quantity] = {
         "L2, dual-prompt loss", "how well positive and negative prompts tell right from wrong"
     ),
     "cross_entropy": Quantity("Cross-entropy", "how well the network fits the kept labels"),
+    "consistency": Quantity(
+        "Consistency", "how far the network is from what its slow average is sure of"
+    ),
     "contrast": Quantity(
         "Contrast", "how hard it is to find an image again by another view of it; labels unused"
     ),
@@ -72,7 +75,11 @@ REASONS: Mapping[str, str] = {
     Reason.CLASS_NOT_PREDICTED: "taken for a class that no image was predicted as",
 }
 
-SOURCES: Mapping[str, str] = {"zero-shot": "Zero-shot", "confident": "Confident set"}
+SOURCES: Mapping[str, str] = {
+    "zero-shot": "Zero-shot",
+    "confident": "Confident set",
+    "neighbours": "Labels by neighbours",
+}
 
 QUARANTINE_REASONS: Mapping[str, str] = {
     "empty-file": "the file has no content",

@@ -238,7 +238,7 @@ def finetune(  # noqa: PLR0913  # what one epoch depends on
         norm_statistics=spec.phase2.norm_statistics,
         flip=spec.flip,
         epochs=range(epoch, epoch + 1),
-        unlabeled=unlabeled,
+        unlabeled=[] if unlabeled is None else [unlabeled],
     )
     return row
 

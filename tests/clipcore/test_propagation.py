@@ -106,3 +106,35 @@ def test_rows_stay_distributions_and_one_alone_keeps_its_own() -> None:
     assert (spread >= 0).all()
     alone = posteriors(1, 4)
     torch.testing.assert_close(propagate(alone, affinity_graph([torch.eye(1, 3)], k=2)), alone)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_a_sample_outside_listens_to_the_nearest_ones_inside(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of their posteriors, weighed by cosines, written with loops."""
+    monkeypatch.setattr(propagation, "BLOCK_BYTES", 4 * 9 * rows)
+    inside = [random_features(9, 3, seed) for seed in (0, 1)]
+    outside = [random_features(4, 3, seed) for seed in (2, 3)]
+    spread, own = posteriors(9, 2), posteriors(4, 2, 1)
+    found = propagation.join_graph(own, outside, spread, inside, k=3, alpha=0.7)
+    for sample in range(4):
+        heard, total = [0.0, 0.0], 0.0
+        for known, seen in zip(inside, outside, strict=True):
+            cosines = [float(seen[sample] @ one) for one in known]
+            for j in sorted(range(9), key=lambda n: -cosines[n])[:3]:
+                weight = max(0.0, cosines[j])
+                total += weight
+                heard = [h + weight * float(p) for h, p in zip(heard, spread[j], strict=True)]
+        expected = [
+            0.7 * h / total + 0.3 * float(p) for h, p in zip(heard, own[sample], strict=True)
+        ]
+        assert found[sample].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_sample_that_is_near_to_none_keeps_its_posterior() -> None:
+    own = posteriors(1, 2)
+    far = torch.tensor([[-1.0, 0.0]])
+    known = torch.tensor([[1.0, 0.0]])
+    found = propagation.join_graph(own, [far], posteriors(1, 2, 1), [known], k=3)
+    assert torch.equal(found, own)

@@ -16,9 +16,11 @@ from tasks.specs import (
     AdapterSpec,
     BackboneSpec,
     CoftSpec,
+    ConsistencySpec,
     ContrastSpec,
     InputError,
     LabelSpec,
+    NeighboursSpec,
     Phase1Spec,
     Phase2Spec,
     PlusSpec,
@@ -32,7 +34,12 @@ from tests.worlds.clip import write_tiny_clip
 from tests.worlds.images import write_images
 from tests.worlds.kills import Ended, Runs, forked_runs
 
-OFF = PlusSpec(rounds=0, contrast=ContrastSpec(weight=0))
+OFF = PlusSpec(
+    rounds=0,
+    neighbours=NeighboursSpec(k=0),
+    contrast=ContrastSpec(weight=0),
+    consistency=ConsistencySpec(weight=0),
+)
 
 pytestmark = [pytest.mark.usefixtures("prefect_session"), pytest.mark.timeout(600)]
 
@@ -110,6 +117,7 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
     assert {f"phase1/peer{n}/loss" for n in (1, 2)} < metrics
     assert {f"phase1/peer{n}/round1/loss" for n in (1, 2)} < metrics
     assert {f"phase2/peer{n}/contrast" for n in (1, 2)} < metrics
+    assert {f"phase2/peer{n}/consistency" for n in (1, 2)} < metrics
     report = Path(summary["report"]).read_text()
     assert "Phase I, further round 1" in report
     assert "1 time more, each learned anew" in report
@@ -119,7 +127,7 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
 def test_each_peer_starts_a_round_from_the_labels_of_which_it_was_surest(place: Place) -> None:
     labels = place.labels("whole")
     rounds = [f"{kind}round-1-peer-{peer}" for kind in ("", "confident-") for peer in (1, 2)]
-    assert set(labels) == {"zero-shot", "confident", *rounds, "peer-1", "peer-2"}
+    assert set(labels) == {"zero-shot", "confident", *rounds, "neighbours", "peer-1", "peer-2"}
     for peer in (1, 2):
         said = {row["image_id"]: row for row in labels[f"round-1-peer-{peer}"].to_pylist()}
         chosen = labels[f"confident-round-1-peer-{peer}"].to_pylist()
@@ -152,6 +160,7 @@ def test_a_run_that_is_killed_between_the_epochs_of_phase_2_arrives_at_the_same(
         names = " ".join(read(str(path))[0])
         assert "contrast.queue" in names
         assert "contrast.encoder" in names
+        assert "consistency.teacher" in names
     assert place.run("killed").status == 0
     assert place.weights("killed") == place.weights("whole")
     assert place.summary("killed")["per_class"] == place.summary("whole")["per_class"]
@@ -168,7 +177,7 @@ def test_subsets_may_be_crossed_and_what_people_answered_is_in_all_of_them(place
     answers = place.root / "answers.csv"
     pool = place.labels("whole")["confident"].to_pylist()[:3]
     answers.write_text("\n".join(["image_id,label", *(f"{row['image_id']},red" for row in pool)]))
-    crossed = PlusSpec(rounds=1, subsets="crossed", contrast=ContrastSpec(weight=0))
+    crossed = OFF.model_copy(update={"rounds": 1, "subsets": "crossed"})
     assert place.run("crossed", plus=crossed, answers=str(answers)).status == 0
     assert place.summary("crossed")["num_answers"] == 3
     for source, table in place.labels("crossed").items():

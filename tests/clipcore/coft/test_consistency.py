@@ -106,7 +106,7 @@ def train(network: Network, clip: Backbone, unlabeled: Consistency, **options: A
     epochs = options.pop("epochs", range(2))
     data = both_kinds(clip)
     return list(
-        train_network(network, optimizer, data, schedule, unlabeled=unlabeled, epochs=epochs)
+        train_network(network, optimizer, data, schedule, unlabeled=[unlabeled], epochs=epochs)
     )
 
 
@@ -127,7 +127,9 @@ def test_one_epoch_is_the_equations_by_hand(per_class: bool, fresh: Fresh) -> No
     schedule = Schedule(epochs=1, batch_size=4, seed=0, stream="phase2")
     groups = parameter_groups(network, learning_rate=0.0, head_learning_rate=0.0)
     helper = consistency(network, per_class=per_class)
-    (row,) = train_network(network, SGD(groups), data, schedule, epochs=range(1), unlabeled=helper)
+    (row,) = train_network(
+        network, SGD(groups), data, schedule, epochs=range(1), unlabeled=[helper]
+    )
     draw, size = schedule.draws(0), view_size(clip.visual)
     batches = mixed_batches(NUM_CLEAN, NUM_IMAGES, labeled_batch=4, other_batch=4)(draw)
     shares, mean_confidence, total = PRIOR.tolist(), 0.5, 0.0

@@ -108,14 +108,16 @@ def contrast(network: Network, **changed: Any) -> MomentumContrast:
 
 
 def train(
-    network: Network, clip: Backbone, unlabeled: MomentumContrast | None, **options: Any
+    network: Network, clip: Backbone, unlabeled: MomentumContrast, **options: Any
 ) -> list[dict[str, float]]:
     arguments = {"epochs": range(2), **options}
     schedule = Schedule(epochs=2, batch_size=4, seed=0, stream="phase2")
     groups = parameter_groups(network, learning_rate=1e-3, head_learning_rate=1e-2)
     optimizer = arguments.pop("optimizer", None) or AdamW(groups)
     data = both_kinds(clip)
-    return list(train_network(network, optimizer, data, schedule, unlabeled=unlabeled, **arguments))
+    return list(
+        train_network(network, optimizer, data, schedule, unlabeled=[unlabeled], **arguments)
+    )
 
 
 @pytest.mark.parametrize("kind", ["vit", "timm"])
@@ -134,7 +136,7 @@ def test_one_epoch_is_the_equations_by_hand(fresh: Fresh) -> None:
     schedule = Schedule(epochs=1, batch_size=4, seed=0, stream="phase2")
     groups = parameter_groups(network, learning_rate=0.0, head_learning_rate=0.0)
     (row,) = train_network(
-        network, SGD(groups), data, schedule, epochs=range(1), unlabeled=contrast(network)
+        network, SGD(groups), data, schedule, epochs=range(1), unlabeled=[contrast(network)]
     )
     draw = schedule.draws(0)
     batches = mixed_batches(NUM_CLEAN, NUM_IMAGES, labeled_batch=4, other_batch=4)(draw)
@@ -183,7 +185,7 @@ def test_rejected_images_teach_the_tower_too(fresh: Fresh) -> None:
         unlabeled._queue.push(random_features(4, clip.embed_dim))
         list(
             train_network(
-                network, AdamW(groups), changed, schedule, epochs=range(1), unlabeled=unlabeled
+                network, AdamW(groups), changed, schedule, epochs=range(1), unlabeled=[unlabeled]
             )
         )
         ends.append(snapshot(network.state_dict()))

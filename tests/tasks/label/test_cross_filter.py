@@ -7,44 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from clipcore import checkpoint
 from tasks.label.cross_filter import cross_filter, held_out
-from tasks.refs import EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
+from tasks.refs import LabelsRef, Reason
 from tasks.specs import CoftSpec, Phase2Spec, PoolSpec, RuntimeSpec
-from tasks.storage.columns import fixed_size_list
-from tasks.storage.files import write_bytes
-from tasks.storage.layout import WEIGHTS
 from tasks.storage.manifest import iter_tables
-from tasks.storage.uris import join
-from tests.worlds.stages import CLASSES, COUNT, cut, images, stage, write_stages
-from tests.worlds.tensors import random_features
-
-DIM = 8
-SCALE = 20.0
-
-
-def write_peer(folder: Path, number: int) -> tuple[PeerRef, dict[str, torch.Tensor]]:
-    tensors = {
-        "positive": random_features(len(CLASSES), DIM, 10 * number),
-        "negative": random_features(len(CLASSES), DIM, 10 * number + 1),
-        "logit_scale": torch.tensor(SCALE),
-    }
-    write_bytes(join(str(folder), WEIGHTS), checkpoint.to_bytes(tensors, {}))
-    return PeerRef(uri=str(folder), digest=f"peer-{number}", peer=number, phase=1), tensors
-
-
-def write_features(folder: Path, number: int, rows: int) -> tuple[EmbeddingsRef, torch.Tensor]:
-    features = random_features(COUNT, DIM, 100 + number)
-    ids = images(DIM)[0]["image_id"]
-    table = pa.table({"image_id": ids, "embedding": fixed_size_list(features.numpy())})
-    ref = EmbeddingsRef(
-        uri=stage(folder, cut(table, rows)),
-        digest=f"features-{number}",
-        rows=COUNT,
-        dim=DIM,
-        model="test",
-    )
-    return ref, features
+from tests.worlds.stages import CLASSES, images
+from tests.worlds.two_peers import DIM, World, write_world
 
 
 def spec(place: Path, phase2: Phase2Spec) -> CoftSpec:
@@ -55,22 +23,9 @@ def spec(place: Path, phase2: Phase2Spec) -> CoftSpec:
     )
 
 
-About = tuple[ImagesRef, TaskRef]
-World = tuple[About, list[PeerRef], list[EmbeddingsRef], list[dict[str, torch.Tensor]]]
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """Return images and classes, two peers that know nothing, and what each of them sees."""
-    pool, *_ = write_stages(tmp_path, 16, DIM)
-    refs, seen, tensors = [], [], []
-    for number in (1, 2):
-        ref, weights = write_peer(tmp_path / f"peer-{number}", number)
-        features, vectors = write_features(tmp_path / f"features-{number}", number, 16)
-        refs.append(ref)
-        seen.append(features)
-        tensors.append({**weights, "features": vectors})
-    return pool, refs, seen, tensors
+    return write_world(tmp_path)
 
 
 def expected_labels(own: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[object]:

@@ -26,7 +26,7 @@ def test_health_words_are_those_of_the_fields() -> None:
 def test_history_words_are_those_of_a_real_training(peers: tuple[PeerRef, ...]) -> None:
     rows = read_histories(peers)
     assert {(row["phase"], row["peer"]) for row in rows} == {(1, 1), (1, 2), (2, 1), (2, 2)}
-    of_plus = {"cross_entropy", "contrast", "round"}  # tests/flows/test_coft_plus.py
+    of_plus = {"cross_entropy", "consistency", "contrast", "round"}  # tests/flows/test_coft_plus.py
     assert {key for row in rows for key in row} | of_plus == {*words.HISTORY, *words.NOT_DRAWN}
     assert not set(words.HISTORY) & set(words.NOT_DRAWN)
 
