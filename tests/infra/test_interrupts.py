@@ -12,6 +12,11 @@ import pytest
 from infra import interrupts
 
 ROOT = Path(__file__).parents[2]
+HEARS = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # also where the tests ignore them, as under nohup
+"""
 BEGIN = """
 import ctypes, os, signal, sys, threading, time
 from infra import interrupts
@@ -63,7 +68,7 @@ except KeyboardInterrupt:
 def started(work: str, first: str = "") -> subprocess.Popen[str]:
     body = "try:" + "".join(f"\n    {line}" for line in work.strip().splitlines())
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{first}\n{BEGIN}\n{body}\n{END}"],
+        [sys.executable, "-c", f"{HEARS}\n{first}\n{BEGIN}\n{body}\n{END}"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
