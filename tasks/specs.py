@@ -10,10 +10,8 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
 Method = Literal["coft", "coft-plus", "zero-shot"]
-EPOCHS, MIN_STEPS = (
-    10,
-    250,
-)  # of prompts: DeFT's epochs, and steps below which they learn too little
+# Of prompts: DeFT's epochs, and steps below which they learn too little.
+EPOCHS, MIN_STEPS = 10, 250
 
 
 class InputError(ValueError):
@@ -76,6 +74,24 @@ class LabelSpec(Spec):
         description="Zero-shot prompts; their embeddings are averaged.",
     )
     top: TopSpec = TopSpec()
+
+
+class EndpointSpec(Spec):
+    """A server of OpenAI's protocol that writes class sentences; see `COFT_ENDPOINT_KEY`."""
+
+    url: str = Field(description="Base of its API: https://host/v1.")
+    model: str = Field(min_length=1, max_length=200, description="As the server calls it.")
+    timeout: float = Field(60, gt=0, description="Seconds that one call may take in all.")
+    max_calls: int = Field(3000, gt=0, description="Calls of a run, retries among them.")
+    max_tokens: int = Field(500_000, gt=0, description="Of a run: read and written by the model.")
+
+
+class SentencesSpec(Spec):
+    """Which sets of class sentences have to beat the plain templates, without labels."""
+
+    synonyms: bool = Field(default=True, description="Of WordNet, in the sense of the pool.")
+    file: str | None = Field(None, description="JSON: of each class a list of names or sentences.")
+    endpoint: EndpointSpec | None = None
 
 
 class PromptSpec(Spec):
@@ -276,6 +292,8 @@ class CoftSpec(Spec):
         None, description="Another CLIP that Phase II trains, on the labels of the first one."
     )
     label: LabelSpec = LabelSpec()
+    templates: str | None = Field(None, description="File of class sentences to use as they are.")
+    sentences: SentencesSpec = SentencesSpec()
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
     plus: PlusSpec = Field(PlusSpec(), description="For coft-plus.")
