@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,31 +236,19 @@ def test_rounds_about_odd_names_take_answers_from_an_odd_file(odd: Odd) -> None:
     assert len(odd.made()["rounds"]) == 2
 
 
-@pytest.fixture
-def moved(odd: Odd) -> Iterator[Path]:
-    """Return where the workspace of an interrupted run was moved to; afterwards it is back."""
-    there, here, spare = (odd.workspace, odd.home / "moved 100%" / "here", odd.home / "spare")
-    shutil.copytree(there, spare)
-    connect(tracking_for(str(there))).update_run(odd.adapted["run_id"], status="FAILED")
-    connect.cache_clear()
-    here.parent.mkdir()
-    there.rename(here)
-    yield here
-    connect.cache_clear()
-    shutil.rmtree(there, ignore_errors=True)
-    spare.rename(there)
-
-
 @pytest.mark.timeout(600)
 @mlflow_warns
-def test_an_interrupted_run_goes_on_where_its_workspace_was_moved_to(odd: Odd, moved: Path) -> None:
-    before = {path for kind in ("parquet", "safetensors") for path in moved.rglob(f"*.{kind}")}
-    coft(*(moved if word == odd.workspace else word for word in odd.adapting))
-    after = {path for kind in ("parquet", "safetensors") for path in moved.rglob(f"*.{kind}")}
+def test_an_interrupted_run_goes_on_where_its_workspace_was_copied_to(odd: Odd) -> None:
+    here = odd.home / "moved 100%" / "here"
+    shutil.copytree(odd.workspace, here)
+    connect(tracking_for(str(here))).update_run(odd.adapted["run_id"], status="FAILED")
+    before = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
+    coft(*(here if word == odd.workspace else word for word in odd.adapting))
+    after = {path for kind in ("parquet", "safetensors") for path in here.rglob(f"*.{kind}")}
     assert after == before, "nothing is computed again"
     assert odd.made()["run_id"] == odd.adapted["run_id"], "one run of MLflow"
-    assert Path(odd.made()["report"]).is_relative_to(moved)
+    assert Path(odd.made()["report"]).is_relative_to(here)
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MLFLOW_TRACKING_URI", tracking_for(str(moved)).uri)
+        environment.setenv("MLFLOW_TRACKING_URI", tracking_for(str(here)).uri)
         served = mlflow.pyfunc.load_model(f"models:/{MODEL}/1")
     assert len(served.predict(pd.DataFrame({"image": [encoded_image(1)]}))) == 1
