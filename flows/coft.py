@@ -18,6 +18,7 @@ from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import Phase1Round, RunSummary, Stages
 from tasks.run import tracked
+from tasks.sentences.given import given_sentences
 from tasks.specs import CoftSpec, check_method
 
 
@@ -34,12 +35,17 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     student = find_student(spec, backbone)
     images = open_images(spec.pool, spec.runtime)
     task = open_task(images, spec.pool, spec.runtime)
-    answers = known_answers(images, task, spec)
-    with tracked(spec, images, task, backbone, answers=answers) as run:
+    answers, sentences = known_answers(images, task, spec), given_sentences(task, backbone, spec)
+    with tracked(spec, images, task, backbone, answers=answers, sentences=sentences) as run:
         embeddings = embed_pool(images, backbone, spec)
-        zero_shot = label_zero_shot(embeddings, images, task, backbone, spec)
+        zero_shot = label_zero_shot(embeddings, images, task, backbone, spec, sentences)
         stages = Stages(
-            images=images, task=task, backbone=backbone, embeddings=embeddings, zero_shot=zero_shot
+            images=images,
+            task=task,
+            backbone=backbone,
+            embeddings=embeddings,
+            sentences=sentences,
+            zero_shot=zero_shot,
         )
         if spec.method == "zero-shot":
             model = zero_shot_model(zero_shot, task, backbone, spec)

@@ -7,6 +7,7 @@ from tasks.label.zero_shot import label_zero_shot
 from tasks.phase1 import adapt_peers
 from tasks.predict import predict_pool
 from tasks.refs import BackboneRef, ImagesRef, TaskRef
+from tasks.sentences.given import given_sentences
 from tasks.specs import ActiveSpec
 from tasks.tracking.registry_model import find_model
 from tasks.tracking.runs import Run
@@ -22,7 +23,8 @@ def find_start(
     coft made, by its registry URI or its folder.
     """
     embeddings = embed_pool(images, backbone, spec.run)
-    zero_shot = label_zero_shot(embeddings, images, task, backbone, spec.run)
+    sentences = given_sentences(task, backbone, spec.run)
+    zero_shot = label_zero_shot(embeddings, images, task, backbone, spec.run, sentences)
     if spec.start == "zero-shot":
         return StartRef(features=embeddings, zero_shot=zero_shot)
     if spec.start != "phase1":

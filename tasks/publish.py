@@ -113,6 +113,7 @@ def report_inputs(  # noqa: PLR0913  # everything that a run made
         task=stages.task,
         before=stages.embeddings,
         after=predictions.features[0],
+        sentences=stages.sentences,
         zero_shot=stages.zero_shot,
         answers=stages.answers,
         confident=stages.confident,
@@ -153,7 +154,7 @@ def _stage_times(
     by_name: dict[StageName, tuple[Ref | None, ...]] = {
         StageName.POOL: (stages.images, stages.task),
         StageName.EMBED: (stages.embeddings,),
-        StageName.LABEL: (stages.zero_shot, *stages.confident),
+        StageName.LABEL: (stages.sentences, stages.zero_shot, *stages.confident),
         StageName.PHASE_1: tuple(peer for one in stages.rounds for peer in one.peers),
         StageName.EMBED_WITH_PEERS: tuple(ref for one in stages.rounds for ref in one.features),
         StageName.CROSS_FILTER: stages.clean,

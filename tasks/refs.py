@@ -85,6 +85,16 @@ class EmbeddingsRef(Ref):
     model: str = Field(description="Backbone name, or the folder of the weights that were used.")
 
 
+class SentencesRef(Ref):
+    """The class sentences that are used, and how they were chosen."""
+
+    file: str = Field(description="`sentences.json`, which `--templates` takes.")
+    chosen: str = Field(description="The name of the set.")
+    content: str = Field(
+        "", description="Digest of the sentences; empty for those of the plain templates."
+    )
+
+
 class LabelsRef(Ref):
     """`part-*.parquet` of (image_id, source, label, confidence, gap, kept, reason)."""
 
@@ -125,6 +135,7 @@ class Stages(Spec):
     task: TaskRef
     backbone: BackboneRef
     embeddings: EmbeddingsRef
+    sentences: SentencesRef | None = None
     zero_shot: LabelsRef
     answers: AnswersRef | None = None
     rounds: tuple[Phase1Round, ...] = Field((), description="Of Phase I; CoFT has one.")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
+from tasks.refs import AnswersRef, BackboneRef, ImagesRef, SentencesRef, TaskRef
 from tasks.specs import CoftSpec, Spec
 from tasks.storage.digests import fingerprint
 from tasks.tracking.runs import Run, finish_run, start_run
@@ -21,6 +21,7 @@ def tracked(  # noqa: PLR0913  # what tells one run from another
     name: str | None = None,
     more: Spec | None = None,
     answers: AnswersRef | None = None,
+    sentences: SentencesRef | None = None,
 ) -> Iterator[Run]:
     """Open the MLflow run of this flow for the block, or go on with the one that was killed.
 
@@ -32,11 +33,12 @@ def tracked(  # noqa: PLR0913  # what tells one run from another
         name: What people call the run; by default the method and the images.
         more: What a flow was asked for beside `spec`; another value, another run.
         answers: What people said of the images; more of it, another run.
+        sentences: Those that a person has chosen; others, another run.
     """
     inputs = spec.model_dump(exclude={"runtime", "command", "pool"})
-    answers_digest = None if answers is None else answers.digest
+    given = [ref.digest if ref else None for ref in (answers, sentences)]
     about = (images.digest, task.digest, backbone)
-    digest = fingerprint("run", *about, inputs, name, more, answers_digest)
+    digest = fingerprint("run", *about, inputs, name, more, given)
     added = {} if more is None else more.model_dump()
     run = start_run(
         tracking_for(spec.runtime.workspace),

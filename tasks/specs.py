@@ -78,6 +78,24 @@ class LabelSpec(Spec):
     top: TopSpec = TopSpec()
 
 
+class EndpointSpec(Spec):
+    """A server of OpenAI's protocol that writes class sentences; see `COFT_ENDPOINT_KEY`."""
+
+    url: str = Field(description="Base of its API: https://host/v1.")
+    model: str = Field(min_length=1, max_length=200, description="As the server calls it.")
+    timeout: float = Field(60, gt=0, description="Seconds that one call may take in all.")
+    max_calls: int = Field(3000, gt=0, description="Calls of a run, retries among them.")
+    max_tokens: int = Field(500_000, gt=0, description="Of a run: read and written by the model.")
+
+
+class SentencesSpec(Spec):
+    """Which sets of class sentences have to beat the plain templates, without labels."""
+
+    synonyms: bool = Field(default=True, description="Of WordNet, in the sense of the pool.")
+    file: str | None = Field(None, description="JSON: of each class a list of names or sentences.")
+    endpoint: EndpointSpec | None = None
+
+
 class PromptSpec(Spec):
     """Positive and negative contexts that learn, shared by all classes (CoFT Eq. 2 and 3)."""
 
@@ -246,6 +264,8 @@ class CoftSpec(Spec):
         None, description="Another CLIP that Phase II trains, on the labels of the first one."
     )
     label: LabelSpec = LabelSpec()
+    templates: str | None = Field(None, description="File of class sentences to use as they are.")
+    sentences: SentencesSpec = SentencesSpec()
     phase1: Phase1Spec = Phase1Spec()
     phase2: Phase2Spec = Phase2Spec()
     plus: PlusSpec = Field(PlusSpec(), description="For coft-plus.")

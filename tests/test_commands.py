@@ -161,6 +161,21 @@ def test_embed(place: Place) -> None:
     assert [len(feature) for feature in features] == [32] * NUM_IMAGES
 
 
+def test_templates(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text('{"red": ["a red shape.", "crimson"]}')
+    backbone = ["--backbone", f"local-dir:{place.clip}"]
+    words = ["--images", place.images, "--classes", ",".join(COLOURS), *backbone, *place.kept]
+    printed = coft("templates", *words, "--from", tmp_path / "own.json").splitlines()
+    made = place.made()
+    names = [row["name"] for row in made["candidates"]]
+    assert names == ["plain", "synonyms", "file"]
+    assert [line[2:].split()[0] for line in printed[-6:-2]] == ["sentences", *names]
+    assert printed[-2:] == [f"chosen     {made['why']}", f"file       {made['file']}"]
+    coft("adapt", *place.about, "--method", "zero-shot", "--templates", made["file"])
+    report = Path(place.made()["report"]).read_text()
+    assert "Class sentences" in report
+
+
 def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
     few = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(place.images).slice(0, 7).select(["image"]), few)

@@ -149,6 +149,9 @@ class About:
     max_quarantined: Annotated[
         float | None, Parameter(help="Stop when more than this share of the images is bad.")
     ] = None
+    templates: Annotated[
+        str | None, Parameter(help="Class sentences to use: what `coft templates` wrote, or JSON.")
+    ] = None
     label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec()
     phase1: Annotated[Phase1Spec, Parameter(group="Phase I", negative="")] = Phase1Spec()
     gate: Annotated[GateSpec, Parameter(group="Gate", negative="")] = GateSpec()
@@ -171,6 +174,7 @@ class About:
             backbone=BackboneSpec(name=self.backbone),
             seed=self.seed,
             flip=self.flip,
+            templates=self.templates,
             label=self.label,
             phase1=self.phase1,
             gate=self.gate,

@@ -42,10 +42,17 @@ class Named(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Class names as read, and a few words on how they were read."""
+    """Class names as read, and a few words on how they were read.
+
+    Attributes:
+        names: In the order of the file.
+        reading: How they were read.
+        descriptions: What a column of sentences beside the names says of each; none without one.
+    """
 
     names: list[Named]
     reading: str
+    descriptions: tuple[str, ...] = ()
 
 
 class UncertainNames(InputError):
@@ -151,7 +158,16 @@ def _take(rows: Sequence[Row], position: int, how: str, *, has_header: bool) -> 
         raise UncertainNames(msg)
     place = f"column {title}" if has_header else f"column {position + 1} of {width}"
     body = named[1:] if has_header else named
-    return Names(body, f"{place}, {how}" if width > 1 else f"below the header {title}")
+    reading = f"{place}, {how}" if width > 1 else f"below the header {title}"
+    return Names(body, reading, _descriptions(rows[has_header:], position))
+
+
+def _descriptions(rows: Sequence[Row], position: int) -> tuple[str, ...]:
+    """Return the only column of sentences beside the names; nothing where there is none, or two."""
+    others = [i for i, _ in enumerate(rows[0].cells) if i != position] if rows else []
+    columns = (tuple(delimited.column(rows, i)) for i in others)
+    found = [column for column in columns if all(len(c.split()) >= _SENTENCE for c in column)]
+    return found[0] if len(found) == 1 else ()
 
 
 # --- what the rows say --------------------------------------------------------------------------

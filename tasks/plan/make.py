@@ -23,6 +23,7 @@ from tasks.pool.label_counts import count_answers
 from tasks.pool.splits import held_out_by_suffix
 from tasks.pool.understood import Understood
 from tasks.progress import say
+from tasks.sentences.checks import check_sentences
 from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
@@ -48,12 +49,13 @@ def make_plan(
     Raises:
         InputError: anything that has to be corrected: images, classes, labels, backbone, model.
     """
-    for_training = aim in ("adapt", "rounds")
+    for_training = aim in ("adapt", "rounds", "templates")
     found = listed.understand(spec.pool, for_training=for_training)
     model = check_model(model, spec.runtime) if model else None
     answers = None  # those in a folder of rounds were counted when they came
     if spec.answers is not None and not names_in(join(spec.answers, FOLDER)):
         answers = count_answers(spec.answers, spec.pool, found)
+    check_sentences(spec, found.classes.names)
     backbone = None if model else _backbone(spec.backbone.name)
     digest = digest_of_run(spec, aim, found, model)
     if hand_over:

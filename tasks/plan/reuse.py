@@ -19,7 +19,7 @@ from tasks.storage.tables import count_rows, read_facts
 from tasks.storage.uris import join
 
 READERS = 16  # threads that look into footers
-_NOT_ASKED = {"runtime", "command", "pool", "answers", "register_as"}  # what makes no other files
+_NOT_ASKED = {"runtime", "command", "pool", "answers", "templates", "register_as"}  # itself
 
 
 def digest_of_run(spec: CoftSpec, aim: str, found: Understood, model: str | None) -> str:
@@ -40,6 +40,7 @@ def digest_of_run(spec: CoftSpec, aim: str, found: Understood, model: str | None
         labels if labels in (None, COLUMN, FOLDERS) else content_hash(labels),
         spec.pool.label_columns,
         None if spec.answers is None else _version_of_answers(spec.answers),
+        [content_hash(file) for file in (spec.templates, spec.sentences.file) if file],
         model or _version_of_backbone(spec.backbone.name),
     )
 

@@ -68,9 +68,14 @@ def read_class_list(
     """
     if spec.classes is not None:
         origin = f"--classes {redact(spec.classes)[:80]}"
-        names, reading = given_classes(spec.classes, spec.class_column)
-        unit = "line" if reading else "name"
-        return ClassList(names=check_classes(names, origin, unit), origin=origin, reading=reading)
+        given = given_classes(spec.classes, spec.class_column)
+        unit = "line" if given.reading else "name"
+        return ClassList(
+            names=check_classes(given.names, origin, unit),
+            origin=origin,
+            reading=given.reading,
+            descriptions=given.descriptions,
+        )
     sources = list_sources(spec) if sources is None else sources
     for uri in (uri for source in sources for uri in source.tables()[:1]):
         if found := names_of_schema(uri, read_schema(uri)):

@@ -17,11 +17,13 @@ class ClassList(Spec):
         names: As read, without spaces around them.
         origin: Where they come from: `--classes animals.csv`.
         reading: How the file was read: `column 'class_name' of 3, split by ';'`; empty for a list.
+        descriptions: A sentence about each class, where the file has a column of them.
     """
 
     names: tuple[str, ...]
     origin: str
     reading: str = ""
+    descriptions: tuple[str, ...] = ()
 
 
 class LabelCounts(Spec):

@@ -5,7 +5,14 @@ import time
 from tasks.pages import numbers
 from tasks.pages.html import render
 from tasks.refs import Ref
-from tasks.report import provenance, result, tables, training_section, words
+from tasks.report import (
+    provenance,
+    result,
+    sentences_section,
+    tables,
+    training_section,
+    words,
+)
 from tasks.report.evidence import gather, read_accuracies
 from tasks.report.inputs import ReportInputs
 from tasks.report.measured import Metrics
@@ -16,7 +23,7 @@ from tasks.storage.uris import join
 
 FILE = "report.html"
 TEMPLATE = "report/report.html.j2"
-_LAYOUT = 4  # raised by hand when the same inputs should give another page
+_LAYOUT = 5  # raised by hand when the same inputs should give another page
 
 
 def write_report(inputs: ReportInputs, runtime: RuntimeSpec) -> Ref:
@@ -46,6 +53,7 @@ def html(inputs: ReportInputs) -> str:
         headline=result.headline(evidence),
         classes=result.classes(evidence),
         confusions=result.confusions(evidence),
+        sentences=sentences_section.sentences(evidence),
         kept=training_section.kept(evidence),
         training=training_section.training(evidence),
         maps=training_section.maps(evidence),

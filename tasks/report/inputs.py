@@ -13,6 +13,7 @@ from tasks.refs import (
     ModelRef,
     PeerRef,
     PredictionsRef,
+    SentencesRef,
     StageName,
     TaskRef,
 )
@@ -44,6 +45,7 @@ class ReportInputs(Spec):
     task: TaskRef
     before: EmbeddingsRef
     after: EmbeddingsRef | None = None
+    sentences: SentencesRef | None = Field(default=None, description="Chosen for the classes.")
     zero_shot: LabelsRef
     answers: AnswersRef | None = Field(default=None, description="Labels of people, trained on.")
     confident: tuple[LabelsRef, ...] = Field((), description="Of all rounds of Phase I.")

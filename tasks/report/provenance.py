@@ -102,6 +102,7 @@ def _stages(inputs: ReportInputs) -> list[tuple[str, Ref]]:
         ("Images", inputs.images),
         ("Classes and true labels", inputs.task),
         ("Embeddings before", inputs.before),
+        ("Class sentences", inputs.sentences),
         ("Zero-shot labels", inputs.zero_shot),
         *((words.source(ref.source), ref) for ref in inputs.confident),
         *((f"Clean labels, {ref.source}", ref) for ref in inputs.clean),

@@ -1,7 +1,8 @@
 """What of a workspace no finished run refers to, and how to remove it.
 
 A run that ends writes down which stages it went through. What the manifests of these name stays,
-and so do rounds, reports, simulations, the registry, what is known of listed files, and bad images.
+and so do rounds, reports, simulations, the registry, what is known of listed files, bad images, and
+what language models answered.
 All of the rest should stay as long as any of it is young: a run that is at work, or about to go
 on, writes some of it and needs the others.
 """
@@ -23,6 +24,7 @@ from tasks.storage.uris import absolute, is_local, join, local_path, open_filesy
 STAGES = (
     Folder.POOL,
     Folder.TASKS,
+    Folder.SENTENCES,
     Folder.LABELS,
     Folder.PEERS,
     Folder.MODELS,

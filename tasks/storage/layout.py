@@ -33,6 +33,8 @@ class Folder(StrEnum):
     TASKS = "tasks"
     ANSWERS = "answers"
     EMBEDDINGS = "embeddings"
+    SENTENCES = "sentences"
+    COMPLETIONS = "completions"
     LABELS = "labels"
     PEERS = "peers"
     MODELS = "models"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipcore.backbone import Backbone
-from clipcore.zero_shot import TEXTS_PER_PASS, class_embeddings
+from clipcore.zero_shot import TEXTS_PER_PASS, class_embeddings, sentence_embeddings
 
 CLASSES = ["cat", "hot dog", "sea lion", "seven"]
 TEMPLATES = ["a photo of a {}.", "a drawing of the {}, seen from far away.", "{}"]
@@ -39,3 +39,11 @@ def test_more_texts_than_one_pass_takes(vit: Backbone) -> None:
     alone = torch.cat([class_embeddings(vit, [names[n]], TEMPLATES[:2]) for n in picked])
     torch.testing.assert_close(together[picked], alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(TEXTS_PER_PASS))
+
+
+def test_classes_may_have_different_numbers_of_sentences(vit: Backbone) -> None:
+    sentences = [["a cat."], ["a sea lion.", "a photo of a sea lion.", "an animal."]]
+    one, two = sentence_embeddings(vit, sentences)
+    single = class_embeddings(vit, sentences[1], ["{}"])
+    torch.testing.assert_close(two, torch.nn.functional.normalize(single.mean(dim=0), dim=0))
+    torch.testing.assert_close(one, class_embeddings(vit, ["cat"], ["a {}."])[0])

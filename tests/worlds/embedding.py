@@ -21,6 +21,7 @@ from tasks.label import by_head
 from tasks.pool import open as pool_open
 from tasks.pool.shards import ID
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef
+from tasks.sentences import evidence, pool_senses
 from tasks.specs import BackboneSpec, CoftSpec, PoolSpec, RuntimeSpec
 from tests.worlds.pools import images_of
 
@@ -101,6 +102,6 @@ def watch(folder: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Embeddin
     monkeypatch.setattr(actor, "encoded", counted)
     monkeypatch.setattr(actor, "batches", watched)
     monkeypatch.setattr(embedding, "map_parts", embed_here)
-    for module in (pool_open, map_parts, predict, by_head):
+    for module in (pool_open, map_parts, predict, by_head, evidence, pool_senses):
         monkeypatch.setattr(module, "run_tasks", tasks_here)
     return made

@@ -1,0 +1,27 @@
+"""Class sentences for images: several sets, weighed on the images, and the best one as a file."""
+
+from prefect import flow
+
+from tasks.backbone import find_backbone
+from tasks.embed import embed_pool
+from tasks.plan.facts import Plan
+from tasks.plan.make import follow
+from tasks.pool.open import open_images
+from tasks.pool.task import open_task
+from tasks.refs import SentencesRef
+from tasks.sentences.choice import choose_sentences
+from tasks.specs import CoftSpec
+from tasks.storage.finished_runs import record_finished
+
+
+@flow(name="templates")
+def templates(spec: CoftSpec, plan: Plan | None = None) -> SentencesRef:
+    """Choose, without labels, the sentences that CLIP knows the classes of these images by."""
+    follow(plan, spec, "templates")
+    backbone = find_backbone(spec.backbone, spec.runtime)
+    images = open_images(spec.pool, spec.runtime)
+    task = open_task(images, spec.pool, spec.runtime)
+    embeddings = embed_pool(images, backbone, spec)
+    sentences = choose_sentences(embeddings, images, task, backbone, spec)
+    record_finished(spec.runtime.workspace)
+    return sentences
