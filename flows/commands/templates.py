@@ -1,5 +1,6 @@
 """The command that looks for the sentences that CLIP should know classes by."""
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -21,7 +22,15 @@ from flows.commands.options import (
 )
 from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
-from tasks.specs import BackboneSpec, CoftSpec, LabelSpec, PoolSpec, SentencesSpec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    EndpointSpec,
+    InputError,
+    LabelSpec,
+    PoolSpec,
+    SentencesSpec,
+)
 
 if TYPE_CHECKING:
     from flows import templates as templates_flow
@@ -42,6 +51,23 @@ File = Annotated[
 ]
 
 
+Url = Annotated[
+    str | None,
+    Parameter(help="Base of an API like OpenAI's, https://host/v1; its key is COFT_ENDPOINT_KEY."),
+]
+Model = Annotated[str | None, Parameter(help="Of the endpoint, as it calls it.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Limits:
+    """How much of an endpoint may be used."""
+
+    timeout: Annotated[float | None, Parameter(help="Seconds of a call; 60.")] = None
+    max_calls: Annotated[int | None, Parameter(help="Calls of the endpoint; 3000.")] = None
+    max_tokens: Annotated[int | None, Parameter(help="Tokens of the endpoint; 500000.")] = None
+
+
 def templates(  # noqa: PLR0913  # one option each
     *,
     images: Images,
@@ -50,6 +76,9 @@ def templates(  # noqa: PLR0913  # one option each
     test: Test = None,
     split_folders: SplitFolders = default_of(PoolSpec, "split_folders"),
     file: File = None,
+    endpoint: Url = None,
+    model: Model = None,
+    limits: Limits = Limits(),
     backbone: Backbone = default_of(BackboneSpec, "name"),
     label: Annotated[LabelSpec, Parameter(group="First labels", negative="")] = LabelSpec(),
     rows_per_shard: RowsPerShard = None,
@@ -73,7 +102,7 @@ def templates(  # noqa: PLR0913  # one option each
         pool=pool,
         backbone=BackboneSpec(name=backbone),
         label=label,
-        sentences=SentencesSpec(file=file),
+        sentences=SentencesSpec(file=file, endpoint=_endpoint(endpoint, model, limits)),
         runtime=where.runtime,
         command=command_line(),
     )
@@ -87,3 +116,9 @@ def templates(  # noqa: PLR0913  # one option each
     facts = {**record.model_dump(mode="json"), "file": chosen.file, "digest": chosen.digest}
     lines = [*words.table(record), f"chosen     {record.why}", f"file       {chosen.file}"]
     conclude(where.summary, with_plan(facts, plan), lines)
+
+
+def _endpoint(url: str | None, model: str | None, limits: Limits) -> EndpointSpec | None:
+    if (url is None) != (model is None):
+        raise InputError("--endpoint URL and --model NAME belong together; give both, or neither.")
+    return EndpointSpec(url=url, model=model, **given(**asdict(limits))) if url and model else None

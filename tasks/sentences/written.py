@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.pool.classes import given_classes
+from tasks.sentences.answers import ask
 from tasks.sentences.candidates import Candidate, described
 from tasks.sentences.checks import FROM
 from tasks.sentences.record import Asked
@@ -38,4 +39,7 @@ def gather(classes: Sequence[str], spec: CoftSpec) -> Written:
         found += [described(classes, texts, templates)] if texts else []
     if wanted.file is not None:
         found.append(read_sentence_file(wanted.file, classes, templates, FROM))
-    return Written(tuple(found))
+    if wanted.endpoint is None:
+        return Written(tuple(found))
+    answered, asked = ask(classes, wanted.endpoint, spec.runtime.workspace)
+    return Written((*found, answered), asked)
