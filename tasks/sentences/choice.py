@@ -21,7 +21,7 @@ from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 
-_PLAIN_FILE, _SETS_FILE = "plain.safetensors", "sets.safetensors"
+_PLAIN_FILE, SETS_FILE = "plain.safetensors", "sets.safetensors"
 
 
 @step("class sentences")
@@ -106,8 +106,8 @@ def _choose(
     """Return the set that the pool prefers, and the table that says why."""
     found = [Candidate(PLAIN, plain), *(other for other in others if other.own)]
     sets = {candidate.name: candidate.complete(plain) for candidate in found}
-    judges.encode(_SETS_FILE, sets)
-    sums = judges.weigh(_SETS_FILE)
+    judges.encode(SETS_FILE, sets)
+    sums = judges.weigh(SETS_FILE)
     weighed = [_weighed(candidate, sums, list(plain)) for candidate in found]
     chosen = choose(sums)
     return Record(

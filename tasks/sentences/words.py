@@ -11,19 +11,20 @@ _HEADER = ("sentences", "mutual information", "smallest class share", "own", "dr
 def why(chosen: str, weighed: Sequence[Weighed]) -> str:
     """Return in a sentence why a set was chosen."""
     by_name = {row.name: row for row in weighed}
-    own, best = by_name[chosen], max(weighed, key=lambda row: row.mutual_information)
-    if chosen != PLAIN:
-        bound = by_name[PLAIN].mutual_information
-        return (
-            f"{chosen}: they tell the images apart best (mutual information "
-            f"{own.mutual_information:.3f}, plain {bound:.3f}), and every class keeps its share"
-        )
-    if best.name == PLAIN:
+    own, plain = by_name[chosen], by_name[PLAIN]
+    better = [row for row in weighed if row.mutual_information > own.mutual_information]
+    refused = "".join(
+        f"{row.name} would leave {row.least_class!r} {row.least_share:.2f} of its share, less "
+        f"than {LEAST_SHARE:g}"
+        for row in sorted(better, key=lambda row: -row.mutual_information)[:1]
+    )
+    if chosen == PLAIN:
         others = "no other set tells" if len(weighed) > 1 else "there is no other set that tells"
-        return f"{PLAIN}: {others} the images apart better"
+        return f"{PLAIN}: {refused or f'{others} the images apart better'}"
     return (
-        f"{PLAIN}: {best.name} would leave {best.least_class!r} {best.least_share:.2f} of its "
-        f"share, less than {LEAST_SHARE:g}"
+        f"{chosen}: they tell the images apart best (mutual information "
+        f"{own.mutual_information:.3f}, plain {plain.mutual_information:.3f}), and every class "
+        f"keeps its share{f'; {refused}' if refused else ''}"
     )
 
 

@@ -174,3 +174,21 @@ def test_names_keep_the_lines_that_they_stand_in() -> None:
     found = parse('# pets\nid,name\n0,cat\n\n1,"hot dog"\n', "c.csv")
     assert found.names == [(3, "cat"), (5, "hot dog")]
     assert found.reading == "column 'name', split by ','"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cat,a small pet that purrs\nhot dog,a sausage in a roll\n", 2),
+        ("name;what\ncat;a small pet that purrs\nhot dog;a sausage in a roll\n", 2),
+        ("id,name,note\n0,cat,a small pet that purrs\n1,hot dog,a sausage in a roll\n", 2),
+        ("name,description\ncat,a small pet that purrs\nhot dog,warm\n", 0),
+        ("name,a,b\ncat,a small pet,it does purr\nhot dog,a warm sausage,in a roll\n", 0),
+        ("name,number\ncat,1\nhot dog,2\n", 0),
+        ("cat\nhot dog\n", 0),
+    ],
+)
+def test_a_column_of_sentences_beside_the_names_describes_them(text: str, expected: int) -> None:
+    found = parse(text, "classes.csv")
+    assert [name for _, name in found.names] == ANIMALS
+    assert found.descriptions == ("a small pet that purrs", "a sausage in a roll")[:expected]
