@@ -1,4 +1,4 @@
-"""CoFT+: Phase I in rounds, and momentum contrast beside Phase II's cross-entropy."""
+"""CoFT+: class sentences by choice, Phase I in rounds, and momentum contrast in Phase II."""
 
 from prefect import flow
 
@@ -19,6 +19,8 @@ from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import LabelsRef, Phase1Round, RunSummary, Stages
 from tasks.run import tracked
+from tasks.sentences.choice import choose_sentences
+from tasks.sentences.given import given_sentences
 from tasks.specs import CoftSpec
 
 
@@ -31,10 +33,13 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     student = find_student(spec, backbone)
     images = open_images(spec.pool, spec.runtime)
     task = open_task(images, spec.pool, spec.runtime)
-    answers = known_answers(images, task, spec)
-    with tracked(spec, images, task, backbone, answers=answers) as run:
+    answers, given = known_answers(images, task, spec), given_sentences(task, backbone, spec)
+    with tracked(spec, images, task, backbone, answers=answers, sentences=given) as run:
         embeddings = embed_pool(images, backbone, spec)
-        zero_shot = label_zero_shot(embeddings, images, task, backbone, spec)
+
+        # The sentences by which CLIP knows the classes: those that the images prefer.
+        sentences = given or choose_sentences(embeddings, images, task, backbone, spec)
+        zero_shot = label_zero_shot(embeddings, images, task, backbone, spec, sentences)
 
         # Phase I in rounds: each time both peers start from CLIP again, and learn from the labels
         # of which the peers of the last round are surest.
@@ -61,6 +66,7 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
             task=task,
             backbone=backbone,
             embeddings=embeddings,
+            sentences=sentences,
             zero_shot=zero_shot,
             answers=answers,
             rounds=tuple(rounds),

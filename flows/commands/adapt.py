@@ -27,7 +27,16 @@ from flows.commands.options import (
 from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
 from tasks.refs import Files, Ref, RunSummary
-from tasks.specs import BackboneSpec, CoftSpec, Method, Phase2Spec, PlusSpec, PoolSpec, RuntimeSpec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    Method,
+    Phase2Spec,
+    PlusSpec,
+    PoolSpec,
+    RuntimeSpec,
+    SentencesSpec,
+)
 
 if TYPE_CHECKING:
     from flows import coft, coft_plus
@@ -63,6 +72,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         Parameter(help="Another backbone, that Phase II trains on the labels of the first one."),
     ] = None,
     plus: Annotated[PlusSpec, Parameter(group="CoFT+")] = PlusSpec(),
+    sentences: Annotated[SentencesSpec, Parameter(group="CoFT+")] = SentencesSpec(),
     register: Register = None,
     where: Where = Where(),
 ) -> None:
@@ -78,6 +88,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         student=None if student is None else BackboneSpec(name=student),
         phase2=phase2,
         plus=plus,
+        sentences=sentences,
         register_as=name,
         answers=answers,
     )

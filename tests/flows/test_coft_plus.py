@@ -24,6 +24,7 @@ from tasks.specs import (
     PlusSpec,
     PoolSpec,
     RuntimeSpec,
+    SentencesSpec,
     TopSpec,
 )
 from tasks.storage.manifest import iter_tables
@@ -33,6 +34,7 @@ from tests.worlds.images import write_images
 from tests.worlds.kills import Ended, Runs, forked_runs
 
 OFF = PlusSpec(rounds=0, contrast=ContrastSpec(weight=0))
+PLAIN = SentencesSpec(synonyms=False)
 
 pytestmark = [pytest.mark.usefixtures("prefect_session"), pytest.mark.timeout(600)]
 
@@ -114,6 +116,7 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
     assert "Phase I, further round 1" in report
     assert "1 time more, each learned anew" in report
     assert "Contrast" in report
+    assert "Chosen for the first labels: " in report
 
 
 def test_each_peer_starts_a_round_from_the_labels_of_which_it_was_surest(place: Place) -> None:
@@ -159,7 +162,7 @@ def test_a_run_that_is_killed_between_the_epochs_of_phase_2_arrives_at_the_same(
 
 def test_with_all_of_it_switched_off_it_is_coft(place: Place) -> None:
     for name, method in (("off", "coft-plus"), ("coft", "coft")):
-        assert place.run(name, method=method, plus=OFF).status == 0
+        assert place.run(name, method=method, plus=OFF, sentences=PLAIN).status == 0
     assert place.weights("off") == place.weights("coft")
     assert place.weights("off") != place.weights("whole")
 
