@@ -16,6 +16,7 @@ from torch import Tensor
 PLAIN = "plain"  # the set that others have to beat
 LEAST_SHARE = 0.5  # of a class's share under the plain set
 MIN_COUNT = 10  # images below which a share of a class says nothing
+MIN_PER_CLASS = 5  # images on average below which no set is preferred to the plain one
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,14 @@ def sums_of(probabilities: Float[Tensor, "samples classes"]) -> Sums:
 def choose(candidates: Mapping[str, Sums]) -> str:
     """Return the set of most mutual information that keeps every class, else the plain one.
 
+    Few images prefer none: what a set gains on them is chance.
+
     Args:
         candidates: What each set adds up to over the same images; one of them is `PLAIN`.
     """
     plain = candidates[PLAIN]
+    if plain.num_images < MIN_PER_CLASS * len(plain.predicted):
+        return PLAIN
     kept = {
         name: sums.mutual_information
         for name, sums in candidates.items()

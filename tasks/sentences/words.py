@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from clipcore.sentences import LEAST_SHARE, PLAIN
+from clipcore.sentences import LEAST_SHARE, MIN_PER_CLASS, PLAIN
 from tasks.sentences.record import Record, Weighed
 
 _HEADER = ("sentences", "mutual information", "smallest class share", "own", "dropped")
@@ -13,11 +13,8 @@ def why(chosen: str, weighed: Sequence[Weighed]) -> str:
     by_name = {row.name: row for row in weighed}
     own, plain = by_name[chosen], by_name[PLAIN]
     better = [row for row in weighed if row.mutual_information > own.mutual_information]
-    refused = "".join(
-        f"{row.name} would leave {row.least_class!r} {row.least_share:.2f} of its share, less "
-        f"than {LEAST_SHARE:g}"
-        for row in sorted(better, key=lambda row: -row.mutual_information)[:1]
-    )
+    best = max(better, key=lambda row: row.mutual_information, default=None)
+    refused = _refused(best) if best else ""
     if chosen == PLAIN:
         others = "no other set tells" if len(weighed) > 1 else "there is no other set that tells"
         return f"{PLAIN}: {refused or f'{others} the images apart better'}"
@@ -25,6 +22,16 @@ def why(chosen: str, weighed: Sequence[Weighed]) -> str:
         f"{chosen}: they tell the images apart best (mutual information "
         f"{own.mutual_information:.3f}, plain {plain.mutual_information:.3f}), and every class "
         f"keeps its share{f'; {refused}' if refused else ''}"
+    )
+
+
+def _refused(row: Weighed) -> str:
+    """Return why a set was not chosen that tells the images apart better."""
+    if row.least_share >= LEAST_SHARE:
+        return f"fewer than {MIN_PER_CLASS} images a class are too few to prefer {row.name}"
+    return (
+        f"{row.name} would leave {row.least_class!r} {row.least_share:.2f} of its share, less "
+        f"than {LEAST_SHARE:g}"
     )
 
 

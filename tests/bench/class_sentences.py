@@ -1,7 +1,7 @@
 """Whether the choice of class sentences without labels is the one that labels would make.
 
 `python -m tests.bench.class_sentences --images FILE [--classes FILE] [--from FILE]
-[--endpoint URL --model NAME] [--backbone NAME] --workspace FOLDER` prints each set with what the
+[--endpoint URL --model NAME] [--backbone NAME] [--template TEXT] --workspace FOLDER` prints each set with what the
 pool says of it, and its zero-shot accuracy on the test images (on all, where none are for testing).
 """
 
@@ -29,6 +29,7 @@ from tasks.specs import (
     BackboneSpec,
     CoftSpec,
     EndpointSpec,
+    LabelSpec,
     PoolSpec,
     RuntimeSpec,
     SentencesSpec,
@@ -84,11 +85,13 @@ def main() -> None:
     for name in ("classes", "from", "endpoint", "model"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--backbone", default="embedded")
+    parser.add_argument("--template", help="in place of the plain ones")
     asked = vars(parser.parse_args())
     endpoint = EndpointSpec(url=asked["endpoint"], model=asked["model"]) if asked["model"] else None
     spec = CoftSpec(
         pool=PoolSpec(images=asked["images"], classes=asked["classes"], labels="column"),
         backbone=BackboneSpec(name=asked["backbone"]),
+        label=LabelSpec(templates=(asked["template"],)) if asked["template"] else LabelSpec(),
         sentences=SentencesSpec(file=asked["from"], endpoint=endpoint),
         runtime=RuntimeSpec(workspace=asked["workspace"], num_actors=1),
     )

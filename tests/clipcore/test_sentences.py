@@ -97,6 +97,13 @@ def test_a_class_that_nearly_no_image_had_has_no_share_to_lose() -> None:
     assert choose({PLAIN: plain, "sure": of_labels([0] * 50 + [1] * 50, sure=0.9)}) == "sure"
 
 
+def test_few_images_prefer_no_set() -> None:
+    for count, chosen in ((14, PLAIN), (15, "sure")):
+        labels = [number % 3 for number in range(count)]
+        sets = {PLAIN: of_labels(labels, sure=0.6), "sure": of_labels(labels, sure=0.9)}
+        assert choose(sets) == chosen
+
+
 # --- senses ---------------------------------------------------------------------------------------
 
 

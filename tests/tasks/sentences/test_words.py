@@ -30,6 +30,10 @@ def test_the_reason_names_what_decided() -> None:
         "plain: file would leave 'cat' 0.25 of its share, less than 0.5"
     )
 
+    assert words.why("plain", [plain, row("file", 0.9)]) == (
+        "plain: fewer than 5 images a class are too few to prefer file"
+    )
+
 
 def test_a_set_that_takes_a_class_away_is_named_beside_the_one_that_was_chosen() -> None:
     sets = [row("plain", 0.5), row("file", 0.6), row("endpoint", 0.9, 0.1)]
