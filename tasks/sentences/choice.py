@@ -11,7 +11,6 @@ from tasks.sentences.evidence import Judges
 from tasks.sentences.pool_senses import PlainHead, choose_senses
 from tasks.sentences.record import FILE, Asked, Record, Weighed, digest_of, read_record
 from tasks.sentences.synonyms import look_up, of_senses
-from tasks.sentences.wordnet import nouns
 from tasks.sentences.wordnet.nouns import Sense
 from tasks.sentences.written import gather
 from tasks.specs import CoftSpec
@@ -57,7 +56,7 @@ def choose_sentences(
         task.classes,
         spec.label.templates,
         [(candidate.name, candidate.own) for candidate in written.candidates],
-        nouns.digest() if known else None,
+        {name: [[sense.synonyms, sense.hypernym] for sense in own] for name, own in known.items()},
     )
     folder = in_workspace(spec.runtime.workspace, Folder.SENTENCES, digest)
     plain = candidates.plain(task.classes, spec.label.templates)

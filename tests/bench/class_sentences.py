@@ -1,8 +1,9 @@
 """Whether the choice of class sentences without labels is the one that labels would make.
 
 `python -m tests.bench.class_sentences --images FILE [--classes FILE] [--from FILE]
-[--endpoint URL --model NAME] [--backbone NAME] [--template TEXT] --workspace FOLDER` prints each set with what the
-pool says of it, and its zero-shot accuracy on the test images (on all, where none are for testing).
+[--endpoint URL --model NAME] [--backbone NAME] [--template TEXT] --workspace FOLDER` prints each
+set with what the pool says of it, and its zero-shot accuracy on the test images (on all, where none
+are for testing).
 """
 
 import argparse

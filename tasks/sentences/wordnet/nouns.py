@@ -1,6 +1,5 @@
 """The senses of a noun, its synonyms in each of them and what they are a kind of."""
 
-import hashlib
 import lzma
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +10,17 @@ from pathlib import Path
 from tasks.annotations.spelling import fold
 
 FILE = Path(__file__).with_name("nouns.xz")  # `pack.py` says what is in it
+
+_PLURALS = (
+    ("s", ""),
+    ("ses", "s"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +37,16 @@ class Sense:
 
 
 def senses(name: str) -> list[Sense]:
-    """Return the senses of a name, the most frequent one first; none where it is no noun."""
+    """Return the senses of a name, the most frequent one first; none where it is no noun.
+
+    Behind those of a word stand those of the word that it may be the plural of: `shoes` are what
+    somebody is in, and footwear.
+    """
     lines, ranked = _nouns()
-    return [_sense(lines, place) for _, place in sorted(ranked.get(_key(name), ()))]
-
-
-def digest() -> str:
-    """Return what tells these nouns from those of another file."""
-    return hashlib.sha256(FILE.read_bytes()).hexdigest()[:16]
+    key = _key(name)
+    own = [sorted(ranked.get(word, ())) for word in (key, *_singulars(key))]
+    places = dict.fromkeys(place for found in own for _, place in found)
+    return [_sense(lines, place) for place in places]
 
 
 def _sense(lines: Sequence[str], place: int) -> Sense:
@@ -53,6 +65,11 @@ def _nouns() -> tuple[list[str], dict[str, list[tuple[int, int]]]]:
             word, _, rank = numbered.partition("#")
             ranked[_key(word)].append((int(rank or 1), place))
     return lines, dict(ranked)
+
+
+def _singulars(word: str) -> list[str]:
+    """Return the words that a word may be the plural of, as WordNet takes plurals apart."""
+    return [word.removesuffix(end) + other for end, other in _PLURALS if word.endswith(end)]
 
 
 def _spoken(numbered: str) -> str:
