@@ -2,8 +2,7 @@
 
 `python -m tests.bench.class_sentences --images FILE [--classes FILE] [--from FILE]
 [--endpoint URL --model NAME] [--backbone NAME] [--template TEXT] --workspace FOLDER` prints each
-set with what the pool says of it, and its zero-shot accuracy on the test images (on all, where none
-are for testing).
+set with what the pool says of it, and its zero-shot accuracy on the pool and on the test images.
 """
 
 import argparse
@@ -49,10 +48,13 @@ def chosen(spec: CoftSpec) -> tuple[ImagesRef, TaskRef, EmbeddingsRef, Sentences
 
 
 def accuracies(
-    images: ImagesRef, task: TaskRef, embeddings: EmbeddingsRef, sentences: SentencesRef
+    images: ImagesRef,
+    task: TaskRef,
+    embeddings: EmbeddingsRef,
+    sentences: SentencesRef,
+    split: Split,
 ) -> dict[str, float]:
-    """Return the zero-shot accuracy of every set."""
-    split: Split = "test" if images.num_test else "pool"
+    """Return the zero-shot accuracy of every set on the images of a split."""
     labels = pa.concat_tables(iter_tables(task.uri))
     right: dict[str, list[np.ndarray]] = {}
     heads = heads_in(sentences.uri, SETS_FILE)
@@ -68,14 +70,14 @@ def accuracies(
     return {name: float(np.concatenate(parts).mean()) for name, parts in right.items()}
 
 
-def rows(sentences: SentencesRef, accuracy: dict[str, float]) -> Iterator[str]:
+def rows(sentences: SentencesRef, accuracy: list[dict[str, float]]) -> Iterator[str]:
     """Yield the table in Markdown."""
-    yield "| set | mutual information | smallest class share, of plain | accuracy |"
-    yield "|---|---|---|---|"
+    yield "| set | mutual information | smallest class share, of plain | accuracy, pool | test |"
+    yield "|---|---|---|---|---|"
     for row in read_record(sentences.file).candidates:
         name = f"**{row.name}**" if row.name == sentences.chosen else row.name
-        share = f"{row.least_share:.2f}"
-        yield f"| {name} | {row.mutual_information:.3f} | {share} | {accuracy[row.name]:.3f} |"
+        found = " | ".join(f"{of_split[row.name]:.3f}" for of_split in accuracy)
+        yield f"| {name} | {row.mutual_information:.3f} | {row.least_share:.2f} | {found} |"
 
 
 def main() -> None:
@@ -98,8 +100,9 @@ def main() -> None:
     )
     offline.apply()
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    images, task, embeddings, sentences = chosen(spec)
-    table = rows(sentences, accuracies(images, task, embeddings, sentences))
+    about = chosen(spec)
+    splits: tuple[Split, ...] = ("pool", "test") if about[0].num_test else ("pool",)
+    table = rows(about[-1], [accuracies(*about, split) for split in splits])
     sys.stdout.write("\n".join(table) + "\n")
 
 
