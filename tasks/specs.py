@@ -10,10 +10,8 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
 Method = Literal["coft", "coft-plus", "zero-shot"]
-EPOCHS, MIN_STEPS = (
-    10,
-    250,
-)  # of prompts: DeFT's epochs, and steps below which they learn too little
+# Of prompts: DeFT's epochs, and steps below which they learn too little.
+EPOCHS, MIN_STEPS = 10, 250
 
 
 class InputError(ValueError):

@@ -33,8 +33,8 @@ def label_zero_shot(  # the images, the classes, and what is said of them
         images: Which they are.
         task: The classes.
         backbone: Whose text tower reads the sentences about the classes.
-        spec: Its templates make these sentences,
-        sentences: unless others were chosen.
+        spec: Its templates make these sentences.
+        sentences: Others, where some were chosen.
     """
     templates, others = spec.label.templates, sentences.content if sentences else ""
     said = plain(task.classes, templates)
