@@ -104,7 +104,7 @@ def _answer(
     if (known := _known(uri)) is not None:
         return known
     if not asking:
-        raise NoAnswer(Failure.UNREACHABLE)
+        raise NoAnswer(Failure.NOT_ASKED)
     text, num_tokens = endpoint.complete(request)
     write_json(uri, Answer(text=text, num_tokens=num_tokens))
     return text

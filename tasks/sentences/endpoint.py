@@ -2,10 +2,10 @@
 
 import json
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import httpx
@@ -30,6 +30,7 @@ class Failure(StrEnum):
     NO_COMPLETION = "no completion"
     REFUSED = "refused"
     BUDGET = "budget spent"
+    NOT_ASKED = "not asked any more"
 
 
 class NoAnswer(Exception):
@@ -101,7 +102,7 @@ class Endpoint:
             except _Later as later:
                 if attempt == RETRIES:
                     raise NoAnswer(later.failure) from later
-                time.sleep(self._pause_before(attempt, later.seconds))
+                sleep(self._pause_before(attempt, later.seconds))
         raise AssertionError("the last attempt returns or raises")
 
     def _pause_before(self, attempt: int, asked: float) -> float:
@@ -112,7 +113,7 @@ class Endpoint:
     def _call(self, body: Mapping[str, Any]) -> Completion:
         try:
             with self._client.stream("POST", self._url, json=body) as response:
-                data = _read(response, time.monotonic() + self._timeout)
+                data = _read(response, monotonic() + self._timeout)
         except httpx.TimeoutException as error:
             raise _Later(Failure.TIME_OUT) from error
         except httpx.TransportError as error:
@@ -162,7 +163,7 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         data += piece
         if len(data) > MAX_BODY:
             raise NoAnswer(Failure.TOO_LARGE)
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise _Later(Failure.TIME_OUT)
     return bytes(data)
 

@@ -92,7 +92,7 @@ def test_a_server_that_asks_for_time_gets_some(
     asked: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    monkeypatch.setattr(module, "sleep", pauses.append)
     with serving(fails(429, Retry_After=asked), GOOD) as server, endpoint(server) as llm:
         llm.complete(BODY)
     assert len(pauses) == 1
