@@ -14,6 +14,7 @@ from tasks.specs import EndpointSpec, InputError
 
 MAX_BODY = 2**20  # bytes of a response
 RETRIES = 3
+SECONDS_TO_REACH = 10.0
 LONGEST_PAUSE = 30.0  # seconds, also where the server asks for more
 _LATER = frozenset((408, 425, 429, 500, 502, 503, 504, 529))  # a later call may be answered
 _THIS_ONE = frozenset((400, 413, 422, 451))  # others may be answered
@@ -85,6 +86,22 @@ class Endpoint:
     def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self._client.close()
+
+    def check(self) -> None:
+        """Refuse a server that nobody answers for, or that refuses the key; nothing is asked.
+
+        Raises:
+            InputError: says which.
+        """
+        url = f"{self._url.removesuffix('/chat/completions')}/models"
+        try:
+            with self._client.stream("GET", url, timeout=SECONDS_TO_REACH) as response:
+                status = response.status_code
+        except httpx.HTTPError as error:
+            msg = f"--endpoint {self._url}: nobody answers ({type(error).__name__}); check the "
+            raise InputError(f"{msg}address, and that the server is up") from error
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise InputError(self._refusal(status, b""))
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """Return what the model answers; what a later call may mend is tried again.
