@@ -1,6 +1,7 @@
 """Every command, once, through the command line, in one workspace; `test_readme` counts on it."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
 from tests.worlds.commands import coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
+from tests.worlds.llm import serving, writes
 
 NUM_IMAGES = PER_CLASS * len(COLOURS)
 PER_ROUND = 6
@@ -161,19 +163,32 @@ def test_embed(place: Place) -> None:
     assert [len(feature) for feature in features] == [32] * NUM_IMAGES
 
 
-def test_templates(place: Place, tmp_path: Path) -> None:
+def test_templates(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-a-secret-of-this-test"
+    monkeypatch.setenv("COFT_ENDPOINT_KEY", key)
     (tmp_path / "own.json").write_text('{"red": ["a red shape.", "crimson"]}')
     backbone = ["--backbone", f"local-dir:{place.clip}"]
     words = ["--images", place.images, "--classes", ",".join(COLOURS), *backbone, *place.kept]
-    printed = coft("templates", *words, "--from", tmp_path / "own.json").splitlines()
+    words += ["--from", tmp_path / "own.json", "--model", "m", "--endpoint"]
+    with serving(writes("a red shape.", "a green shape.", f"a blue {key}.")) as server:
+        printed = coft("templates", *words, server.url).splitlines()
     made = place.made()
     names = [row["name"] for row in made["candidates"]]
-    assert names == ["plain", "synonyms", "file"]
-    assert [line[2:].split()[0] for line in printed[-6:-2]] == ["sentences", *names]
+    assert names == ["plain", "synonyms", "file", "endpoint"]
+    assert len(server.requests) == made["asked"]["num_calls"] == len(COLOURS)
+    assert [line[2:].split()[0] for line in printed[-7:-2]] == ["sentences", *names]
     assert printed[-2:] == [f"chosen     {made['why']}", f"file       {made['file']}"]
     coft("adapt", *place.about, "--method", "zero-shot", "--templates", made["file"])
     report = Path(place.made()["report"]).read_text()
     assert "Class sentences" in report
+    assert "Write 5 different captions" in report
+    for folder in (place.workspace, Path(os.environ["PREFECT_HOME"])):
+        with_key = [path for path in folder.rglob("*") if path.is_file() and _holds(path, key)]
+        assert with_key == []
+
+
+def _holds(path: Path, text: str) -> bool:
+    return text.encode() in path.read_bytes()
 
 
 def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:

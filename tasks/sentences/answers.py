@@ -15,7 +15,7 @@ from tasks.sentences.record import Asked, Exchange
 from tasks.sentences.words import reasons
 from tasks.specs import EndpointSpec, GaveUp, Spec
 from tasks.storage.digests import ShardMismatch, fingerprint
-from tasks.storage.files import exists, read_bytes, write_json
+from tasks.storage.files import exists, names_in, read_bytes, write_json
 from tasks.storage.layout import Folder, in_workspace
 
 PATIENCE = 3  # classes in a row without an answer, after which no more are asked about
@@ -67,6 +67,19 @@ def ask(
     return Candidate(ENDPOINT, own, add_up(dropped for _, dropped in checked.values())), asked
 
 
+def check_asking(classes: Sequence[str], spec: EndpointSpec, workspace: str) -> None:
+    """Refuse an endpoint that cannot be asked, unless all that it would be asked is known.
+
+    Raises:
+        InputError: its address cannot be used, nobody answers, or it refuses the key.
+    """
+    key = check_endpoint(spec)
+    known = names_in(in_workspace(workspace, Folder.COMPLETIONS))
+    if any(_file_name(name, spec) not in known for name in classes):
+        with Endpoint(spec, key) as endpoint:
+            endpoint.check()
+
+
 def _all_answers(
     classes: Sequence[str], spec: EndpointSpec, workspace: str, endpoint: Endpoint
 ) -> tuple[dict[str, str], Counter[str]]:
@@ -83,8 +96,8 @@ def _all_answers(
                 in_a_row, last = in_a_row + 1, str(error) if in_a_row < PATIENCE else last
             advance(1)
     if not answers:
-        msg = f"--endpoint {spec.url}: nothing was answered; the last call: {last}. What is "
-        raise GaveUp(f"{msg}finished is kept; the same command goes on from there.")
+        msg = f"--endpoint {spec.url}: nothing was answered; the last call: {last}. Check that the "
+        raise GaveUp(f"{msg}server is well; the same command goes on from here.")
     if failures:
         say(f"Class sentences: no answer about some classes ({reasons(failures)})")
     return answers, failures
@@ -98,16 +111,19 @@ def _answer(
     Raises:
         NoAnswer: there is none.
     """
-    request = body(spec.model, name)
-    key = fingerprint(Folder.COMPLETIONS, spec.url, request)
-    uri = in_workspace(workspace, Folder.COMPLETIONS, f"{key}.json")
+    uri = in_workspace(workspace, Folder.COMPLETIONS, _file_name(name, spec))
     if (known := _known(uri)) is not None:
         return known
     if not asking:
-        raise NoAnswer(Failure.UNREACHABLE)
-    text, num_tokens = endpoint.complete(request)
+        raise NoAnswer(Failure.NOT_ASKED)
+    text, num_tokens = endpoint.complete(body(spec.model, name))
     write_json(uri, Answer(text=text, num_tokens=num_tokens))
     return text
+
+
+def _file_name(name: str, spec: EndpointSpec) -> str:
+    """Return where the answer to a question is kept: by its content."""
+    return f"{fingerprint(Folder.COMPLETIONS, spec.url, body(spec.model, name))}.json"
 
 
 def _known(uri: str) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipcore.templates import in_templates
+from tasks.sentences.checking import add_up, checked
 
 SYNONYMS, DESCRIPTIONS, FILE, ENDPOINT = "synonyms", "descriptions", "file", "endpoint"
 Sentences = Mapping[str, tuple[str, ...]]
@@ -46,8 +47,7 @@ def described(
     classes: Sequence[str], descriptions: Sequence[str], templates: Sequence[str]
 ) -> Candidate:
     """Return sentences that name a class and describe it: "a photo of a tench, a food fish"."""
-    names = {
-        name: [f"{name}, {text.rstrip(' .')}"]
-        for name, text in zip(classes, descriptions, strict=True)
-    }
-    return Candidate(DESCRIPTIONS, of_names(names, templates))
+    found = {name: checked([text]) for name, text in zip(classes, descriptions, strict=True)}
+    names = {name: [f"{name}, {kept[0].rstrip(' .')}"] for name, (kept, _) in found.items() if kept}
+    dropped = add_up(own for _, own in found.values())
+    return Candidate(DESCRIPTIONS, of_names(names, templates), dropped)

@@ -17,7 +17,8 @@ MOST = 100  # texts of a class
 _CONTROL = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
 _JOINERS = "\u200c\u200d"  # parts of words in Persian and Hindi
 _HOSTILE = re.compile(r"[<>{}\\`$|\[\]]|://|\bwww\.", re.IGNORECASE)
-_WORD = re.compile(r"[^\W_]+")
+_NO_SPACES = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"  # Thai, Lao, Japanese, Chinese
+_WORD = re.compile(f"[{_NO_SPACES}]|[^\\W_{_NO_SPACES}]+")
 _SIGN = re.compile(r"[.!?]$")
 
 

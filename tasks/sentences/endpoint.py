@@ -2,10 +2,10 @@
 
 import json
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import httpx
@@ -14,6 +14,7 @@ from tasks.specs import EndpointSpec, InputError
 
 MAX_BODY = 2**20  # bytes of a response
 RETRIES = 3
+SECONDS_TO_REACH = 10.0
 LONGEST_PAUSE = 30.0  # seconds, also where the server asks for more
 _LATER = frozenset((408, 425, 429, 500, 502, 503, 504, 529))  # a later call may be answered
 _THIS_ONE = frozenset((400, 413, 422, 451))  # others may be answered
@@ -30,6 +31,7 @@ class Failure(StrEnum):
     NO_COMPLETION = "no completion"
     REFUSED = "refused"
     BUDGET = "budget spent"
+    NOT_ASKED = "not asked any more"
 
 
 class NoAnswer(Exception):
@@ -85,6 +87,22 @@ class Endpoint:
         """Close the connections."""
         self._client.close()
 
+    def check(self) -> None:
+        """Refuse a server that nobody answers for, or that refuses the key; nothing is asked.
+
+        Raises:
+            InputError: says which.
+        """
+        url = f"{self._url.removesuffix('/chat/completions')}/models"
+        try:
+            with self._client.stream("GET", url, timeout=SECONDS_TO_REACH) as response:
+                status = response.status_code
+        except httpx.HTTPError as error:
+            msg = f"--endpoint {self._url}: nobody answers ({type(error).__name__}); check the "
+            raise InputError(f"{msg}address, and that the server is up") from error
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise InputError(self._refusal(status, b""))
+
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """Return what the model answers; what a later call may mend is tried again.
 
@@ -101,7 +119,7 @@ class Endpoint:
             except _Later as later:
                 if attempt == RETRIES:
                     raise NoAnswer(later.failure) from later
-                time.sleep(self._pause_before(attempt, later.seconds))
+                sleep(self._pause_before(attempt, later.seconds))
         raise AssertionError("the last attempt returns or raises")
 
     def _pause_before(self, attempt: int, asked: float) -> float:
@@ -112,7 +130,7 @@ class Endpoint:
     def _call(self, body: Mapping[str, Any]) -> Completion:
         try:
             with self._client.stream("POST", self._url, json=body) as response:
-                data = _read(response, time.monotonic() + self._timeout)
+                data = _read(response, monotonic() + self._timeout)
         except httpx.TimeoutException as error:
             raise _Later(Failure.TIME_OUT) from error
         except httpx.TransportError as error:
@@ -162,7 +180,7 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         data += piece
         if len(data) > MAX_BODY:
             raise NoAnswer(Failure.TOO_LARGE)
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise _Later(Failure.TIME_OUT)
     return bytes(data)
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import torch
 
@@ -58,11 +56,13 @@ class Judges:
             InputError: there is no image in it.
         """
         items = [(self.folder, file, shard) for shard in self.shards]
-        results = run_tasks(_sums_of_part, items, runtime=self.runtime)
-        parts = [sums for _, sums in results if sums]
-        if not parts:
+        total: dict[str, Sums] = {}
+        for _, sums in run_tasks(_sums_of_part, items, runtime=self.runtime):
+            for name, own in sums.items():
+                total[name] = total[name] + own if name in total else own
+        if not total:
             raise InputError("no image is left to choose class sentences by; give more images")
-        return {name: reduce(add, (part[name] for part in parts)) for name in parts[0]}
+        return total
 
 
 def heads_in(folder: str, file: str) -> dict[str, Head]:

@@ -6,6 +6,7 @@ from tasks.sentences import candidates
 from tasks.sentences.checks import TEMPLATES
 from tasks.sentences.record import FILE, Record, digest_of
 from tasks.sentences.sentence_file import read_record_of, read_sentence_file
+from tasks.sentences.words import reasons
 from tasks.specs import CoftSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_json
@@ -43,7 +44,11 @@ def given_sentences(task: TaskRef, backbone: BackboneRef, spec: CoftSpec) -> Sen
         folder, kind=Folder.SENTENCES, digest=digest, label="Given sentences", compute=write
     )
     rest = len(plain) - len(found.own)
-    say(f"Class sentences: {why}{f'; the other {rest:,} keep the templates' if rest else ''}")
+    more = f"; the other {rest:,} keep the templates" if rest else ""
+    if record.backbone != backbone.name:
+        more += f"; they were chosen with {record.backbone}"
+    more += f"; dropped {reasons(found.dropped)}" if found.dropped else ""
+    say(f"Class sentences: {why}{more}")
     return SentencesRef(
         uri=folder,
         file=join(folder, FILE),
@@ -51,5 +56,5 @@ def given_sentences(task: TaskRef, backbone: BackboneRef, spec: CoftSpec) -> Sen
         seconds=manifest.seconds,
         resumed=resumed,
         chosen=record.chosen,
-        content=digest_of(sentences, task.classes),
+        content="" if sentences == plain else digest_of(sentences, task.classes),
     )

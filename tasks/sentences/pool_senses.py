@@ -47,14 +47,19 @@ def choose_senses(
     if not known:
         return {}
     runtime, items = judges.runtime, [(head, shard) for shard in judges.shards]
-    tops = [top for _, top in run_tasks(_surest_of_part, items, runtime=runtime)]
-    least = surest(torch.cat(tops), NUM_SUREST)[-1]
+    tops = (top for _, top in run_tasks(_surest_of_part, items, runtime=runtime))
+    least = reduce(_merged, tops)[-1]
     with_least = [(*item, least) for item in items]
     near = reduce(add, (part for _, part in run_tasks(_near_in_part, with_least, runtime=runtime)))
     texts = [[_sentences(sense, templates) for sense in own] for own in known.values()]
     work = [(judges.backbone.name, texts, near.directions)]
     ((_, places),) = run_tasks(_nearest, work, runtime=runtime)
     return {name: own[place] for (name, own), place in zip(known.items(), places, strict=True)}
+
+
+def _merged(one: Tensor, other: Tensor) -> Float[Tensor, "top classes"]:
+    """Return the best of two parts: memory depends on the classes, not on the parts."""
+    return surest(torch.cat([one, other]), NUM_SUREST)
 
 
 def _sentences(sense: Sense, templates: Sequence[str]) -> list[str]:

@@ -86,8 +86,12 @@ def _record(content: Mapping[str, Any], place: str) -> Record:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         msg = f"{place}: expected a file as coft templates writes it, got another {where}; "
         raise BadSentences(msg + "run coft templates again") from error
-    kept = {name: tuple(checked(texts)[0]) for name, texts in record.sentences.items()}
-    return record.model_copy(update={"sentences": {n: own for n, own in kept.items() if own}})
+    kept = {
+        name: own
+        for name, texts in record.sentences.items()
+        if (own := tuple(filter(str.strip, texts)))
+    }
+    return record.model_copy(update={"sentences": kept})
 
 
 def _check_about(own: Mapping[str, object], said: Mapping[str, object], place: str) -> None:

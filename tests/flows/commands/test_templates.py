@@ -19,6 +19,7 @@ CLASSES = ["--classes", "cat,dog"]
         (["--model", "m"], "--model NAME belong together"),
         (["--endpoint", "https://me:hush@host/v1", "--model", "m"], "COFT_ENDPOINT_KEY"),
         (["--endpoint", "host", "--model", "m"], "https://host/v1"),
+        (["--endpoint", "http://127.0.0.1:9/v1", "--model", "m"], "nobody answers"),
         (["--endpoint", "https://host/v1", "--model", "m", "--max-calls", "0"], "greater than 0"),
     ],
 )

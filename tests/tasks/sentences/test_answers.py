@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.sentences.answers import PATIENCE, ask
+from tasks.sentences.answers import PATIENCE, ask, check_asking
 from tasks.sentences.candidates import Candidate
 from tasks.sentences.record import Asked
 from tasks.specs import EndpointSpec, GaveUp, InputError
@@ -134,3 +134,14 @@ def test_an_answer_of_any_size_is_shown_in_part(workspace: Path) -> None:
         candidate, asked = asked_of(server, workspace, ["cat"])
     assert candidate.own == {"cat": ("a cat.",)}
     assert len(asked.exchanges[0].answer) == 2000
+
+
+def test_an_endpoint_that_cannot_be_asked_is_refused_unless_all_is_known(workspace: Path) -> None:
+    with serving(well) as server:
+        spec = EndpointSpec(url=server.url, model="m")
+        check_asking(CLASSES, spec, str(workspace))
+        assert server.requests == []
+        asked_of(server, workspace)
+    check_asking(CLASSES, spec, str(workspace))
+    with pytest.raises(InputError, match="nobody answers"):
+        check_asking([*CLASSES, "horse"], spec, str(workspace))

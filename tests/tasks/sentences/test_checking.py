@@ -72,6 +72,9 @@ def test_a_sentence_names_its_class_and_no_other_one() -> None:
     kept, _ = on_class(texts, "sports car", classes)
     assert kept == ["a sports car."]
     assert on_class(["the sea-lion sleeps."], "sea_lion", ["sea_lion", "lion"])[0]
+    assert on_class(["一只猫在睡觉。", "一只狗在睡觉。"], "猫", ["猫", "狗"])[0] == [
+        "一只猫在睡觉。"
+    ]
 
 
 def test_reasons_add_up() -> None:

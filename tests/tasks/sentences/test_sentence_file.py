@@ -33,16 +33,15 @@ def test_what_coft_wrote_is_read_as_it_is(tmp_path: Path) -> None:
     row = Weighed(
         name="plain", mutual_information=0.5, least_share=1, num_classes=2, num_sentences=2
     )
-    sentences = {"cat": ("cat", "a {} cat"), "sea lion": ("a photo of a sea lion",)}
+    sentences = {"cat": ("cat", "a {} [cat]"), "sea lion": ("a photo of a sea lion",), "dog": ()}
     record = Record(
         chosen="file", why="because", backbone="b", candidates=(row,), sentences=sentences
     )
     uri = put(tmp_path, record.model_dump(mode="json"))
     found = read_sentence_file(uri, CLASSES, TEMPLATES, "--templates")
-    assert found.own == {"cat": ("cat",), "Sea lion": ("a photo of a sea lion",)}
-    assert read_record_of(uri, "--templates") == record.model_copy(
-        update={"sentences": {**sentences, "cat": ("cat",)}}
-    )
+    assert found.own == {"cat": ("cat", "a {} [cat]"), "Sea lion": ("a photo of a sea lion",)}
+    del sentences["dog"]
+    assert read_record_of(uri, "--templates") == record.model_copy(update={"sentences": sentences})
 
 
 @pytest.mark.parametrize(

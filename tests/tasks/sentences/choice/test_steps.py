@@ -114,6 +114,26 @@ def test_what_was_chosen_is_taken_as_given_with_its_table(place: Embedding, made
     assert read_record(given.file) == read_record(chosen.file)
 
 
+def test_plain_sentences_from_a_file_are_the_plain_templates(place: Embedding, made: Any) -> None:
+    chosen = choose(place, made, synonyms=False)
+    embeddings, images, task = made
+    spec = spec_of(place, templates=chosen.file)
+    given = given_sentences.fn(task, place.backbone, spec)
+    assert given is not None
+    about = (embeddings, images, task, place.backbone)
+    plain = label_zero_shot.fn(*about, spec_of(place))
+    assert label_zero_shot.fn(*about, spec, given).digest == plain.digest
+
+
+def test_sentences_of_another_backbone_are_used_and_told(
+    place: Embedding, made: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = choose(place, made)
+    other = place.backbone.model_copy(update={"name": "another"})
+    given_sentences.fn(made[2], other, spec_of(place, templates=chosen.file))
+    assert f"they were chosen with {place.backbone.name}" in capsys.readouterr().err
+
+
 def test_sentences_beside_the_class_names_are_weighed(place: Embedding, tmp_path: Path) -> None:
     tree(place.root, {f"{number:02}.png": encoded_image(number) for number in range(12)})
     (tmp_path / "classes.csv").write_text(

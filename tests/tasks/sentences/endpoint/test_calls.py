@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra import offline
 from tasks.sentences import endpoint as module
 from tasks.sentences.endpoint import MAX_BODY, RETRIES, Endpoint, Failure, NoAnswer
 from tasks.specs import EndpointSpec, InputError
@@ -91,7 +92,7 @@ def test_a_server_that_asks_for_time_gets_some(
     asked: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    monkeypatch.setattr(module, "sleep", pauses.append)
     with serving(fails(429, Retry_After=asked), GOOD) as server, endpoint(server) as llm:
         llm.complete(BODY)
     assert len(pauses) == 1
@@ -143,6 +144,20 @@ def test_a_body_that_is_packed_small_is_not_unpacked() -> None:
     with serving(packed) as server, endpoint(server) as llm, pytest.raises(NoAnswer) as refused:
         llm.complete(BODY)
     assert refused.value.failure is Failure.NO_COMPLETION
+
+
+def test_what_is_on_this_machine_is_not_asked_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(GOOD) as proxy, serving(GOOD) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "")
+        offline.apply()
+        with endpoint(server) as llm:
+            assert llm.complete(BODY).text == "well"
+    assert (len(proxy.requests), len(server.requests)) == (0, 1)
 
 
 @pytest.mark.parametrize("status", [301, 307, 308])

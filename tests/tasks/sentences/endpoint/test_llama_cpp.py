@@ -89,6 +89,8 @@ def test_a_wrong_key_and_a_wrong_address_are_refused(
     wrong = spec.model_copy(update={"url": f"{spec.url}/nothing"})
     with pytest.raises(InputError, match="answered 404"):
         ask(CLASSES, wrong, str(workspace))
+    with Endpoint(spec, check_endpoint(spec)) as endpoint:
+        endpoint.check()
     monkeypatch.setenv("COFT_ENDPOINT_KEY", "another")
     with pytest.raises(InputError, match="answered 401") as refused:
         ask(CLASSES, spec, str(workspace))
