@@ -141,6 +141,8 @@ def _cell(row: Row) -> str:
 def _what(options: dict[str, str]) -> str:
     said = re.findall(r"[\w-]+", options["remedies"])
     usual = {
+        "k": "10",
+        "alpha": "0.8",
         "iterations": "1",
         "min_steps": "0",
         "epochs": "None",
