@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-NEIGHBOURS, STEPS, ALPHA = 10, 15, 0.8
+NEIGHBOURS, STEPS, ALPHA = 10, 15, 0.9
 BLOCK_BYTES = 64 * 2**20
 
 

@@ -190,7 +190,7 @@ class NeighboursSpec(Spec):
 
     k: int = Field(10, ge=0, description="Nearest images that each one listens to; 0 turns it off.")
     steps: int = Field(15, gt=0, description="How far a label travels.")
-    alpha: float = Field(0.8, ge=0, lt=1, description="How much neighbours count.")
+    alpha: float = Field(0.9, ge=0, lt=1, description="How much neighbours count.")
     max_images: int = Field(
         50_000, gt=0, description="Images of the graph; others listen to the nearest ones in it."
     )

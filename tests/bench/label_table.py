@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 MIX = re.compile(r"phase2-(\d+) epoch (\d+) alpha ([\d.]+) 0")
+NEAR = 0.005
 Row = dict[str, Any]
 
 
@@ -32,7 +33,8 @@ def main() -> None:
     """Print both tables."""
     folder = Path(sys.argv[1])
     rows = [json.loads(line) for file in folder.glob("*.jsonl") for line in file.open()]
-    rows.sort(key=lambda row: (_cell(row), row["name"]))
+    last = {(_cell(row), _what(row["options"])): row for row in rows}  # of equal trials
+    rows = sorted(last.values(), key=lambda row: (_cell(row), row["name"]))
     lines = [*_of_remedies(rows), "", *_of_rules(rows, folder)]
     sys.stdout.write("\n".join(lines) + "\n")
 
@@ -73,6 +75,7 @@ def _of_rules(rows: list[Row], folder: Path) -> Iterator[str]:
         "| data | what | best of all | networks agree | with neighbours | last epoch | zero-shot |"
     )
     yield "|---|---|---|---|---|---|---|"
+    every: list[list[float]] = []
     for row in rows:
         file = folder / f"{row['name']}.npz"
         if not file.exists() or not row.get("guard-1"):
@@ -87,8 +90,19 @@ def _of_rules(rows: list[Row], folder: Path) -> Iterator[str]:
             max(judged, key=lambda one: one.far),
             judged[0],
         ]
+        every.append([one.test for one in chosen])
         cells = [f"{one.test:.3f} {_name(one)}" for one in chosen]
         yield f"| {_cell(row)} | {_what(row['options'])} | {' | '.join(cells)} |"
+    tests = np.array(every)
+    lost = tests[:, :1] - tests
+    for name, values in (
+        ("mean", tests.mean(axis=0)),
+        ("lost against the best: mean", lost.mean(axis=0)),
+        ("lost: most", lost.max(axis=0)),
+        ("below zero-shot: most", (tests[:, -1:] - tests).max(axis=0)),
+        ("within half a point of the best", (lost <= NEAR).mean(axis=0)),
+    ):
+        yield f"| {name} | {len(tests)} trials | {' | '.join(f'{v:.3f}' for v in values)} |"
 
 
 def _furthest(candidates: list[Judged], evidence: list[float], num: int) -> Judged:
@@ -141,6 +155,8 @@ def _cell(row: Row) -> str:
 def _what(options: dict[str, str]) -> str:
     said = re.findall(r"[\w-]+", options["remedies"])
     usual = {
+        "k": "10",
+        "alpha": "0.8",
         "iterations": "1",
         "min_steps": "0",
         "epochs": "None",

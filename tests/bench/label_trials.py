@@ -164,7 +164,8 @@ def _labels_of(
     pool, images, remedies = trial.pool, trial.images, trial.options.remedies
     own = [posterior[pool].argmax(dim=1) for posterior in current]
     belief = torch.stack(current).mean(dim=0)
-    spread = _spread(trial, features, belief)
+    known = [images.features] if "zero-shot-features" in remedies else []
+    spread = _spread(trial, [*features, *known], belief)
     trial.note(f"neighbours-{iteration + 1}", spread)
     trial.keep(f"neighbours-{iteration + 1}", spread.log())
     if "neighbours" in remedies or "agree" in remedies:
@@ -350,7 +351,8 @@ def parsed() -> argparse.Namespace:
         "--remedies",
         default="",
         type=lambda text: tuple(name for name in text.split(",") if name),
-        help="of neighbours-first, crossfit, neighbours, agree, all, consistency, per-class",
+        help="of neighbours-first, crossfit, neighbours, zero-shot-features, agree, all, "
+        "consistency, per-class",
     )
     add("--min-steps", type=int, default=0, help="raise Phase II's epochs until this many")
     add("--alphas", type=float, nargs="*", help="mixes with the start; by default coft's")

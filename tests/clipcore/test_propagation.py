@@ -50,7 +50,7 @@ def test_propagation_is_the_equation_with_a_dense_matrix() -> None:
     dense = graph_with_loops(features, 4)
     expected = start
     for _ in range(15):
-        expected = 0.8 * dense @ expected + 0.2 * start
+        expected = 0.9 * dense @ expected + 0.1 * start
     expected = expected / expected.sum(dim=1, keepdim=True)
     torch.testing.assert_close(propagate(start, affinity_graph(features, k=4)), expected)
 
