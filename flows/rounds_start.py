@@ -1,5 +1,6 @@
 """What rounds of questions start from, the same for a person and for a simulation."""
 
+from tasks.active.specs import ActiveSpec
 from tasks.active.start import StartRef, check_model
 from tasks.embed import embed_pool
 from tasks.label.confident import most_confident
@@ -8,7 +9,6 @@ from tasks.phase1 import adapt_peers
 from tasks.predict import predict_pool
 from tasks.refs import BackboneRef, ImagesRef, TaskRef
 from tasks.sentences.given import given_sentences
-from tasks.specs import ActiveSpec
 from tasks.tracking.registry_model import find_model
 from tasks.tracking.runs import Run
 

@@ -6,11 +6,11 @@ from flows.coft import coft
 from flows.rounds_start import find_start
 from tasks.active.checks import check_learner, check_simulation, settle_start
 from tasks.active.simulate import SimulationRef, check_measurable, simulate_rounds
+from tasks.active.specs import SimulationSpec
 from tasks.backbone import find_backbone
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.run import tracked
-from tasks.specs import SimulationSpec
 from tasks.storage.finished_runs import record_finished
 
 

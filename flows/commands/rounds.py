@@ -18,17 +18,17 @@ from flows.commands.options import (
     name_from,
 )
 from flows.commands.planning import announce, end_dry_run, with_plan
-from tasks.on_demand import OnDemand
-from tasks.specs import (
+from tasks.active.specs import (
     ActiveSpec,
     BudgetSpec,
-    CoftSpec,
     LearnerSpec,
     QuerySpec,
     RoundsSpec,
     SimulationSpec,
     TrialsSpec,
 )
+from tasks.on_demand import OnDemand
+from tasks.specs import CoftSpec
 
 if TYPE_CHECKING:
     from flows import active_rounds as rounds_flows

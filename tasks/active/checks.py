@@ -4,16 +4,10 @@ from typing import Any
 
 from clipcore.active.strategy_names import UnknownStrategy, check_strategy
 from clipcore.backbone_names import Kind, UnsupportedBackbone
+from tasks.active.specs import LearnerSpec, SimulationSpec
 from tasks.annotations.reading import read_answers
 from tasks.backbone import adapter_arguments
-from tasks.specs import (
-    AdapterSpec,
-    InputError,
-    LearnerSpec,
-    PoolSpec,
-    RuntimeSpec,
-    SimulationSpec,
-)
+from tasks.specs import AdapterSpec, InputError, PoolSpec, RuntimeSpec
 from tasks.storage.files import exists
 from tasks.storage.layout import DESCRIPTION
 from tasks.storage.uris import absolute, join

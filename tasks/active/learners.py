@@ -14,7 +14,8 @@ from clipcore.fit import Schedule
 from clipcore.prompts import ContextTooLong
 from clipcore.seeding import generator
 from tasks.active.checks import learner_adapter
-from tasks.specs import InputError, LearnerSpec
+from tasks.active.specs import LearnerSpec
+from tasks.specs import InputError
 from tasks.storage.checkpoints import Row
 
 

@@ -9,10 +9,11 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from tasks.active.checks import check_strategies, settle_start
+from tasks.active.specs import RoundsSpec
 from tasks.answers.record import merge
 from tasks.plan.facts import Plan
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
-from tasks.specs import InputError, RoundsSpec, RuntimeSpec, Spec
+from tasks.specs import InputError, RuntimeSpec, Spec
 from tasks.storage.files import content_hash, exists, names_in, read_json, write_json
 from tasks.storage.layout import Folder, check_workspace, claim_workspace, in_workspace
 from tasks.storage.tables import read_table, write_table

@@ -19,6 +19,7 @@ from clipcore.dual import DualLearner
 from clipcore.head import Head
 from tasks.active import simulation_report
 from tasks.active.learners import RoundTraining, new_learner
+from tasks.active.specs import LearnerSpec, QuerySpec, SimulationSpec
 from tasks.active.start import StartRef, load_start, read_labelled, read_start_head
 from tasks.compute.calls import device_of
 from tasks.compute.map_parts import write_missing
@@ -26,7 +27,7 @@ from tasks.evaluate import labels_of, tally
 from tasks.images.pixels import pixels_of_run
 from tasks.images.training_pixels import TrainingPixels
 from tasks.refs import BackboneRef, ImagesRef, Ref, TaskRef
-from tasks.specs import CoftSpec, InputError, LearnerSpec, PoolSpec, QuerySpec, SimulationSpec
+from tasks.specs import CoftSpec, InputError, PoolSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy, read_json, write_bytes, write_json
 from tasks.storage.layout import Folder, in_workspace

@@ -12,12 +12,12 @@ from torch import Tensor
 from clipcore.active.training import choose_training
 from clipcore.cleaning import resolve_per_class
 from tasks.active.rounds import Rounds
+from tasks.active.specs import ActiveSpec
 from tasks.active.start import StartRef, read_start_head
 from tasks.label.people import Answers, answers_about
 from tasks.label.table import top_of_part
 from tasks.pool.shards import shards
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, Ref, TaskRef
-from tasks.specs import ActiveSpec
 from tasks.storage.columns import class_numbers, tensor_of
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from flows.active_rounds import active_round
 from tasks.active.rounds import start_rounds
-from tasks.specs import RoundsSpec
+from tasks.active.specs import RoundsSpec
 from tests.worlds.images import write_images
 from tests.worlds.rounds import NAME, active_spec, here
 

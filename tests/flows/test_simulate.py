@@ -7,7 +7,8 @@ import pytest
 
 from flows.simulate import simulate
 from tasks.active.simulate import read_findings
-from tasks.specs import InputError, SimulationSpec
+from tasks.active.specs import SimulationSpec
+from tasks.specs import InputError
 from tests.worlds.rounds import PER_ROUND, active_spec
 
 pytestmark = [

@@ -5,19 +5,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.active.rounds import open_rounds
+from tasks.active.specs import ActiveSpec, LearnerSpec, QuerySpec
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import (
-    ActiveSpec,
     AdapterSpec,
     BackboneSpec,
     CoftSpec,
     LabelSpec,
-    LearnerSpec,
     Phase1Spec,
     PoolSpec,
-    QuerySpec,
     RuntimeSpec,
     SgdSpec,
     TopSpec,

@@ -10,10 +10,10 @@ import torch
 from clipcore.classifier import load_classifier
 from flows.active_rounds import active_round
 from tasks.active.rounds import open_rounds, start_rounds
+from tasks.active.specs import LearnerSpec, RoundsSpec
 from tasks.images.pixel_cache import PixelCache
 from tasks.images.pixels import Pixels
 from tasks.images.training_pixels import TrainingPixels
-from tasks.specs import LearnerSpec, RoundsSpec
 from tasks.storage.manifest import iter_tables
 from tests.worlds.rounds import NAME, active_spec, here, images_of
 

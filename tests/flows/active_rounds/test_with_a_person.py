@@ -23,7 +23,8 @@ from flows import cli
 from flows.active_rounds import active_round, active_rounds, answer_rounds
 from infra import interrupts
 from tasks.active.rounds import hold_rounds, open_rounds, read_query, start_rounds, unanswered
-from tasks.specs import InputError, QuerySpec, RoundsSpec
+from tasks.active.specs import QuerySpec, RoundsSpec
+from tasks.specs import InputError
 from tests.worlds.cluster import ROOT
 from tests.worlds.rounds import (
     NAME,

@@ -15,6 +15,7 @@ from tasks.active.query import QueryJob, choose_query
 from tasks.active.rounds import Rounds, RoundState
 from tasks.active.score import ScoresRef
 from tasks.active.simulate import Trial, method_of
+from tasks.active.specs import ActiveSpec, LearnerSpec, QuerySpec, RoundsSpec
 from tasks.active.start import StartRef, read_labelled, read_start_head
 from tasks.active.train import LearnerRef
 from tasks.active.training_set import RoundJob, read_training_set
@@ -22,17 +23,7 @@ from tasks.backbone import describe, load_backbone
 from tasks.pool.readers import iter_images
 from tasks.pool.shards import shards
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, TaskRef
-from tasks.specs import (
-    ActiveSpec,
-    BackboneSpec,
-    CoftSpec,
-    LearnerSpec,
-    PoolSpec,
-    QuerySpec,
-    RoundsSpec,
-    SgdSpec,
-    TopSpec,
-)
+from tasks.specs import BackboneSpec, CoftSpec, PoolSpec, SgdSpec, TopSpec
 from tasks.storage.manifest import iter_tables
 from tasks.storage.tables import read_table, write_table
 from tests.worlds.stages import CLASSES, COUNT, images, stage, write_stages

@@ -14,8 +14,9 @@ from clipcore.backbone import Backbone
 from clipcore.head import Head
 from tasks.active.learners import new_learner
 from tasks.active.simulate import Trial, method_of
+from tasks.active.specs import LearnerSpec, QuerySpec
 from tasks.backbone import load_backbone
-from tasks.specs import LearnerSpec, QuerySpec, SgdSpec, TopSpec
+from tasks.specs import SgdSpec, TopSpec
 
 CLASSES = ("red", "green", "blue")
 LEARNER = LearnerSpec(
