@@ -60,7 +60,7 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         clean = cross_filter(peers, features, images, task, spec, answers)
 
         # Phase II: each clean set trains one whole visual tower and its linear head.
-        networks = finetune_each(clean, peers, images, task, student, spec, run)
+        networks = finetune_each(clean, peers, images, task, student, spec, run, sentences)
         model = combine(networks, task, student, spec)
 
         phase1 = Phase1Round(confident=(confident,), peers=peers, features=features)

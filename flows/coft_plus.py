@@ -64,7 +64,7 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
 
         # Phase II: cross-entropy on each clean set; on all images, rejected or not, contrast and
         # what a slow teacher is sure of.
-        networks = finetune_each(clean, peers, images, task, student, spec, run)
+        networks = finetune_each(clean, peers, images, task, student, spec, run, sentences)
         model = combine(networks, task, student, spec)
 
         stages = Stages(

@@ -13,7 +13,7 @@ from clipcore.coft.phase2 import NO_LABEL, Unlabeled, parameter_groups, train_ne
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.inference import BatchSize, Encoder
 from clipcore.network import Network, interpolate, new_network
-from clipcore.zero_shot import class_embeddings
+from clipcore.zero_shot import sentence_embeddings
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Result, train_jobs
 from tasks.images.pixels import pixels_of_run
@@ -26,7 +26,9 @@ from tasks.pool.training_rows import (
     unlabeled_rows,
 )
 from tasks.progress import say
-from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, TaskRef
+from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, SentencesRef, TaskRef
+from tasks.sentences.candidates import plain
+from tasks.sentences.record import sentences_of
 from tasks.specs import CoftSpec, Phase2Spec, PlusSpec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
@@ -55,7 +57,7 @@ class NetworkJob:
     flip: bool
     limits: PoolSpec
     plus: PlusSpec | None = None  # what CoFT+ learns from images without labels
-    templates: tuple[str, ...] = ()  # sentences that a student's head comes from
+    sentences: tuple[tuple[str, ...], ...] = ()  # of each class, for a student's head
     batch_size: int | None = None  # of a forward pass without gradients
     pixel_cache: int | None = None
 
@@ -200,9 +202,9 @@ def start_network(job: NetworkJob, *, device: str) -> Network:
     than the peers: it starts as CLIP, with a head from sentences.
     """
     backbone = load_backbone(job.backbone.name, device=device)
-    if job.templates:
+    if job.sentences:
         with torch.no_grad():
-            embeddings = class_embeddings(backbone, job.task.classes, job.templates)
+            embeddings = sentence_embeddings(backbone, job.sentences)
         return new_network(backbone.visual, embeddings, backbone.logit_scale)
     if job.spec.start == "phase1":
         attach_learned(backbone.visual, job.start.uri).merge()
@@ -219,6 +221,7 @@ def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     backbone: BackboneRef,
     spec: CoftSpec,
     run: Run,
+    sentences: SentencesRef | None = None,
 ) -> tuple[PeerRef, ...]:
     """Train one whole network on each clean set, side by side (CoFT Eq. 7, CoFT+ Eq. 10).
 
@@ -226,7 +229,7 @@ def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     held-out images, so that the guard can choose among them.
     """
     jobs = [
-        _job(labels, peer, images, task, backbone, spec)
+        _job(labels, peer, images, task, backbone, spec, sentences)
         for labels, peer in zip(clean, peers, strict=True)
     ]
     trained = train_jobs(
@@ -239,18 +242,19 @@ def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     return peer_refs(jobs, trained)
 
 
-def _job(
+def _job(  # noqa: PLR0913, PLR0917  # as `finetune_each`
     clean: LabelsRef,
     start: PeerRef,
     images: ImagesRef,
     task: TaskRef,
     backbone: BackboneRef,
     spec: CoftSpec,
+    sentences: SentencesRef | None,
 ) -> NetworkJob:
     plus = _of_unlabeled(spec)
-    templates = spec.label.templates if spec.student is not None else ()
+    said = () if spec.student is None else _said(task, spec, sentences)
     made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
-    more = [value for value in (plus, templates) if value]
+    more = [value for value in (plus, said) if value]
     digest = fingerprint("phase2", *made_from, *more)
     return NetworkJob(
         peer=start.peer,
@@ -266,10 +270,18 @@ def _job(
         flip=spec.flip,
         limits=spec.pool,
         plus=plus,
-        templates=templates,
+        sentences=said,
         batch_size=spec.runtime.batch_size,
         pixel_cache=spec.runtime.pixel_cache,
     )
+
+
+def _said(
+    task: TaskRef, spec: CoftSpec, chosen: SentencesRef | None
+) -> tuple[tuple[str, ...], ...]:
+    """Return the sentences of each class, which a student's head comes from."""
+    said = sentences_of(chosen, task.classes, plain(task.classes, spec.label.templates))
+    return tuple(tuple(own) for own in said)
 
 
 def _of_unlabeled(spec: CoftSpec) -> PlusSpec | None:

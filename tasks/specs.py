@@ -308,12 +308,28 @@ class CoftSpec(Spec):
     command: str = Field("", description="The command line, for the report.")
 
 
+def check_settings(spec: CoftSpec) -> None:
+    """Refuse settings that the method would not look at.
+
+    Raises:
+        InputError: says which.
+    """
+    of_plus = {"plus": spec.plus, "sentences": spec.sentences}
+    unused = [name for name, group in of_plus.items() if group != type(group)()]
+    if spec.method != "coft-plus" and unused:
+        raise InputError(
+            f"--{unused[0]}.*: belongs to --method coft-plus; got --method {spec.method}. "
+            "Leave one of them out."
+        )
+
+
 def check_method(spec: CoftSpec, *methods: Method) -> None:
-    """Refuse a flow that does not run the method.
+    """Refuse a flow that does not run the method, and settings that it would not look at.
 
     Raises:
         InputError: says which flow does.
     """
+    check_settings(spec)
     if spec.method not in methods:
         known = " or ".join(methods)
         raise InputError(

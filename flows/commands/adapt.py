@@ -36,6 +36,7 @@ from tasks.specs import (
     PoolSpec,
     RuntimeSpec,
     SentencesSpec,
+    check_settings,
 )
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         register_as=name,
         answers=answers,
     )
+    check_settings(spec)
     plan = announce(spec, "adapt", dry_run=about.dry_run)
     if about.dry_run:
         end_dry_run(plan, spec, where.summary)

@@ -10,7 +10,7 @@ from tasks.backbone import load_backbone
 from tasks.label.by_head import label_by_head, write_head
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, SentencesRef, TaskRef
 from tasks.sentences.candidates import plain
-from tasks.sentences.record import read_record
+from tasks.sentences.record import sentences_of
 from tasks.specs import CoftSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder
@@ -37,13 +37,11 @@ def label_zero_shot(  # the images, the classes, and what is said of them
         sentences: Others, where some were chosen.
     """
     templates, others = spec.label.templates, sentences.content if sentences else ""
-    said = plain(task.classes, templates)
-    if sentences and others:
-        said = read_record(sentences.file).sentences
+    said = sentences_of(sentences, task.classes, plain(task.classes, templates))
     digest = fingerprint(
         Folder.LABELS, "zero-shot", embeddings.digest, task.classes, others or templates
     )
-    about = (backbone.name, [said[name] for name in task.classes])
+    about = (backbone.name, said)
     return label_by_head(
         "zero-shot", digest, _write_head, about, embeddings, images, task, spec.runtime
     )

@@ -45,6 +45,8 @@ def test_class_files(
         (["--phase1.epochs", "-3"], "--phase1.epochs"),
         (["--phase2.start", "nowhere"], "'phase1' or 'original'"),
         (["--phase2.epohs", "3"], "--phase2.epochs"),
+        (["--plus.rounds", "3"], "--plus.*: belongs to --method coft-plus; got --method coft"),
+        (["--sentences.no-synonyms"], "--sentences.*: belongs to --method coft-plus"),
     ],
 )
 def test_settings_of_the_method(
