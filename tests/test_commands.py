@@ -169,6 +169,7 @@ def test_templates(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "own.json").write_text('{"red": ["a red shape.", "crimson"]}')
     backbone = ["--backbone", f"local-dir:{place.clip}"]
     words = ["--images", place.images, "--classes", ",".join(COLOURS), *backbone, *place.kept]
+    words += ["--rows-per-shard", 16]  # the parts of the other tests
     words += ["--from", tmp_path / "own.json", "--model", "m", "--endpoint"]
     with serving(writes("a red shape.", "a green shape.", f"a blue {key}.")) as server:
         printed = coft("templates", *words, server.url).splitlines()
