@@ -156,7 +156,7 @@ def _what(options: dict[str, str]) -> str:
     said = re.findall(r"[\w-]+", options["remedies"])
     usual = {
         "k": "10",
-        "alpha": "0.8",
+        "alpha": "0.9",
         "iterations": "1",
         "min_steps": "0",
         "epochs": "None",

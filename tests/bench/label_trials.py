@@ -26,7 +26,7 @@ from clipcore.coft import guard
 from clipcore.coft.consistency import Consistency
 from clipcore.coft.guard import Candidate
 from clipcore.fit import resolve_epochs
-from clipcore.propagation import affinity_graph, propagate
+from clipcore.propagation import ALPHA, NEIGHBOURS, STEPS, affinity_graph, propagate
 from tasks.refs import PEERS
 from tasks.specs import CoftSpec
 from tests.bench import trial_steps as steps
@@ -356,9 +356,9 @@ def parsed() -> argparse.Namespace:
     )
     add("--min-steps", type=int, default=0, help="raise Phase II's epochs until this many")
     add("--alphas", type=float, nargs="*", help="mixes with the start; by default coft's")
-    add("--k", type=int, default=10)
-    add("--steps", type=int, default=15)
-    add("--alpha", type=float, default=0.8)
+    add("--k", type=int, default=NEIGHBOURS)
+    add("--steps", type=int, default=STEPS)
+    add("--alpha", type=float, default=ALPHA)
     add("--prior", default="soft", choices=["soft", "uniform"])
     add("--weight", type=float, default=1.0)
     add("--momentum", type=float, default=0.99)
