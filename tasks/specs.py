@@ -203,7 +203,7 @@ class ConsistencySpec(Spec):
     (https://arxiv.org/abs/2001.07685).
     """
 
-    weight: float = Field(1.0, ge=0, description="Beside the cross-entropy; 0 turns it off.")
+    weight: float = Field(0.0, ge=0, description="Beside the cross-entropy; 0 turns it off.")
     momentum: float = Field(0.99, ge=0, le=1, description="Of the teacher.")
     threshold: float = Field(
         0.8, ge=0, le=1, description="Confidence from which the teacher is believed."

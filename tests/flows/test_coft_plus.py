@@ -39,7 +39,6 @@ OFF = PlusSpec(
     rounds=0,
     neighbours=NeighboursSpec(k=0),
     contrast=ContrastSpec(weight=0),
-    consistency=ConsistencySpec(weight=0),
 )
 PLAIN = SentencesSpec(synonyms=False)
 
@@ -67,7 +66,11 @@ class Place:
                 epochs=2, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
             ),
             "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
-            "plus": PlusSpec(rounds=1, contrast=ContrastSpec(queue_size=16)),
+            "plus": PlusSpec(
+                rounds=1,
+                contrast=ContrastSpec(queue_size=16),
+                consistency=ConsistencySpec(weight=1),
+            ),
             "runtime": RuntimeSpec(workspace=str(self.root / name)),
             "register_as": "colours",
             **changes,
