@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from clipcore import precision
 from clipcore.backbone import VisualTower
+from clipcore.folding import folded_view
 
 
 class Network(nn.Module):
@@ -42,6 +44,22 @@ def new_network(
         network.head.weight.copy_(logit_scale * class_embeddings)
         network.head.bias.zero_()
     return network
+
+
+def quick_in_training(visual: VisualTower) -> VisualTower:
+    """Return the tower with its norms, whose statistics are fixed, inside of its convolutions.
+
+    It shares all parameters with the given one. Where training is not in fp32 it is that one.
+    """
+    in_fp32 = not precision.trains_in_bf16(visual.mean.device, convolutions=visual.kind == "timm")
+    return folded_view(visual, "network") if in_fp32 else visual
+
+
+def encode_in_training(visual: VisualTower, x: Tensor) -> Tensor:
+    """Return normalised features of normalised input, in the precision of training."""
+    device, convolutions = visual.mean.device, visual.kind == "timm"
+    with precision.mixed(device, training=True, convolutions=convolutions):
+        return visual.encode_input(x)
 
 
 def freeze_norm_statistics(network: nn.Module) -> None:

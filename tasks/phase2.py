@@ -27,8 +27,7 @@ from tasks.pool.training_rows import (
 )
 from tasks.progress import say
 from tasks.refs import BackboneRef, ImagesRef, LabelsRef, PeerRef, SentencesRef, TaskRef
-from tasks.sentences.candidates import plain
-from tasks.sentences.record import sentences_of
+from tasks.sentences.candidates import sentences_of
 from tasks.specs import CoftSpec, Phase2Spec, PlusSpec, PoolSpec
 from tasks.storage.checkpoints import Row, write_tensors
 from tasks.storage.digests import fingerprint
@@ -252,7 +251,7 @@ def _job(  # noqa: PLR0913, PLR0917  # as `finetune_each`
     sentences: SentencesRef | None,
 ) -> NetworkJob:
     plus = _of_unlabeled(spec)
-    said = () if spec.student is None else _said(task, spec, sentences)
+    said = sentences_of(sentences, task.classes, spec.label.templates) if spec.student else ()
     made_from = (clean.digest, start.digest, backbone, spec.phase2, spec.seed, spec.flip)
     more = [value for value in (plus, said) if value]
     digest = fingerprint("phase2", *made_from, *more)
@@ -274,14 +273,6 @@ def _job(  # noqa: PLR0913, PLR0917  # as `finetune_each`
         batch_size=spec.runtime.batch_size,
         pixel_cache=spec.runtime.pixel_cache,
     )
-
-
-def _said(
-    task: TaskRef, spec: CoftSpec, chosen: SentencesRef | None
-) -> tuple[tuple[str, ...], ...]:
-    """Return the sentences of each class, which a student's head comes from."""
-    said = sentences_of(chosen, task.classes, plain(task.classes, spec.label.templates))
-    return tuple(tuple(own) for own in said)
 
 
 def _of_unlabeled(spec: CoftSpec) -> PlusSpec | None:

@@ -13,12 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 
-from clipcore import precision
 from clipcore.augment import masked_view, view_size
 from clipcore.checkpoint import prefixed, under
 from clipcore.ema import MovingAverage
-from clipcore.folding import folded_view
-from clipcore.network import Network
+from clipcore.network import Network, encode_in_training, quick_in_training
 
 SMALLEST_SHARE = 1e-4  # of a class that is hardly ever predicted: it is not raised without bound
 
@@ -100,11 +98,8 @@ class Consistency:
         self.weight = weight
         device = network.head.weight.device
         self._network = network
-        self._is_convolutional = network.visual.kind == "timm"
         self._average = MovingAverage(network, momentum=momentum)
-        in_fp32 = not precision.trains_in_bf16(device, convolutions=self._is_convolutional)
-        visual = self._average.module.visual
-        self._encoder = folded_view(visual, "network") if in_fp32 else visual
+        self._encoder = quick_in_training(self._average.module.visual)
         self._prior = prior.to(device)
         self._shares = self._prior.clone()
         self._confidence = torch.tensor(threshold, device=device)
@@ -161,9 +156,7 @@ class Consistency:
     @torch.no_grad()
     def _posteriors(self, x: Tensor) -> Tensor:
         """Return the teacher's class probabilities of images as they are."""
-        with precision.mixed(x.device, training=True, convolutions=self._is_convolutional):
-            features = self._encoder.encode_input(x)
-        return self.teacher.logits(features).softmax(dim=1)
+        return self.teacher.logits(encode_in_training(self._encoder, x)).softmax(dim=1)
 
     def _take(self, posteriors: Tensor) -> None:
         """Take posteriors into the running means, and keep the labels with those that are sure."""

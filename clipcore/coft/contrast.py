@@ -10,12 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor
 
-from clipcore import precision
 from clipcore.augment import strong_view, view_size
 from clipcore.checkpoint import prefixed, under
 from clipcore.ema import MovingAverage
-from clipcore.folding import folded_view
-from clipcore.network import Network
+from clipcore.network import Network, encode_in_training, quick_in_training
 
 
 def info_nce(
@@ -109,11 +107,8 @@ class MomentumContrast:
         visual = network.visual
         device = network.head.weight.device
         self._visual = visual
-        self._is_convolutional = visual.kind == "timm"
         self._average = MovingAverage(visual, momentum=momentum)
-        in_fp32 = not precision.trains_in_bf16(device, convolutions=self._is_convolutional)
-        average = self._average.module
-        self._encoder = folded_view(average, "network") if in_fp32 else average
+        self._encoder = quick_in_training(self._average.module)
         self._queue = KeyQueue(queue_size, visual.dim, device=device)
         self._temperature = temperature
         self._size, self._flip, self._colours = view_size(visual), flip, colours
@@ -129,11 +124,8 @@ class MomentumContrast:
         x = self._visual.to_input(pixels)
         queries, keys = self._strong(x, draws), self._strong(x, draws)
         self._average.update(self._visual)
-        with (
-            torch.no_grad(),
-            precision.mixed(x.device, training=True, convolutions=self._is_convolutional),
-        ):
-            self._keys = self._encoder.encode_input(keys)
+        with torch.no_grad():
+            self._keys = encode_in_training(self._encoder, keys)
         return queries
 
     def loss(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:

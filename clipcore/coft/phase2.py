@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from clipcore import precision
 from clipcore.augment import random_view, view_size
 from clipcore.fit import Batches, Schedule, TrainingSet, fit, mixed_batches
-from clipcore.folding import folded_view
-from clipcore.network import Network, freeze_norm_statistics
+from clipcore.network import (
+    Network,
+    encode_in_training,
+    freeze_norm_statistics,
+    quick_in_training,
+)
 
 NormStatistics = Literal["frozen", "updated"]
 NO_LABEL = -1
@@ -82,18 +85,15 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     """
     device = network.head.weight.device
     size = view_size(network.visual)
-    convolutions = network.visual.kind == "timm"
-    in_fp32 = not precision.trains_in_bf16(device, convolutions=convolutions)
-    is_folded = norm_statistics == "frozen" and in_fp32
-    visual = folded_view(network.visual, "network") if is_folded else network.visual
+    is_frozen = norm_statistics == "frozen"
+    visual = quick_in_training(network.visual) if is_frozen else network.visual
 
     def loss_terms(pixels: Tensor, labels: Tensor, draws: Generator) -> dict[str, Tensor]:
         count = int((labels != NO_LABEL).sum())
         x = visual.to_input(pixels[:count])
         views = [random_view(x, generator=draws, size=size, flip=flip)]
         views += [one.view(pixels[count:], draws) for one in unlabeled]
-        with precision.mixed(device, training=True, convolutions=convolutions):
-            features = visual.encode_input(torch.cat(views))
+        features = encode_in_training(visual, torch.cat(views))
         labeled, *others = features.split([len(view) for view in views])
         labels = labels[:count].to(device, non_blocking=True)
         loss = F.cross_entropy(network.logits(labeled), labels)
@@ -106,7 +106,7 @@ def train_network(  # noqa: PLR0913  # each is one choice of the paper
     batches = _both_kinds(data, schedule) if unlabeled else None
     for epoch in epochs:
         visual.train()
-        if norm_statistics == "frozen":
+        if is_frozen:
             freeze_norm_statistics(visual)
         now = range(epoch, epoch + 1)
         yield from fit(optimizer, loss_terms, data, schedule, epochs=now, batches=batches)

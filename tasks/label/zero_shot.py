@@ -9,8 +9,7 @@ from clipcore.head import Head
 from tasks.backbone import load_backbone
 from tasks.label.by_head import label_by_head, write_head
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, SentencesRef, TaskRef
-from tasks.sentences.candidates import plain
-from tasks.sentences.record import sentences_of
+from tasks.sentences.candidates import sentences_of
 from tasks.specs import CoftSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder
@@ -37,7 +36,7 @@ def label_zero_shot(  # the images, the classes, and what is said of them
         sentences: Others, where some were chosen.
     """
     templates, others = spec.label.templates, sentences.content if sentences else ""
-    said = sentences_of(sentences, task.classes, plain(task.classes, templates))
+    said = sentences_of(sentences, task.classes, templates)
     digest = fingerprint(
         Folder.LABELS, "zero-shot", embeddings.digest, task.classes, others or templates
     )

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipcore.templates import in_templates
+from tasks.refs import SentencesRef
 from tasks.sentences.checking import add_up, checked
+from tasks.sentences.record import read_record
 
 SYNONYMS, DESCRIPTIONS, FILE, ENDPOINT = "synonyms", "descriptions", "file", "endpoint"
 Sentences = Mapping[str, tuple[str, ...]]
@@ -33,6 +35,15 @@ class Candidate:
 def plain(classes: Sequence[str], templates: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the sentences that the templates make of the class names."""
     return {name: tuple(in_templates(name, templates)) for name in classes}
+
+
+def sentences_of(
+    chosen: SentencesRef | None, classes: Sequence[str], templates: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the sentences of each class: those that were chosen, or those of the templates."""
+    own = read_record(chosen.file).sentences if chosen and chosen.content else {}
+    said = own or plain(classes, templates)
+    return tuple(said[name] for name in classes)
 
 
 def of_names(names: Mapping[str, Sequence[str]], templates: Sequence[str]) -> Sentences:

@@ -5,7 +5,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.refs import SentencesRef
 from tasks.specs import Spec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_bytes
@@ -65,15 +64,6 @@ class Record(Spec):
 def digest_of(sentences: Mapping[str, Sequence[str]], classes: Sequence[str]) -> str:
     """Return what tells the sentences of some classes from others."""
     return fingerprint("sentences", [list(sentences[name]) for name in classes])
-
-
-def sentences_of(
-    chosen: SentencesRef | None, classes: Sequence[str], plain: Mapping[str, Sequence[str]]
-) -> list[Sequence[str]]:
-    """Return the sentences of each class: those that were chosen, or the plain ones."""
-    is_plain = chosen is None or not chosen.content
-    said = plain if chosen is None or is_plain else read_record(chosen.file).sentences
-    return [said[name] for name in classes]
 
 
 def read_record(uri: str) -> Record:
