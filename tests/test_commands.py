@@ -13,7 +13,7 @@ import pytest
 
 from tasks.active.rounds import open_rounds, read_query
 from tasks.specs import RuntimeSpec
-from tasks.storage.manifest import iter_tables
+from tasks.storage.manifest import iter_tables, read_manifest
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
 from tests.worlds.commands import coft
@@ -48,10 +48,6 @@ class Place:
     @property
     def workspace(self) -> Path:
         return self.folder / "workspace"
-
-    @property
-    def pools(self) -> list[Path]:
-        return list((self.workspace / "pool").iterdir())
 
     @property
     def summary(self) -> Path:
@@ -100,10 +96,13 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def asked(adapted: dict[str, Any], place: Place) -> list[object]:
-    """Return which images a question is about: those that were adapted to."""
-    rows = {path.name: _rows(str(path), "image_id").num_rows for path in place.pools}
-    digest = next(name for name, count in rows.items() if count == NUM_IMAGES)
-    return ["--workspace", place.workspace, "--pool", digest]
+    """Return which images and classes a question is about: those that were adapted to.
+
+    Other commands sort the same images into the same classes in another order, without labels.
+    """
+    manifests = [read_manifest(str(path)) for path in (place.workspace / "tasks").iterdir()]
+    (task,) = [found.digest for found in manifests if found and found.rows == NUM_IMAGES]
+    return ["--workspace", place.workspace, "--pool", task]
 
 
 def _rows(folder: str, *columns: str) -> pa.Table:
@@ -241,7 +240,7 @@ def test_query(asked: list[object]) -> None:
 def test_questions_about_images(asked: list[object], place: Place, tmp_path: Path) -> None:
     answer = tmp_path / "answer.csv"
     asked = [*asked, "--output", answer]
-    image = _rows(str(place.workspace / "pool" / str(asked[3])), "image_id")["image_id"][0].as_py()
+    image = _rows(str(place.workspace / "tasks" / str(asked[3])), "image_id")["image_id"][0].as_py()
     coft("similar", image, "--k", 5, *asked)
     assert pacsv.read_csv(answer).num_rows == 5
     coft("duplicates", "--threshold", 0.01, *asked)
