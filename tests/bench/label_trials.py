@@ -322,6 +322,7 @@ def parsed() -> argparse.Namespace:
         type=float,
         help="of a class, the share of labels that stay after an epoch; 0: by a mixture",
     )
+    add("--learning-rate", type=float, help="of the tower in Phase II; by default coft's")
     add("--min-steps", type=int, default=0, help="raise Phase II's epochs until this many")
     add("--alphas", type=float, nargs="*", help="mixes with the start; by default coft's")
     add("--k", type=int, default=NEIGHBOURS)

@@ -23,7 +23,9 @@ class Trial:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         spec = spec_of(options.data, options.bench, options.cache, options.seed)
-        phase2 = {"epochs": options.epochs or spec.phase2.epochs}
+        phase2: dict[str, Any] = {"epochs": options.epochs or spec.phase2.epochs}
+        if options.learning_rate is not None:
+            phase2["learning_rate"] = options.learning_rate
         if options.alphas is not None:
             phase2["wise_alphas"] = tuple(options.alphas)
         self.spec: CoftSpec = spec.model_copy(
