@@ -12,7 +12,6 @@ rows, so that rules of the guard can be compared without training again.
 import argparse
 import json
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,88 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipcore import backbone as backbones
-from clipcore import metrics
 from clipcore.coft import guard
 from clipcore.coft.consistency import Consistency
 from clipcore.coft.guard import Candidate
 from clipcore.fit import resolve_epochs
-from clipcore.propagation import ALPHA, NEIGHBOURS, STEPS, affinity_graph, propagate
+from clipcore.propagation import ALPHA, NEIGHBOURS, STEPS
 from tasks.refs import PEERS
-from tasks.specs import CoftSpec
+from tests.bench import trial_remedies as remedies
 from tests.bench import trial_steps as steps
 from tests.bench.measure import say
-from tests.bench.trial_data import Images, encode, read_images, spec_of
+from tests.bench.trial import Trial
+from tests.bench.trial_data import encode
 
 BENCH = Path(__file__).parents[3] / "shared" / "bench"
-
-
-class Trial:
-    """One run: its options, its images, and the row that it fills."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        spec = spec_of(options.data, options.bench, options.cache, options.seed)
-        phase2 = {"epochs": options.epochs or spec.phase2.epochs}
-        if options.alphas is not None:
-            phase2["wise_alphas"] = tuple(options.alphas)
-        self.spec: CoftSpec = spec.model_copy(
-            update={"phase2": spec.phase2.model_copy(update=phase2)}
-        )
-        self.backbone = backbones.load(self.spec.backbone.name)
-        self.images: Images = read_images(
-            self.spec,
-            self.backbone,
-            options.cache,
-            balance=options.balance,
-            most=(options.pool, options.test),
-        )
-        self.row: dict[str, Any] = {"options": {k: str(v) for k, v in vars(options).items()}}
-        self.kept: dict[str, np.ndarray] = {}
-        self._clock = time.process_time()
-
-    @property
-    def pool(self) -> slice:
-        return slice(0, self.images.num_pool)
-
-    @cached_property
-    def judged(self) -> Tensor:
-        """Return the rows of the held-out images, and of the test images."""
-        (held_out,) = self.images.is_held_out.nonzero(as_tuple=True)
-        return torch.cat([held_out, torch.arange(self.pool.stop, len(self.images.labels))])
-
-    def note(self, stage: str, posterior: Tensor, **more: float) -> None:
-        """Write down how right class probabilities are, of all or of the judged, and CPU time."""
-        now = time.process_time()
-        is_all = len(posterior) == len(self.images.labels)
-        rows = torch.arange(len(posterior)) if is_all else self.judged
-        truth, said = self.images.labels[rows], posterior.argmax(dim=1)
-        in_test = rows >= self.pool.stop
-        confusion = metrics.confusion_matrix(
-            truth[in_test], said[in_test], num_classes=posterior.shape[1]
-        )
-        recall = metrics.recall_per_class(confusion)
-        found = {
-            "test": metrics.accuracy(confusion),
-            "recall": float(recall[confusion.sum(dim=1) > 0].mean()),
-            "pool" if is_all else "held_out": float((truth == said)[~in_test].float().mean()),
-            **more,
-            "cpu": now - self._clock,
-        }
-        self._clock = now
-        self.row[stage] = {name: round(value, 4) for name, value in found.items()}
-        say(f"  {stage}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
-
-    def precision(self, rows: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return how many labels are trained on, and how many of them are right."""
-        right = (self.images.labels[rows] == labels).float().mean()
-        return {"labels": len(rows), "precision": float(right)}
-
-    def keep(self, name: str, logits: Tensor) -> None:
-        """Keep what a model says of the judged images."""
-        if len(logits) == len(self.images.labels):
-            logits = logits[self.judged]
-        self.kept[name] = logits.half().numpy()
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -112,9 +42,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     trial.note("zero-shot", posterior)
     trial.keep("zero-shot", posterior.log())
     if "neighbours-first" in options.remedies:
-        posterior = _spread(trial, [images.features], posterior)
+        posterior = trial.spread([images.features], posterior)
         trial.note("neighbours of zero-shot", posterior)
-    confident = steps.confident_rows(posterior[trial.pool], spec)
+    confident = _first_labels(trial, posterior[trial.pool])
     subsets = _subsets(confident, options)
     peers = steps.adapt_peers(images, subsets, spec, options.cache, trained=options.peers)
     starts: tuple[steps.Peer, ...] = peers
@@ -131,6 +61,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return _written(trial)
 
 
+def _first_labels(trial: Trial, posterior: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows and labels for Phase I: the surest of each class, or clusters of more of them."""
+    share = trial.options.diverse
+    if not share:
+        return steps.confident_rows(posterior, trial.spec)
+    surest = steps.confident_rows(posterior, trial.spec, more=1 / share)
+    features, seed = trial.images.features, trial.options.seed
+    return remedies.diverse(surest, posterior, features, share=share, seed=seed)
+
+
 def _subsets(
     confident: tuple[Tensor, Tensor], options: argparse.Namespace
 ) -> list[tuple[Tensor, Tensor]]:
@@ -145,14 +85,6 @@ def _mean(peers: "tuple[steps.Peer, ...]") -> Tensor:
     return torch.stack([peer.posterior for peer in peers]).mean(dim=0)
 
 
-def _spread(trial: Trial, features: list[Tensor], posterior: Tensor) -> Tensor:
-    """Return posteriors spread over the pool's neighbours; those of test images stay."""
-    pool, options = trial.pool, trial.options
-    graph = affinity_graph([one[pool] for one in features], k=options.k)
-    spread = propagate(posterior[pool], graph, steps=options.steps, alpha=options.alpha)
-    return torch.cat([spread, posterior[pool.stop :]])
-
-
 def _labels_of(
     trial: Trial,
     iteration: int,
@@ -161,22 +93,27 @@ def _labels_of(
     features: list[Tensor],
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Return rows and labels for each network, and the posterior that gives the class prior."""
-    pool, images, remedies = trial.pool, trial.images, trial.options.remedies
+    pool, images, asked = trial.pool, trial.images, trial.options.remedies
     own = [posterior[pool].argmax(dim=1) for posterior in current]
     belief = torch.stack(current).mean(dim=0)
-    known = [images.features] if "zero-shot-features" in remedies else []
-    spread = _spread(trial, [*features, *known], belief)
+    known = [images.features] if "zero-shot-features" in asked else []
+    spread = trial.spread([*features, *known], belief)
     trial.note(f"neighbours-{iteration + 1}", spread)
     trial.keep(f"neighbours-{iteration + 1}", spread.log())
-    if "neighbours" in remedies or "agree" in remedies:
+    if "neighbours" in asked or "agree" in asked:
         belief = spread
     said = belief[pool].argmax(dim=1)
-    labels = [said, said] if "neighbours" in remedies else own
+    labels = [said, said] if "neighbours" in asked else own
     kept = steps.cross_filtered(labels, starts, images, trial.spec)
-    if "all" in remedies:
+    if "all" in asked:
         kept = [~images.is_held_out] * 2
-    if "agree" in remedies:
+    if "agree" in asked:
         kept = [keep & (said == label) for keep, label in zip(kept, own, strict=True)]
+    if "class-thresholds" in asked:
+        kept = [
+            keep & remedies.is_sure(belief[pool], label)
+            for keep, label in zip(kept, labels, strict=True)
+        ]
     chosen = [
         (keep.nonzero(as_tuple=True)[0], label[keep])
         for keep, label in zip(kept, labels, strict=True)
@@ -193,16 +130,14 @@ def _phase2(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run Phase II once; return both networks' posteriors and features of all images."""
     chosen, belief = _labels_of(trial, iteration, starts, current, features)
-    precisions = [trial.precision(*one) for one in chosen]
-    means = {name: float(np.mean([one[name] for one in precisions])) for name in precisions[0]}
     trainings = [steps.start_training(peer) for peer in starts]
     helpers = [_helper(trial, training, belief) for training in trainings]
     optimizers = [steps.new_optimizer(training, trial.spec) for training in trainings]
-    one, two = (peer.posterior[trial.judged] for peer in starts)
-    agreement = guard.peer_agreement(
-        *(x[: int(trial.images.is_held_out.sum())] for x in (one, two))
-    )
-    candidates = [(Candidate(-1, 0.0, agreement), float(trial.row["phase1"]["test"]))]
+    averages = [
+        remedies.Averages(training.network, optimizer, trial.options.averages)
+        for training, optimizer in zip(trainings, optimizers, strict=True)
+    ]
+    candidates = [_phase1_candidate(trial, starts)]
     epochs = _epochs(trial, chosen)
     for epoch in range(epochs):
         name = f"phase2-{iteration + 1} epoch {epoch + 1}"
@@ -218,14 +153,40 @@ def _phase2(
                 unlabeled=helpers[place],
             )
             trial.row[f"{name} losses {place}"] = {k: round(v, 4) for k, v in row.items()}
-        candidates += _judge(trial, name, epoch, trainings, means)
+        candidates += _judge(trial, name, epoch, trainings, _mean_precision(trial, chosen))
         if helpers[0] is not None:
             _judge_teachers(trial, name, helpers)
+        if trial.options.averages:
+            _judge_averages(trial, name, averages)
+        if not epoch and trial.options.small_losses is not None:
+            networks, share = [one.network for one in trainings], trial.options.small_losses
+            chosen = remedies.without_large_losses(networks, chosen, trial.images, share=share)
     _note_guard(trial, f"guard-{iteration + 1}", candidates)
     seen = [encode(one.network.eval(), trial.images.pixels).clone() for one in trainings]
     with torch.no_grad():
         logits = [one.network.logits(mine) for one, mine in zip(trainings, seen, strict=True)]
     return [one.softmax(dim=1) for one in logits], seen
+
+
+def _phase1_candidate(trial: Trial, starts: "tuple[steps.Peer, ...]") -> tuple[Candidate, float]:
+    one, two = (peer.posterior[trial.judged][: trial.num_held_out] for peer in starts)
+    agreement = guard.peer_agreement(one, two)
+    return Candidate(-1, 0.0, agreement), float(trial.row["phase1"]["test"])
+
+
+def _mean_precision(trial: Trial, chosen: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    one, two = (trial.precision(*labeled) for labeled in chosen)
+    return {name: (value + two[name]) / 2 for name, value in one.items()}
+
+
+def _judge_averages(trial: Trial, name: str, averages: list[remedies.Averages]) -> None:
+    said = [one.logits(trial.images.pixels[trial.judged]) for one in averages]
+    for average, logits in said[0].items():
+        both = [logits, said[1][average]]
+        for place, mine in enumerate(both):
+            trial.keep(f"{name} {average} {place}", mine)
+        mean = torch.stack([mine.softmax(dim=1) for mine in both]).mean(dim=0)
+        trial.note(f"{name} {average}", mean)
 
 
 def _epochs(trial: Trial, chosen: list[tuple[Tensor, Tensor]]) -> int:
@@ -274,7 +235,7 @@ def _judge(
     means: dict[str, float],
 ) -> list[tuple[Candidate, float]]:
     """Note an epoch; return the guard's candidates, and how right each is on the test images."""
-    pixels, num_out = trial.images.pixels[trial.judged], int(trial.images.is_held_out.sum())
+    pixels, num_out = trial.images.pixels[trial.judged], trial.num_held_out
     alphas = sorted({*trial.spec.phase2.wise_alphas, 1.0} - {0.0})
     said = [steps.mixed_logits(training, alphas, pixels) for training in trainings]
     truth, found = trial.images.labels[trial.judged], []
@@ -291,8 +252,8 @@ def _judge(
 
 
 def _note_guard(trial: Trial, name: str, candidates: list[tuple[Candidate, float]]) -> None:
-    num_images = int(trial.images.is_held_out.sum())
-    best = guard.choose([candidate for candidate, _ in candidates], num_images=num_images)
+    choices = [candidate for candidate, _ in candidates]
+    best = guard.choose(choices, num_images=trial.num_held_out)
     right = dict(candidates)
     trial.row[name] = {
         "epoch": best.epoch + 1,
@@ -352,8 +313,16 @@ def parsed() -> argparse.Namespace:
         default="",
         type=lambda text: tuple(name for name in text.split(",") if name),
         help="of neighbours-first, crossfit, neighbours, zero-shot-features, agree, all, "
-        "consistency, per-class",
+        "class-thresholds, consistency, per-class",
     )
+    add("--diverse", type=float, help="first labels: this share of the surest, by clusters")
+    add("--averages", type=float, nargs="*", default=[], help="momenta of averages of weights")
+    add(
+        "--small-losses",
+        type=float,
+        help="of a class, the share of labels that stay after an epoch; 0: by a mixture",
+    )
+    add("--learning-rate", type=float, help="of the tower in Phase II; by default coft's")
     add("--min-steps", type=int, default=0, help="raise Phase II's epochs until this many")
     add("--alphas", type=float, nargs="*", help="mixes with the start; by default coft's")
     add("--k", type=int, default=NEIGHBOURS)

@@ -55,12 +55,21 @@ def zero_shot_head(backbone: Backbone, images: Images, spec: CoftSpec) -> Head:
     return Head(embeddings, backbone.logit_scale)
 
 
-def confident_rows(posterior: Tensor, spec: CoftSpec) -> tuple[Tensor, Tensor]:
-    """Return rows and labels that start Phase I, as `tasks.label.confident` chooses them."""
+def confident_rows(
+    posterior: Tensor, spec: CoftSpec, *, more: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return rows and labels that start Phase I, as `tasks.label.confident` chooses them.
+
+    Args:
+        posterior: Class probabilities of the pool.
+        spec: How many of each class.
+        more: Times as many.
+    """
     top, num_classes = spec.label.top, posterior.shape[1]
     per_class = cleaning.resolve_per_class(
         top.per_class, num_classes=num_classes, minimum_total=top.min_total
     )
+    per_class = round(more * per_class)
     confidence, labels = posterior.max(dim=1)
     rows = cleaning.top_k_per_class(
         confidence, labels, num_classes=num_classes, per_class=per_class
@@ -261,11 +270,19 @@ def logits_of(network: Network, pixels: Tensor) -> Tensor:
 
 
 def mixed_logits(training: Training, alphas: Sequence[float], pixels: Tensor) -> list[Tensor]:
-    """Return logits of the network mixed with its start, which it is left out of afterwards."""
+    """Return logits of the network mixed with its start."""
     end = copied(training.network)
-    found = []
-    for alpha in alphas:
-        training.network.load_state_dict(interpolate(training.start, end, alpha))
-        found.append(logits_of(training.network, pixels))
-    training.network.load_state_dict(end)
+    states = [interpolate(training.start, end, alpha) for alpha in alphas]
+    return logits_of_states(training.network, states, pixels)
+
+
+def logits_of_states(
+    network: Network, states: Sequence[dict[str, Tensor]], pixels: Tensor
+) -> list[Tensor]:
+    """Return logits of the network with other weights, which it does not keep."""
+    end, found = copied(network), []
+    for state in states:
+        network.load_state_dict(state)
+        found.append(logits_of(network, pixels))
+    network.load_state_dict(end)
     return found
