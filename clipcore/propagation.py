@@ -16,6 +16,14 @@ NEIGHBOURS, STEPS, ALPHA = 10, 15, 0.9
 BLOCK_BYTES = 64 * 2**20
 
 
+def fitting_k(num_samples: int, num_classes: int, *, most: int = NEIGHBOURS) -> int:
+    """Return how many neighbours to listen to: at most half of what a class has on average.
+
+    Among more of them most would be of other classes, however well the features tell them apart.
+    """
+    return max(1, min(most, num_samples // (2 * num_classes)))
+
+
 def nearest(
     features: Float[Tensor, "samples dim"], *, k: int
 ) -> tuple[Float[Tensor, "samples k"], Int[Tensor, "samples k"]]:

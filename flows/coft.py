@@ -16,7 +16,7 @@ from tasks.plan.facts import Plan
 from tasks.plan.make import follow
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
-from tasks.refs import Phase1Round, RunSummary, Stages
+from tasks.refs import Phase1Round, Phase2Round, RunSummary, Stages
 from tasks.run import tracked
 from tasks.sentences.given import given_sentences
 from tasks.specs import CoftSpec, check_method
@@ -61,8 +61,9 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
 
         # Phase II: each clean set trains one whole visual tower and its linear head.
         networks = finetune_each(clean, peers, images, task, student, spec, run, sentences)
-        model = combine(networks, task, student, spec)
+        model = combine(networks, zero_shot, embeddings, images, task, student, spec)
 
         phase1 = Phase1Round(confident=(confident,), peers=peers, features=features)
-        made = {"answers": answers, "rounds": (phase1,), "clean": clean, "networks": networks}
+        phase2 = Phase2Round(clean=clean, networks=networks)
+        made = {"answers": answers, "phase1": (phase1,), "phase2": (phase2,)}
         return deliver(run, model, stages.model_copy(update=made), spec, plan)

@@ -1,62 +1,80 @@
 """From trained networks, or from zero-shot alone, to the classifier that is served."""
 
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import JsonValue
 from torch import Tensor
 
 from clipcore.backbone import Backbone
 from clipcore.checkpoint import tensors_sha256
 from clipcore.classifier import save_classifier
-from clipcore.coft import guard
-from clipcore.coft.guard import Candidate
+from clipcore.coft.guard import PHASE_1, ZERO_SHOT, Candidate
 from clipcore.network import interpolate, new_network
 from tasks.backbone import adapter_arguments, load_backbone
+from tasks.guard import choose_end
 from tasks.label.by_head import read_head
-from tasks.progress import say
-from tasks.refs import BackboneRef, LabelsRef, ModelRef, PeerRef, TaskRef
-from tasks.specs import CoftSpec, Phase2Spec, RuntimeSpec
+from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, LabelsRef, ModelRef, PeerRef, TaskRef
+from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
-from tasks.storage.layout import EPOCH_WEIGHTS, HELD_OUT_LOGITS, TOWERS, Folder, in_workspace
+from tasks.storage.layout import EPOCH_WEIGHTS, TOWERS, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import served_adapters, tower_digest
 
 
 @step("combine networks")
-def combine(
-    networks: Sequence[PeerRef], task: TaskRef, backbone: BackboneRef, spec: CoftSpec
+def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
+    networks: Sequence[PeerRef],
+    zero_shot: LabelsRef,
+    embeddings: EmbeddingsRef,
+    images: ImagesRef,
+    task: TaskRef,
+    backbone: BackboneRef,
+    spec: CoftSpec,
 ) -> ModelRef:
-    """Choose, without labels, the epoch and the mix with Phase I, and write both networks.
+    """Choose, without labels, CLIP itself, Phase I or an epoch and a mix, and write the model.
 
-    The guard takes what the two networks agree on most, on images that neither was trained on
-    (WiSE-FT interpolation and early stop in one choice). The classifier is their mean softmax.
+    The guard goes as far as what the networks say of images that neither was trained on stays
+    coherent (early stop and WiSE-FT interpolation in one choice). The classifier is their mean
+    softmax.
+
+    Args:
+        networks: Both networks of Phase II.
+        zero_shot: CLIP's own labels, and the head that gave them.
+        embeddings: The images as CLIP sees them.
+        images: The images.
+        task: The classes.
+        backbone: Whose tower the networks have.
+        spec: `phase2`, and where to run.
     """
-    phase2 = spec.phase2
     digest = fingerprint(
-        Folder.MODELS, [network.digest for network in networks], phase2.wise_alphas
+        Folder.MODELS,
+        [network.digest for network in networks],
+        (zero_shot.digest, spec.phase2.wise_alphas),
     )
 
     def write(folder: str) -> dict[str, Any]:
-        candidates, num_images = _candidates(networks, phase2)
-        best = guard.choose(candidates, num_images=num_images)
-        _say_choice(candidates, best)
-        members = [_mixed(network.uri, best) for network in networks]
-        facts = {
-            "method": spec.method,
-            "epoch": best.epoch + 1,
-            "alpha": best.alpha,
-            "candidates": [_as_fact(candidate) for candidate in candidates],
-        }
+        choice = choose_end(
+            networks,
+            zero_shot,
+            embeddings,
+            images,
+            task,
+            spec.phase2,
+            with_zero_shot=spec.student is None,
+        )
+        facts = {"method": spec.method, **choice.facts}
+        if choice.best.epoch == ZERO_SHOT:
+            _save_zero_shot(folder, zero_shot, task, backbone, facts)
+            return facts
+        members = [_mixed(network.uri, choice.best) for network in networks]
         attached = (
             served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
-            if phase2.start == "phase1" and spec.student is None
+            if spec.phase2.start == "phase1" and spec.student is None
             else ()
         )
         save_model(folder, members, task, load_backbone(backbone.name), facts, attached)
@@ -73,50 +91,27 @@ def zero_shot_model(
     digest = fingerprint(Folder.MODELS, "zero-shot", zero_shot.digest)
 
     def write(folder: str) -> dict[str, Any]:
-        head = read_head(zero_shot.uri)
-        loaded = load_backbone(backbone.name)
-        state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
-        facts = {"method": "zero-shot", TOWERS: [tower_digest(backbone)]}
-        save_model(folder, [state], task, loaded, facts, ())
+        facts = {"method": "zero-shot"}
+        _save_zero_shot(folder, zero_shot, task, backbone, facts)
         return facts
 
     return _model_once(spec.runtime, digest, write)
 
 
-def _candidates(networks: Sequence[PeerRef], spec: Phase2Spec) -> tuple[list[Candidate], int]:
-    """Return every epoch and mix with the networks' agreement, and on how many images that is."""
-    candidates = []
-    num_images = 0
-    for epoch in range(spec.epochs):
-        one, two = (
-            read_tensors(network.uri, HELD_OUT_LOGITS.format(epoch))[0] for network in networks
-        )
-        for alpha in spec.wise_alphas:
-            agreement = guard.peer_agreement(one[str(alpha)], two[str(alpha)])
-            candidates.append(Candidate(epoch=epoch, alpha=alpha, agreement=agreement))
-            num_images = len(one[str(alpha)])
-    return candidates, num_images
-
-
-def _as_fact(candidate: Candidate) -> dict[str, JsonValue]:
-    """Return a candidate as JSON has it: where nothing was held out, there is no agreement."""
-    known = math.isfinite(candidate.agreement)
-    return {**vars(candidate), "agreement": candidate.agreement if known else None}
-
-
-def _say_choice(candidates: Sequence[Candidate], best: Candidate) -> None:
-    if not math.isfinite(best.agreement):
-        say(f"Guard: epoch {best.epoch + 1}; too few labels were kept to hold images out of them.")
-        return
-    start = next((item.agreement for item in candidates if item.alpha == 0), float("nan"))
-    say(
-        f"Guard: epoch {best.epoch + 1}, {best.alpha:.0%} of the way from Phase I; the networks "
-        f"agree on {best.agreement:.1%} of the held-out images ({start:.1%} before Phase II)"
-    )
+def _save_zero_shot(
+    folder: str, zero_shot: LabelsRef, task: TaskRef, backbone: BackboneRef, facts: dict[str, Any]
+) -> None:
+    head = read_head(zero_shot.uri)
+    loaded = load_backbone(backbone.name)
+    state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
+    facts[TOWERS] = [tower_digest(backbone)]
+    save_model(folder, [state], task, loaded, facts, ())
 
 
 def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:
     start, _ = read_tensors(folder)
+    if choice.epoch == PHASE_1:
+        return start
     end, _ = read_tensors(folder, EPOCH_WEIGHTS.format(choice.epoch))
     return interpolate(start, end, choice.alpha)
 

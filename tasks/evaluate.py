@@ -97,8 +97,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
     sets it says how many kept labels are right.
     """
     images, task, zero_shot = stages.images, stages.task, stages.zero_shot
-    neighbours = [] if stages.neighbours is None else [stages.neighbours]
-    labellings = [*stages.confident, *neighbours, *stages.clean]
+    labellings = [*stages.confident, *stages.neighbours, *stages.clean]
     made_from = (*stages.peers, *stages.features, *labellings, stages.answers)
     inputs = [stage.digest for stage in made_from if stage is not None]
     digest = fingerprint(Folder.EVALUATIONS, task.digest, zero_shot.digest, adapted.digest, inputs)

@@ -1,7 +1,7 @@
 """Phase II: the whole visual tower and a linear head, one network for each clean set (CoFT 3.2)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from tasks.tracking.runs import Run, log_history
 from tasks.weights import LEFT_OUT, attach_learned, peer_refs, read_dual_head
 
 NETWORK = "network"  # in a checkpoint
+MOST_JUDGED = 5_000  # images by which the guard judges, of all that are held out
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class NetworkJob:
     seed: int
     flip: bool
     limits: PoolSpec
+    round: int = 0
     plus: PlusSpec | None = None  # what CoFT+ learns from images without labels
     sentences: tuple[tuple[str, ...], ...] = ()  # of each class, for a student's head
     batch_size: int | None = None  # of a forward pass without gradients
@@ -63,7 +65,8 @@ class NetworkJob:
     @property
     def labels(self) -> dict[str, int]:
         """Return what stands in each row of its history."""
-        return {"phase": 2, "peer": self.peer}
+        place = {"phase": 2, "peer": self.peer}
+        return {**place, "round": self.round} if self.round else place
 
 
 class NetworkTrainer:
@@ -77,9 +80,7 @@ class NetworkTrainer:
         self._rows = training_rows(job.clean, job.images, job.task, most=job.spec.max_images)
         _say_left_out(self._rows, job)
         self._data, self._unlabeled = self._training_set()
-        self._held_out, held_out_uris = held_out_rows(
-            job.clean, job.images, most=max(1, round(job.spec.max_images * job.spec.holdout))
-        )
+        self._held_out, held_out_uris = held_out_rows(job.clean, job.images, most=MOST_JUDGED)
         self._guard = self._pixels_of(self._held_out, held_out_uris)
         groups = parameter_groups(
             self._network,
@@ -131,6 +132,8 @@ class NetworkTrainer:
         end = _copy(self._network.state_dict())
         logits = {}
         for alpha in self._job.spec.wise_alphas:
+            if epoch and not alpha:
+                continue  # Phase I, whatever the epoch
             self._network.load_state_dict(interpolate(self._start, end, alpha))
             logits[str(alpha)] = self._guard_logits()
         self._network.load_state_dict(end)
@@ -221,14 +224,18 @@ def finetune_each(  # noqa: PLR0913, PLR0917  # what Phase II depends on
     spec: CoftSpec,
     run: Run,
     sentences: SentencesRef | None = None,
+    *,
+    number: int = 0,
 ) -> tuple[PeerRef, ...]:
     """Train one whole network on each clean set, side by side (CoFT Eq. 7, CoFT+ Eq. 10).
+
+    A further round, with a `number`, starts from where the first one did.
 
     Each epoch ends in a checkpoint. The weights of every epoch stay, with what they predict for the
     held-out images, so that the guard can choose among them.
     """
     jobs = [
-        _job(labels, peer, images, task, backbone, spec, sentences)
+        replace(_job(labels, peer, images, task, backbone, spec, sentences), round=number)
         for labels, peer in zip(clean, peers, strict=True)
     ]
     trained = train_jobs(

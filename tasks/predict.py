@@ -3,9 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 
-from clipcore.classifier import load_heads
 from tasks.compute.calls import run_tasks
 from tasks.compute.map_parts import write_missing
 from tasks.features.embedding import embed
@@ -14,17 +12,15 @@ from tasks.pool.readers import value_of
 from tasks.pool.shards import ID, Shard, shards
 from tasks.refs import ImagesRef, ModelRef, PredictionsRef
 from tasks.specs import CoftSpec
-from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import classes_digest, fingerprint
-from tasks.storage.files import local_copy, read_json
+from tasks.storage.files import read_json
 from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
 from tasks.storage.manifest import Part
 from tasks.storage.schemas import PREDICTIONS
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.tables import count_rows, write_table
 from tasks.storage.uris import join
-
-HEADS = "heads.safetensors"
+from tasks.weights import softmaxes_of, write_heads
 
 
 @step("predict")
@@ -41,7 +37,7 @@ def predict_pool(model: ModelRef, images: ImagesRef, spec: CoftSpec) -> Predicti
     classes = tuple(read_json(join(model.uri, DESCRIPTION))["classes"])
 
     def compute() -> Outcome:
-        list(run_tasks(_write_heads, [(model.uri, folder)], runtime=runtime))
+        list(run_tasks(write_heads, [(model.uri, folder)], runtime=runtime))
         parts = {part.span.file_name(digest): part for part in shards(images, *features)}
         work = {join(folder, name): (folder, name, part, classes) for name, part in parts.items()}
         write_missing(_predict_part, work, runtime, label="Classify", total=features[0].rows)
@@ -68,22 +64,10 @@ def predict_pool(model: ModelRef, images: ImagesRef, spec: CoftSpec) -> Predicti
     )
 
 
-def _write_heads(model: str, folder: str) -> None:
-    """Write the heads of a classifier, without its towers."""
-    with local_copy(model) as path:
-        heads = load_heads(path)
-    tensors = {f"{name}.{n}": value for n, head in enumerate(heads) for name, value in head.items()}
-    write_tensors(folder, HEADS, tensors, {})
-
-
 def _predict_part(folder: str, name: str, part: Shard, classes: tuple[str, ...]) -> int:
     """Write the predictions for one part of the images."""
-    tensors, _ = read_tensors(folder, HEADS)
     ids, seen = part.features_of_all()
-    softmaxes = [
-        F.linear(features, tensors[f"weight.{n}"], tensors[f"bias.{n}"]).softmax(dim=1)
-        for n, features in enumerate(seen)
-    ]
+    softmaxes = softmaxes_of(folder, seen)
     images = part.read_images([ID, "uri", "split"])
     kept = pa.table({ID: ids, **{c: value_of(images, ids, c) for c in ("uri", "split")}})
     table = with_predictions(kept, torch.stack(softmaxes).numpy(), classes)

@@ -128,6 +128,19 @@ class Phase1Round(Spec):
     features: tuple[EmbeddingsRef, ...]
 
 
+class Phase2Round(Spec):
+    """One training of Phase II: the labels that were judged, what was kept, what came of it."""
+
+    neighbours: LabelsRef | None = Field(None, description="What the peers judged, in CoFT+.")
+    clean: tuple[LabelsRef, ...]
+    networks: tuple[PeerRef, ...]
+
+    @property
+    def labels(self) -> tuple[LabelsRef, ...]:
+        """Return all labels of the round."""
+        return (self.neighbours, *self.clean) if self.neighbours else self.clean
+
+
 class Stages(Spec):
     """The stages of a run of CoFT, from images to trained networks; zero-shot trains none."""
 
@@ -138,25 +151,39 @@ class Stages(Spec):
     sentences: SentencesRef | None = None
     zero_shot: LabelsRef
     answers: AnswersRef | None = None
-    rounds: tuple[Phase1Round, ...] = Field((), description="Of Phase I; CoFT has one.")
-    neighbours: LabelsRef | None = Field(None, description="What the peers judged, in CoFT+.")
-    clean: tuple[LabelsRef, ...] = ()
-    networks: tuple[PeerRef, ...] = ()
+    phase1: tuple[Phase1Round, ...] = Field((), description="Its rounds; CoFT has one.")
+    phase2: tuple[Phase2Round, ...] = Field((), description="Its rounds; CoFT has one.")
 
     @property
     def confident(self) -> tuple[LabelsRef, ...]:
         """Return what the peers learned from, of all rounds."""
-        return tuple(labels for one in self.rounds for labels in one.confident)
+        return tuple(labels for one in self.phase1 for labels in one.confident)
 
     @property
     def peers(self) -> tuple[PeerRef, ...]:
         """Return the peers that filtered each other's labels: those of the last round."""
-        return self.rounds[-1].peers if self.rounds else ()
+        return self.phase1[-1].peers if self.phase1 else ()
 
     @property
     def features(self) -> tuple[EmbeddingsRef, ...]:
         """Return the images as those peers see them."""
-        return self.rounds[-1].features if self.rounds else ()
+        return self.phase1[-1].features if self.phase1 else ()
+
+    @property
+    def neighbours(self) -> tuple[LabelsRef, ...]:
+        """Return the labels by neighbours that the peers judged, of all rounds."""
+        return tuple(one.neighbours for one in self.phase2 if one.neighbours)
+
+    @property
+    def trained(self) -> tuple[PeerRef, ...]:
+        """Return every peer and every network, in the order of their training."""
+        peers = [peer for one in self.phase1 for peer in one.peers]
+        return (*peers, *(network for one in self.phase2 for network in one.networks))
+
+    @property
+    def clean(self) -> tuple[LabelsRef, ...]:
+        """Return what the networks of the last round learned from."""
+        return self.phase2[-1].clean if self.phase2 else ()
 
 
 class ModelRef(Ref):

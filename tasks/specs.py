@@ -168,7 +168,12 @@ class Phase2Spec(Spec):
     wise_alphas: tuple[float, ...] = Field(
         (0.0, 0.25, 0.5, 0.75, 1.0), description="Mixes with Phase I that the guard may choose."
     )
-    holdout: float = Field(0.1, ge=0, lt=0.5, description="Share of the pool kept for the guard.")
+    holdout: float = Field(
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="Share of the pool kept for the guard; with 0 the last epoch is taken.",
+    )
 
 
 class ContrastSpec(Spec):
@@ -183,12 +188,15 @@ class ContrastSpec(Spec):
 
 
 class NeighboursSpec(Spec):
-    """Label propagation over what both peers see, between Phase I and the cross-filter.
+    """Label propagation over what both towers see, before the cross-filter.
 
     Reference: Zhou et al. 2004, Learning with local and global consistency, section 2.
     """
 
     k: int = Field(10, ge=0, description="Nearest images that each one listens to; 0 turns it off.")
+    rounds: int = Field(
+        1, gt=0, description="Trainings of Phase II, each on labels by the networks of the last."
+    )
     steps: int = Field(15, gt=0, description="How far a label travels.")
     alpha: float = Field(0.9, ge=0, lt=1, description="How much neighbours count.")
     max_images: int = Field(

@@ -4,25 +4,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore import adapters, checkpoint
 from clipcore.adapters import Adapter
 from clipcore.backbone import VisualTower
-from clipcore.classifier import load_classifier
+from clipcore.classifier import load_classifier, load_heads
 from clipcore.dual import DualLearner
 from clipcore.head import DualHead, Head
 from clipcore.network import Network
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import Job
 from tasks.refs import BackboneRef, PeerRef, Ref
-from tasks.storage.checkpoints import read_tensors
+from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists, local_copy
 from tasks.storage.layout import DESCRIPTION
 from tasks.storage.manifest import Manifest
 from tasks.storage.uris import join
 
+HEADS = "heads.safetensors"
 LEFT_OUT = "left_out"  # in the facts of a training: kept labels that it did not learn from
 ATTACH = "attach"  # in the header of weights: arguments of `adapters.attach`
 
@@ -83,6 +85,28 @@ def dual_head_of(tensors: dict[str, Tensor]) -> DualHead:
 def read_dual_head(folder: str) -> DualHead:
     """Return the class embeddings of both signs that a peer or a round's learner learned."""
     return dual_head_of(read_tensors(folder)[0])
+
+
+def write_heads(model: str, folder: str) -> None:
+    """Write the heads of a classifier, without its towers."""
+    with local_copy(model) as path:
+        heads = load_heads(path)
+    tensors = {f"{name}.{n}": value for n, head in enumerate(heads) for name, value in head.items()}
+    write_tensors(folder, HEADS, tensors, {})
+
+
+def softmaxes_of(folder: str, seen: Sequence[Tensor]) -> list[Tensor]:
+    """Return what each of the heads that `write_heads` wrote says, of shape (images, classes).
+
+    Args:
+        folder: Where they were written.
+        seen: The images as each member's tower sees them, of shape (images, dim).
+    """
+    tensors, _ = read_tensors(folder, HEADS)
+    return [
+        F.linear(features, tensors[f"weight.{n}"], tensors[f"bias.{n}"]).softmax(dim=1)
+        for n, features in enumerate(seen)
+    ]
 
 
 def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:

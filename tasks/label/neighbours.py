@@ -1,4 +1,7 @@
-"""Labels that neighbours agree on, between Phase I and the cross-filter: wrong ones are outvoted.
+"""Labels that neighbours agree on, before the peers judge them: wrong ones are outvoted.
+
+A first time the peers of Phase I say what is believed and what looks alike; a further time the
+networks of Phase II, which were trained on the labels before.
 
 Up to `max_images` images of the pool form one graph, in one worker. 50,000 of them take some 0.1 GB
 beside their features. Of a larger pool the lowest ids, which are hashes and so a fair draw, form
@@ -13,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from clipcore.propagation import affinity_graph, join_graph, propagate
+from clipcore.propagation import affinity_graph, fitting_k, join_graph, propagate
 from tasks.compute.calls import run_tasks
 from tasks.label.people import answers_about
 from tasks.label.table import (
@@ -26,43 +29,50 @@ from tasks.label.table import (
     write_part,
 )
 from tasks.pool.shards import Shard, shards
-from tasks.refs import AnswersRef, ImagesRef, LabelsRef, Phase1Round, TaskRef
+from tasks.refs import AnswersRef, ImagesRef, LabelsRef, Phase1Round, PredictionsRef, TaskRef
 from tasks.specs import CoftSpec, NeighboursSpec
 from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, step
-from tasks.weights import read_dual_head
+from tasks.weights import read_dual_head, softmaxes_of
 
 BELIEFS, FEATURES = "beliefs.safetensors", "features.safetensors"  # of the images of the graph
 SOURCE = "neighbours"
 
 
 @step("label by neighbours")
-def label_by_neighbours(
-    last: Phase1Round,
+def label_by_neighbours(  # what a labelling depends on
+    last: Phase1Round | PredictionsRef,
     images: ImagesRef,
     task: TaskRef,
     spec: CoftSpec,
     answers: AnswersRef | None = None,
+    *,
+    number: int = 0,
 ) -> LabelsRef:
-    """Spread what both peers believe over the images that both see alike, and label the pool.
+    """Spread what two towers believe over the images that both see alike, and label the pool.
 
     What people answered is believed without doubt.
 
     Args:
-        last: The peers, and the images as each of them sees them.
+        last: Both peers or both networks, and the images as each of them sees them.
         images: The images.
         task: The classes.
         spec: `plus.neighbours`, and where to run.
         answers: People's answers, if there are any.
+        number: Of the round of Phase II; the first one has 0.
     """
     settings, runtime = spec.plus.neighbours, spec.runtime
-    inputs = [stage.digest for stage in (*last.peers, *last.features)]
-    digest = fingerprint(Folder.LABELS, SOURCE, inputs, settings, *digests(answers))
+    made_from = (last,) if isinstance(last, PredictionsRef) else last.peers
+    inputs = [stage.digest for stage in (*made_from, *last.features)]
+    graph = settings.model_dump(exclude={"rounds"})
+    digest = fingerprint(Folder.LABELS, SOURCE, inputs, graph, *digests(answers))
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
-    peers = tuple(peer.uri for peer in last.peers)
-    belief = _Belief(folder, peers, task.classes, answers, settings)
+    heads = tuple(one.uri for one in made_from)
+    is_peers = isinstance(last, Phase1Round)
+    source = f"{SOURCE}-round-{number}" if number else SOURCE
+    belief = _Belief(folder, source, heads, is_peers, task.classes, answers, settings)
 
     def compute() -> Outcome:
         parts = shards(images, *last.features)
@@ -76,7 +86,7 @@ def label_by_neighbours(
             about=labelling_facts(images, task),
         )
 
-    return labels_once(folder, digest, SOURCE, compute)
+    return labels_once(folder, digest, source, compute)
 
 
 @dataclass(frozen=True)
@@ -84,24 +94,30 @@ class _Belief:
     """What is believed of images before and after it spread, and where that is written."""
 
     folder: str
-    peers: tuple[str, ...]
+    source: str
+    heads: tuple[str, ...]  # of the peers, or of predictions
+    is_peers: bool
     classes: tuple[str, ...]
     answers: AnswersRef | None
     settings: NeighboursSpec
 
     def of(self, part: Shard) -> tuple[pa.Array, list[Tensor], Tensor]:
-        """Return ids, features of each peer and class probabilities of the pool images of a part.
+        """Return ids, features of each tower and class probabilities of the pool images of a part.
 
-        They are the mean of both peers, or the answer of a person.
+        They are the mean of both towers, or the answer of a person.
         """
         ids, features = part.features_of_all("pool")
-        heads = [read_dual_head(peer).positive for peer in self.peers]
-        said = [head.probabilities(seen) for head, seen in zip(heads, features, strict=True)]
-        mean = torch.stack(said).mean(dim=0)
+        mean = torch.stack(self._said(features)).mean(dim=0)
         answered = answers_about(ids, self.answers, self.classes).labels
         is_answered = answered >= 0
         sure = torch.nn.functional.one_hot(answered.clamp(min=0), len(self.classes))
         return ids, features, torch.where(is_answered[:, None], sure.to(mean), mean)
+
+    def _said(self, features: Sequence[Tensor]) -> list[Tensor]:
+        if not self.is_peers:
+            return softmaxes_of(self.heads[0], features)
+        heads = [read_dual_head(peer).positive for peer in self.heads]
+        return [head.probabilities(seen) for head, seen in zip(heads, features, strict=True)]
 
 
 def _write_beliefs(belief: _Belief, parts: Sequence[Shard]) -> None:
@@ -114,7 +130,8 @@ def _write_beliefs(belief: _Belief, parts: Sequence[Shard]) -> None:
         features.append(seen)
         posteriors.append(believed)
     together = [torch.cat(sets) for sets in zip(*features, strict=True)]
-    graph = affinity_graph(together, k=settings.k)
+    k = fitting_k(len(ids), len(belief.classes), most=settings.k)
+    graph = affinity_graph(together, k=k)
     spread = propagate(torch.cat(posteriors), graph, steps=settings.steps, alpha=settings.alpha)
     if len(ids) == room:
         named = {str(number): one for number, one in enumerate(together)}
@@ -148,11 +165,11 @@ def _label_part(target: Target, belief: _Belief, part: Shard) -> int:
             [seen[others] for seen in features],
             spread,
             [known[str(number)] for number in range(len(features))],
-            k=belief.settings.k,
+            k=fitting_k(len(spread), len(belief.classes), most=belief.settings.k),
             alpha=belief.settings.alpha,
         )
     posteriors[~others] = spread[where[~others]]
     confidence, labels = posteriors.max(dim=1)
     kept = np.ones(len(ids), bool)
-    rows = labels_table(ids, SOURCE, labels, confidence, classes=belief.classes, kept=kept)
+    rows = labels_table(ids, belief.source, labels, confidence, classes=belief.classes, kept=kept)
     return write_part(target, rows)

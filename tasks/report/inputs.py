@@ -49,7 +49,7 @@ class ReportInputs(Spec):
     zero_shot: LabelsRef
     answers: AnswersRef | None = Field(default=None, description="Labels of people, trained on.")
     confident: tuple[LabelsRef, ...] = Field((), description="Of all rounds of Phase I.")
-    neighbours: LabelsRef | None = None
+    neighbours: tuple[LabelsRef, ...] = ()
     clean: tuple[LabelsRef, ...] = ()
     peers: tuple[PeerRef, ...] = Field(default=(), description="Of both phases, in any order.")
     model: ModelRef

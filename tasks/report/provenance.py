@@ -105,7 +105,7 @@ def _stages(inputs: ReportInputs) -> list[tuple[str, Ref]]:
         ("Class sentences", inputs.sentences),
         ("Zero-shot labels", inputs.zero_shot),
         *((words.source(ref.source), ref) for ref in inputs.confident),
-        (words.source("neighbours"), inputs.neighbours),
+        *((words.source(ref.source), ref) for ref in inputs.neighbours),
         *((f"Clean labels, {ref.source}", ref) for ref in inputs.clean),
         *peers,
         ("Embeddings after", inputs.after),

@@ -186,8 +186,9 @@ def quarantine_reason(slug: str) -> str:
 
 def source(slug: str) -> str:
     """Return who gave a label, as a person says it: `peer-1` is Peer 1."""
-    if (of_round := slug.removeprefix("confident-")) != slug:
-        return f"Confident set, {_spell(of_round)}"
+    for name in ("confident", "neighbours"):
+        if (of_round := slug.removeprefix(f"{name}-")) != slug:
+            return f"{SOURCES[name]}, {_spell(of_round)}"
     return SOURCES.get(slug) or _spell(slug).capitalize()
 
 

@@ -169,9 +169,8 @@ def _phase2(
 
 
 def _phase1_candidate(trial: Trial, starts: "tuple[steps.Peer, ...]") -> tuple[Candidate, float]:
-    one, two = (peer.posterior[trial.judged][: trial.num_held_out] for peer in starts)
-    agreement = guard.peer_agreement(one, two)
-    return Candidate(-1, 0.0, agreement), float(trial.row["phase1"]["test"])
+    candidate = trial.candidate(guard.PHASE_1, 0.0, _mean(starts)[trial.judged])
+    return candidate, float(trial.row["phase1"]["test"])
 
 
 def _mean_precision(trial: Trial, chosen: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -242,12 +241,11 @@ def _judge(
     for one, two, alpha in zip(*said, alphas, strict=True):
         for place, logits in enumerate((one, two)):
             trial.keep(f"{name} alpha {alpha} {place}", logits)
-        agreement = guard.peer_agreement(one[:num_out], two[:num_out])
         mean = (one.softmax(dim=1) + two.softmax(dim=1)) / 2
         right = float((mean.argmax(dim=1) == truth)[num_out:].float().mean())
-        found.append((Candidate(epoch=epoch, alpha=alpha, agreement=agreement), right))
+        found.append((trial.candidate(epoch, alpha, mean), right))
         if alpha == 1:
-            trial.note(name, mean, **means, agreement=agreement)
+            trial.note(name, mean, **means, coherence=found[-1][0].coherence)
     return found
 
 
@@ -260,7 +258,7 @@ def _note_guard(trial: Trial, name: str, candidates: list[tuple[Candidate, float
         "alpha": best.alpha,
         "test": round(right[best], 4),
         "best": round(max(right.values()), 4),
-        "all": [[one.epoch, one.alpha, round(one.agreement, 4), v] for one, v in candidates],
+        "all": [[one.epoch, one.alpha, round(one.coherence, 4), v] for one, v in candidates],
     }
     say(f"  {name}: { ({k: v for k, v in trial.row[name].items() if k != 'all'}) }")
 
@@ -271,6 +269,7 @@ def _written(trial: Trial) -> dict[str, Any]:
     options.out.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Any] = {
         **trial.kept,
+        "features": trial.images.features[trial.judged].half().numpy(),
         "held_out": trial.images.labels[trial.pool][trial.images.is_held_out].numpy(),
         "test": trial.images.labels[trial.pool.stop :].numpy(),
     }

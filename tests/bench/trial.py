@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipcore import backbone as backbones
 from clipcore import metrics
+from clipcore.coft.guard import Candidate, coherence
 from clipcore.propagation import affinity_graph, propagate
 from tasks.specs import CoftSpec
 from tests.bench.measure import say
@@ -51,6 +52,13 @@ class Trial:
     def num_held_out(self) -> int:
         """Return how many images the guard looks at."""
         return int(self.images.is_held_out.sum())
+
+    def candidate(self, epoch: int, alpha: float, posterior: Tensor) -> Candidate:
+        """Return what the guard knows of class probabilities of the judged images."""
+        num = self.num_held_out
+        labels, features = posterior.argmax(dim=1)[:num], self.images.features[self.judged][:num]
+        measured = coherence(labels, features, num_classes=posterior.shape[1])
+        return Candidate(epoch, alpha, measured)
 
     @cached_property
     def judged(self) -> Tensor:

@@ -50,7 +50,7 @@ def _spec(images: Path, workspace: Path, clip: Path, **changes: object) -> CoftS
         "phase1": Phase1Spec(
             epochs=30, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
         ),
-        "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
+        "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.3),
         "runtime": RuntimeSpec(workspace=str(workspace)),
         "register_as": "colours",
         "answers": str(images.with_name("answers.csv")),
@@ -150,7 +150,7 @@ def _adapt(
     words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
     words += ["--phase1.epochs", "30", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
     words += ["--phase1.adapter.num-visual-prompts", "2", "--register", "colours"]
-    words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.2"]
+    words += ["--phase2.epochs", "2", "--phase2.batch-size", "8", "--phase2.holdout", "0.3"]
     code = "from flows.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],

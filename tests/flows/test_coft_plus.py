@@ -65,9 +65,10 @@ class Place:
             "phase1": Phase1Spec(
                 epochs=2, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
             ),
-            "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0.2),
+            "phase2": Phase2Spec(epochs=2, batch_size=8, holdout=0),
             "plus": PlusSpec(
                 rounds=1,
+                neighbours=NeighboursSpec(rounds=2),
                 contrast=ContrastSpec(queue_size=16),
                 consistency=ConsistencySpec(weight=1),
             ),
@@ -94,9 +95,9 @@ class Place:
         return {table["source"][0].as_py(): table for table in tables}
 
     def weights(self, name: str) -> dict[str, bytes]:
-        """Return the files of the model that a run ended in."""
+        """Return the files of the models of a run, one for each round of Phase II."""
         files = (self.root / name / "models").glob("*/*.safetensors")
-        return {path.name: path.read_bytes() for path in files}
+        return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,11 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
     assert {f"phase1/peer{n}/round1/loss" for n in (1, 2)} < metrics
     assert {f"phase2/peer{n}/contrast" for n in (1, 2)} < metrics
     assert {f"phase2/peer{n}/consistency" for n in (1, 2)} < metrics
+    assert {f"phase2/peer{n}/round1/loss" for n in (1, 2)} < metrics
     report = Path(summary["report"]).read_text()
     assert "Phase I, further round 1" in report
+    assert "Phase II, further round 1" in report
+    assert "Labels by neighbours, round 1" in report
     assert "1 time more, each learned anew" in report
     assert "Contrast" in report
     assert "Chosen for the first labels: " in report
@@ -133,7 +137,8 @@ def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:
 def test_each_peer_starts_a_round_from_the_labels_of_which_it_was_surest(place: Place) -> None:
     labels = place.labels("whole")
     rounds = [f"{kind}round-1-peer-{peer}" for kind in ("", "confident-") for peer in (1, 2)]
-    assert set(labels) == {"zero-shot", "confident", *rounds, "neighbours", "peer-1", "peer-2"}
+    by_neighbours = ("neighbours", "neighbours-round-1")
+    assert set(labels) == {"zero-shot", "confident", *rounds, *by_neighbours, "peer-1", "peer-2"}
     for peer in (1, 2):
         said = {row["image_id"]: row for row in labels[f"round-1-peer-{peer}"].to_pylist()}
         chosen = labels[f"confident-round-1-peer-{peer}"].to_pylist()

@@ -13,6 +13,7 @@ from tasks.refs import (
     ModelRef,
     PeerRef,
     Phase1Round,
+    Phase2Round,
     PredictionsRef,
     Stages,
     TaskRef,
@@ -90,8 +91,8 @@ def test_stages_that_did_not_run_are_not_named() -> None:
 def test_peers_train_side_by_side_and_all_else_adds_up() -> None:
     stages = zero_shot().model_copy(
         update={
-            "rounds": (round_of(4, (10, 12), (features(5, resumed=True), features(6))),),
-            "networks": peers(30, 20, phase=2),
+            "phase1": (round_of(4, (10, 12), (features(5, resumed=True), features(6))),),
+            "phase2": (Phase2Round(clean=(), networks=peers(30, 20, phase=2)),),
         }
     )
     found = times(stages)
@@ -104,7 +105,7 @@ def test_peers_train_side_by_side_and_all_else_adds_up() -> None:
 def test_a_stage_is_resumed_when_all_of_it_was_there() -> None:
     stages = zero_shot().model_copy(
         update={
-            "rounds": (round_of(4, (1,), (features(5, resumed=True), features(6, resumed=True))),)
+            "phase1": (round_of(4, (1,), (features(5, resumed=True), features(6, resumed=True))),)
         }
     )
     assert times(stages)["embed with peers"][2] is True
@@ -115,7 +116,7 @@ def test_rounds_of_phase_1_follow_each_other() -> None:
         round_of(1, (10, 12), (features(1), features(1))),
         round_of(2, (7, 5), (features(2), features(2)), number=1),
     )
-    found = times(zero_shot().model_copy(update={"rounds": rounds}))
+    found = times(zero_shot().model_copy(update={"phase1": rounds}))
     assert found["phase 1"] == (12 + 7, 0, False)
     assert found["label"] == (3 + 1 + 2, 60 + 12 + 12, False)
     assert found["embed with peers"] == (6, 240, False)

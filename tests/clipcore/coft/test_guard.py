@@ -1,4 +1,4 @@
-"""The guard of Phase II, from agreements that are known."""
+"""The guard: coherence beside loops, and choices among candidates that are known."""
 
 import itertools
 import math
@@ -7,45 +7,96 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from clipcore.coft.guard import Candidate, choose, peer_agreement
+from clipcore.coft.guard import MIN_IMAGES, PHASE_1, ZERO_SHOT, Candidate, choose, coherence
+from clipcore.propagation import fitting_k
+from tests.worlds.tensors import random_features
 
+ENDS = [(ZERO_SHOT, 0.0), (PHASE_1, 0.0), *itertools.product(range(3), (0.25, 0.5, 1.0))]
 CANDIDATES = st.lists(
     st.builds(
-        Candidate,
-        epoch=st.integers(0, 3),
-        alpha=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
-        agreement=st.sampled_from([0.5, 0.6, 0.7]),
+        lambda end, coherence: Candidate(*end, coherence),
+        st.sampled_from(ENDS),
+        st.sampled_from([-0.1, 0.5, 0.6, 0.7]),
     ),
     min_size=1,
     max_size=12,
 )
 
 
-@given(CANDIDATES, st.integers(1, 10_000))
-def test_the_choice_agrees_like_the_best_and_none_like_it_went_further(
+def by_loops(labels: Tensor, features: Tensor, num_classes: int) -> float:
+    k = fitting_k(len(labels), num_classes)
+    same = []
+    for i, one in enumerate(features):
+        others = sorted(
+            (j for j in range(len(features)) if j != i), key=lambda j: -float(one @ features[j])
+        )
+        same += [bool(labels[i] == labels[j]) for j in others[:k]]
+    by_chance = sum((float((labels == c).float().mean())) ** 2 for c in range(num_classes))
+    return (sum(same) / len(same) - by_chance) / (1 - by_chance)
+
+
+@pytest.mark.parametrize(("count", "num_classes"), [(40, 3), (61, 2), (12, 7)])
+def test_coherence_is_that_of_loops(count: int, num_classes: int) -> None:
+    features = random_features(count, 5)
+    labels = torch.randint(num_classes, (count,), generator=torch.Generator().manual_seed(0))
+    measured = coherence(labels, features, num_classes=num_classes)
+    assert measured == pytest.approx(by_loops(labels, features, num_classes), abs=1e-5)
+
+
+def test_wrong_labels_make_it_less_and_one_class_for_all_makes_it_nothing() -> None:
+    centres = torch.eye(4, 16).repeat_interleave(30, dim=0)
+    noise = 0.1 * torch.randn(120, 16, generator=torch.Generator().manual_seed(0))
+    features = torch.nn.functional.normalize(centres + noise, dim=1)
+    right = torch.arange(4).repeat_interleave(30)
+    wrong = right.clone()
+    wrong[::3] = (wrong[::3] + 1) % 4
+    assert coherence(right, features, num_classes=4) == pytest.approx(1)
+    assert coherence(right.flip(0), features, num_classes=4) == pytest.approx(1)
+    assert 0.2 < coherence(wrong, features, num_classes=4) < 0.6
+    assert coherence(torch.zeros(120, dtype=torch.long), features, num_classes=4) == 0
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_has_no_coherence(count: int) -> None:
+    labels = torch.zeros(count, dtype=torch.long)
+    assert coherence(labels, torch.ones(count, 3), num_classes=2) == 0
+
+
+@given(CANDIDATES, st.integers(MIN_IMAGES, 10_000))
+def test_the_choice_is_as_coherent_as_the_best_and_none_like_it_went_further(
     candidates: list[Candidate], num_images: int
 ) -> None:
     chosen = choose(candidates, num_images=num_images)
     assert chosen in candidates
-    best = max(candidate.agreement for candidate in candidates)
-    error = math.sqrt(best * (1 - best) / num_images)
-    assert chosen.agreement >= best - error
+    best = max(candidate.coherence for candidate in candidates)
+    floor = best - math.sqrt(max(0.0, best) * (1 - best) / num_images)
+    assert chosen.coherence >= floor
     for other in candidates:
-        if other.agreement >= best - error and other.alpha > 0:
-            assert chosen.alpha > 0
+        if other.coherence >= floor:
             assert (other.epoch, other.alpha) <= (chosen.epoch, chosen.alpha)
 
 
 def test_a_difference_within_the_noise_does_not_undo_training() -> None:
-    candidates = [Candidate(0, 0.0, 0.92), Candidate(0, 1.0, 0.90)]
-    assert choose(candidates, num_images=100).alpha == 1.0
-    assert choose(candidates, num_images=10_000).alpha == 0.0
+    candidates = [Candidate(PHASE_1, 0.0, 0.92), Candidate(0, 1.0, 0.90)]
+    assert choose(candidates, num_images=100).alpha == 1
+    assert choose(candidates, num_images=10_000).epoch == PHASE_1
 
 
-def test_without_held_out_images_training_is_believed() -> None:
-    candidates = [Candidate(0, 0.0, math.nan), Candidate(0, 1.0, math.nan)]
-    assert choose(candidates, num_images=0).alpha == 1.0
+def test_a_run_whose_trainings_all_fell_apart_ends_in_zero_shot() -> None:
+    ends = [Candidate(PHASE_1, 0.0, 0.4), Candidate(0, 0.5, 0.3), Candidate(0, 1.0, 0.1)]
+    assert choose([Candidate(ZERO_SHOT, 0.0, 0.7), *ends], num_images=200).epoch == ZERO_SHOT
+
+
+@given(CANDIDATES, st.integers(0, MIN_IMAGES - 1))
+def test_what_too_few_images_judge_is_not_trained_as_a_whole(
+    candidates: list[Candidate], num_images: int
+) -> None:
+    chosen = choose(candidates, num_images=num_images)
+    before = [one for one in candidates if one.epoch < 0]
+    if before:
+        assert chosen.epoch == max(one.epoch for one in before)
 
 
 @given(CANDIDATES, st.randoms(use_true_random=False))
@@ -54,30 +105,10 @@ def test_the_order_of_candidates_does_not_matter(
 ) -> None:
     shuffled = list(candidates)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert choose(candidates, num_images=50) == choose(shuffled, num_images=50)
-
-
-def test_training_that_only_lowers_agreement_is_undone() -> None:
-    candidates = [
-        Candidate(epoch=epoch, alpha=alpha, agreement=0.9 - 0.1 * epoch * alpha - 0.05 * alpha)
-        for epoch, alpha in itertools.product(range(3), (0.0, 0.5, 1.0))
-    ]
-    assert choose(candidates, num_images=1000).alpha == 0
+    one, two = (choose(some, num_images=50) for some in (candidates, shuffled))
+    assert (one.epoch, one.alpha) == (two.epoch, two.alpha)
 
 
 def test_no_candidate_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
         choose([], num_images=10)
-
-
-def test_agreement_is_the_share_of_equal_predictions() -> None:
-    one = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
-    two = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.1, 0.9]])
-    assert peer_agreement(one, two) == 0.75
-    assert peer_agreement(two, one) == 0.75
-    assert peer_agreement(one, one) == 1
-    assert peer_agreement(one, one.flip(1)) == 0
-
-
-def test_agreement_on_nothing_is_not_a_number() -> None:
-    assert math.isnan(peer_agreement(torch.zeros(0, 3), torch.zeros(0, 3)))

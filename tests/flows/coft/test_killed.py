@@ -56,7 +56,7 @@ class Place:
             phase1=Phase1Spec(
                 epochs=2, min_steps=0, batch_size=8, adapter=AdapterSpec(num_visual_prompts=2)
             ),
-            phase2=Phase2Spec(epochs=1, batch_size=8, holdout=0.2),
+            phase2=Phase2Spec(epochs=1, batch_size=8, holdout=0.3),
             runtime=RuntimeSpec(workspace=str(workspace)),
             register_as="colours",
         )

@@ -313,7 +313,7 @@ def measure(
         embeddings=features,
         zero_shot=zero_shot,
         answers=answers,
-        rounds=() if confident is None else (_round(confident),),
+        phase1=() if confident is None else (_round(confident),),
     )
     return read_metrics(evaluate.fn(stages, predictions, spec(place)).uri)
 

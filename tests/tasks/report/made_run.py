@@ -28,6 +28,7 @@ from tasks.refs import (
     ModelRef,
     PeerRef,
     Phase1Round,
+    Phase2Round,
     PredictionsRef,
     Reason,
     Stages,
@@ -147,15 +148,19 @@ class Run:
         if not self.adapted:
             return start
         update = {
-            "rounds": (
+            "phase1": (
                 Phase1Round(
                     confident=(self.confident(),),
                     peers=tuple(peer for peer in self.peers if peer.phase == 1),
                     features=(seen, seen),
                 ),
             ),
-            "clean": self.clean(),
-            "networks": tuple(peer for peer in self.peers if peer.phase == 2),
+            "phase2": (
+                Phase2Round(
+                    clean=self.clean(),
+                    networks=tuple(peer for peer in self.peers if peer.phase == 2),
+                ),
+            ),
         }
         return start.model_copy(update=update)
 
