@@ -1,6 +1,7 @@
 """open_clip's models behind one interface: a visual tower, a text tower and a logit scale."""
 
 import copy
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,7 +166,7 @@ class Backbone(nn.Module):
         )
         self.text = TextTower(model)
         self.log_logit_scale: nn.Parameter = model.logit_scale  # type: ignore[assignment]
-        self._tokenizer = open_clip().SimpleTokenizer(context_length=self.text.context_length)
+        self._tokenizer = _tokenizer(self.text.context_length)
 
     @property
     def logit_scale(self) -> float:
@@ -224,6 +225,12 @@ def build_visual(config: Mapping[str, Any], preprocess: Preprocess) -> VisualTow
         quick_gelu=bool(config.get("quick_gelu", False)),
     )
     return VisualTower(network, preprocess, kind=kind_of(config), dim=config["embed_dim"])
+
+
+@functools.cache
+def _tokenizer(context_length: int) -> Any:
+    """Return open_clip's tokenizer; to read its vocabulary takes longer than to build a tower."""
+    return open_clip().SimpleTokenizer(context_length=context_length)
 
 
 def _create(name: str, checked: CheckedBackbone) -> nn.Module:

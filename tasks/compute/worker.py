@@ -78,9 +78,10 @@ class Worker:
         return str(ray.get_runtime_context().get_node_id())
 
     def load(self) -> None:
-        """Load the libraries."""
+        """Load the libraries, which the garbage collector then leaves alone: they stay."""
         for name in LIBRARIES:
             import_module(name)
+        gc.freeze()
 
     def do(self, call: Call) -> Answer:
         """Make a call; the number of threads that it sets ends with it."""

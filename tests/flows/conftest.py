@@ -1,6 +1,7 @@
 """What the tests of flows share."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from flows.active_rounds import active_round
 from tasks.active.rounds import start_rounds
 from tasks.active.specs import RoundsSpec
 from tests.worlds.images import write_images
+from tests.worlds.kills import Runs, forked_runs
 from tests.worlds.rounds import NAME, active_spec, here
 
 
@@ -48,3 +50,10 @@ def common(begun: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     moved = tmp_path_factory.mktemp("common") / "workspace"
     shutil.copytree(begun[1], moved)
     return str(moved)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, prefect_session: str) -> Iterator[Runs]:
+    """Yield what starts runs in forks of a process that has imported everything."""
+    with forked_runs(tmp_path_factory.mktemp("runs")) as runs:
+        yield runs

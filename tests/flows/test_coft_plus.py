@@ -2,7 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from tasks.storage.manifest import iter_tables
 from tasks.tracking.store import EXPERIMENT, connect, tracking_for
 from tests.worlds.clip import write_tiny_clip
 from tests.worlds.images import write_images
-from tests.worlds.kills import Ended, Runs, forked_runs
+from tests.worlds.kills import Ended, Runs
 
 OFF = PlusSpec(
     rounds=0,
@@ -101,17 +100,14 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path, prefect_session: str
-) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path, runs: Runs) -> Place:
     root = tmp_path_factory.mktemp("plus")
     write_images(root)
-    with forked_runs() as runs:
-        place = Place(root, tiny_clip, runs)
-        ended = place.run("whole")
-        assert ended.status == 0
-        place.writes += ended.writes
-        yield place
+    place = Place(root, tiny_clip, runs)
+    ended = place.run("whole")
+    assert ended.status == 0
+    place.writes += ended.writes
+    return place
 
 
 def test_a_run_has_rounds_contrast_and_a_registered_model(place: Place) -> None:

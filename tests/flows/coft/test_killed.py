@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from tasks.storage.manifest import iter_tables
 from tasks.tracking.store import EXPERIMENT, connect, tracking_for
 from tasks.tracking.versions import list_models
 from tests.worlds.images import write_images
-from tests.worlds.kills import Ended, Runs, forked_runs
+from tests.worlds.kills import Ended, Runs
 
 FIRST_KILL = 90  # writes of a run; about 35 of them only take up one that was killed
 NUM_IMAGES = 60
@@ -65,27 +64,15 @@ class Place:
         summary = workspace.with_suffix(".json")
         return self.runs.run(self.spec(workspace), summary=summary, kill_at=kill_at)
 
-    def new_workspace(self, name: str) -> Path:
-        """Return a workspace whose MLflow database has its tables, and nothing else."""
-        workspace = self.root / name
-        workspace.mkdir()
-        shutil.copy(self.root / "empty" / "mlflow.db", workspace)
-        return workspace
-
 
 @pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path, prefect_session: str
-) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path, runs: Runs) -> Place:
     root = tmp_path_factory.mktemp("killed")
     write_images(root)
-    connect(tracking_for(str(root / "empty")))
-    with forked_runs() as runs:
-        place = Place(root, tiny_clip, runs)
-        workspace = place.new_workspace("whole")
-        ended = place.run(workspace)
-        assert ended.status == 0
-        yield Place(root, tiny_clip, runs, what_is_there(workspace), tuple(ended.writes))
+    workspace = root / "whole"
+    ended = Place(root, tiny_clip, runs).run(workspace)
+    assert ended.status == 0
+    return Place(root, tiny_clip, runs, what_is_there(workspace), tuple(ended.writes))
 
 
 def what_is_there(workspace: Path) -> dict[str, Any]:
@@ -121,7 +108,7 @@ def tracked(workspace: Path) -> dict[str, Any]:
 
 
 def test_a_run_that_is_killed_again_and_again_arrives_at_the_same(place: Place) -> None:
-    workspace = place.new_workspace("again")
+    workspace = place.root / "again"
     kills = 0
     while (ended := place.run(workspace, kill_at=FIRST_KILL * (kills + 1))).status:
         assert ended.status == -signal.SIGKILL
@@ -138,7 +125,7 @@ def test_a_run_that_is_killed_at_any_write_arrives_at_the_same(place: Place) -> 
     last = max(number for number, what in enumerate(place.writes, 1) if what == "commit")
     wrong = {}
     for number in range(1, last + 1, int(os.environ["KILLS"])):
-        workspace = place.new_workspace(f"at-{number}")
+        workspace = place.root / f"at-{number}"
         assert place.run(workspace, kill_at=number).status == -signal.SIGKILL
         if place.run(workspace).status or what_is_there(workspace) != place.whole:
             wrong[number] = place.writes[number - 1]

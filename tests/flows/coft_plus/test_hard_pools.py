@@ -1,7 +1,6 @@
 """Pools that are hard to learn from: each runs or says why not, and none ships a worse model."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tasks.specs import (
     TopSpec,
 )
 from tests.worlds.images import encode
-from tests.worlds.kills import Runs, forked_runs
+from tests.worlds.kills import Runs
 
 pytestmark = [pytest.mark.usefixtures("prefect_session"), pytest.mark.timeout(600)]
 
@@ -66,45 +65,51 @@ POOLS = {
     "two names of one thing": Pool({"red": 20, "green": 20}, absent=("scarlet", "the colour red")),
     "nine tenths of one class": Pool({"red": 90, "green": 6, "blue": 4}),
     "zero-shot at chance": Pool({"red": 20, "green": 20, "blue": 20}, noise=2000),
-    "many classes of few images": Pool({f"thing {number}": 5 for number in range(300)}),
+    "many classes of few images": Pool({f"thing {number}": 3 for number in range(100)}),
 }
 
 
-@pytest.fixture(scope="module")
-def runs(prefect_session: str) -> Iterator[Runs]:
-    with forked_runs() as runs:
-        yield runs
-
-
-def adapt(runs: Runs, folder: Path, clip: Path, pool: Pool) -> tuple[bool, dict[str, Any]]:
-    """Return whether a run without labels thinks its model healthy, and what labels say of it."""
-    pool.write(folder / "images.parquet")
-    found: list[dict[str, Any]] = []
-    for labels in (None, "column"):
-        spec = CoftSpec(
-            pool=PoolSpec(images=str(folder / "images.parquet"), labels=labels),
-            method="coft-plus",
-            backbone=BackboneSpec(name=f"local-dir:{clip}"),
-            label=LabelSpec(templates=("{}",), top=TopSpec(per_class=4, min_total=0)),
-            phase1=Phase1Spec(
-                epochs=1, min_steps=0, batch_size=64, adapter=AdapterSpec(num_visual_prompts=2)
-            ),
-            phase2=Phase2Spec(epochs=1),
-            plus=PlusSpec(rounds=1, contrast=ContrastSpec(weight=0.1)),
-            runtime=RuntimeSpec(workspace=str(folder / "workspace")),
-        )
-        summary = folder / "summary.json"
-        assert runs.run(spec, summary=summary).status == 0
-        found.append(json.loads(summary.read_text()))
-    without, measured = found
-    assert without["accuracy"] is None
-    return without["healthy"], measured
+def adapt(runs: Runs, folder: Path, clip: Path, labels: str | None) -> dict[str, Any]:
+    """Return the summary of a run about the images in a folder."""
+    spec = CoftSpec(
+        pool=PoolSpec(images=str(folder / "images.parquet"), labels=labels),
+        method="coft-plus",
+        backbone=BackboneSpec(name=f"local-dir:{clip}"),
+        label=LabelSpec(templates=("{}",), top=TopSpec(per_class=4, min_total=0)),
+        phase1=Phase1Spec(
+            epochs=1, min_steps=0, batch_size=64, adapter=AdapterSpec(num_visual_prompts=2)
+        ),
+        phase2=Phase2Spec(epochs=1),
+        plus=PlusSpec(rounds=1, contrast=ContrastSpec(weight=0.1)),
+        runtime=RuntimeSpec(workspace=str(folder / (labels or "without"))),
+    )
+    summary = folder / "summary.json"
+    assert runs.run(spec, summary=summary).status == 0
+    found: dict[str, Any] = json.loads(summary.read_text())
+    return found
 
 
 @pytest.mark.parametrize("name", POOLS)
 def test_a_hard_pool_gives_a_model_that_is_no_worse_or_is_no_candidate(
     name: str, runs: Runs, tmp_path: Path, tiny_clip: Path
 ) -> None:
-    healthy, measured = adapt(runs, tmp_path, tiny_clip, POOLS[name])
+    POOLS[name].write(tmp_path / "images.parquet")
+    measured = adapt(runs, tmp_path, tiny_clip, "column")
     assert len(measured["per_class"]) == len(POOLS[name].counts) + len(POOLS[name].absent)
-    assert measured["accuracy"] >= measured["zero_shot_accuracy"] or not healthy
+    assert measured["accuracy"] >= measured["zero_shot_accuracy"] or not measured["healthy"]
+
+
+def test_labels_change_neither_the_model_nor_what_a_run_thinks_of_it(
+    runs: Runs, tmp_path: Path, tiny_clip: Path
+) -> None:
+    POOLS["twenty images"].write(tmp_path / "images.parquet")
+    without, measured = (adapt(runs, tmp_path, tiny_clip, labels) for labels in (None, "column"))
+    assert without["accuracy"] is None
+    assert measured["accuracy"] is not None
+    assert without["verdict"] == measured["verdict"]
+    assert weights(tmp_path / "without") == weights(tmp_path / "column")
+
+
+def weights(workspace: Path) -> dict[str, bytes]:
+    files = (workspace / "models").glob("*/*.safetensors")
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
