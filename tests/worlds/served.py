@@ -31,7 +31,7 @@ def clean_environment(tracking: Tracking) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(tracking: Tracking, folder: Path) -> Iterator[str]:
+def served(tracking: Tracking, folder: Path, **environment: str) -> Iterator[str]:
     """Serve the candidate on a free port of loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def served(tracking: Tracking, folder: Path) -> Iterator[str]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "models", "serve", *options.split()],
-            env=clean_environment(tracking),
+            env={**clean_environment(tracking), **environment},
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
