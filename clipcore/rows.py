@@ -129,25 +129,20 @@ def check_top_k(value: object) -> int:
 
 
 def answers(
-    read: Sequence[np.ndarray | str],
-    probabilities: Sequence[np.ndarray],
-    classes: Sequence[str],
-    top_k: int,
+    found: Iterable[np.ndarray | str], classes: Sequence[str], top_k: int
 ) -> Iterator[dict[str, object]]:
     """Yield the answer to each row.
 
     Args:
-        read: What `read_row` returned for each.
-        probabilities: Of those rows that have pixels, in their order.
+        found: The class probabilities of each, or why there are none.
         classes: Their names.
         top_k: How many of them an answer names; 0 for all.
     """
-    given = iter(probabilities)
-    for pixels in read:
-        if isinstance(pixels, str):
-            yield dict.fromkeys(COLUMNS) | {"error": pixels}
+    for row in found:
+        if isinstance(row, str):
+            yield dict.fromkeys(COLUMNS) | {"error": row}
         else:
-            yield _said(next(given), classes, top_k)
+            yield _said(row, classes, top_k)
 
 
 def _said(probabilities: np.ndarray, classes: Sequence[str], top_k: int) -> dict[str, object]:

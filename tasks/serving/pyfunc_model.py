@@ -92,10 +92,14 @@ class ImageClassifier(PythonModel):
         allowed = Allowed.from_environment()
         read = [read_row(row, self.classifier.preprocess, allowed) for row in rows]
         good = [pixels for pixels in read if not isinstance(pixels, str)]
-        probabilities = (
-            self.classifier.probabilities(torch.from_numpy(np.stack(good))).numpy() if good else ()
-        )
-        return answers(read, list(probabilities), self.classifier.classes, top_k)
+        given = iter(self._probabilities(good))
+        found = (row if isinstance(row, str) else next(given) for row in read)
+        return answers(found, self.classifier.classes, top_k)
+
+    def _probabilities(self, pixels: Sequence[np.ndarray]) -> np.ndarray | tuple[()]:
+        if not pixels:
+            return ()
+        return self.classifier.probabilities(torch.from_numpy(np.stack(pixels))).numpy()
 
 
 mlflow.models.set_model(ImageClassifier())
