@@ -16,13 +16,13 @@ from torch import Tensor
 
 from clipcore import adapters
 from clipcore.backbone import build_visual
+from clipcore.image_files import MAX_PIXELS
 from clipcore.images import Preprocess, read_pixels
 from clipcore.inference import Encoder
 from clipcore.network import Network
 
 FORMAT = 1
 DESCRIPTION = "model.json"
-MAX_PIXELS = 89_478_485  # Pillow's own limit
 
 
 class BrokenModel(ValueError):

@@ -28,6 +28,8 @@ FORMATS = (
     *(name.upper() for name in ("webp", "avif") if features.check(name)),
     *(["HEIF"] if _can_read_heif() else []),
 )
+MAX_BYTES = 64 * 2**20  # of a file, unless a run says otherwise
+MAX_PIXELS = 128_000_000  # of an image, unless a run says otherwise
 MAX_ASPECT_RATIO = 100  # of the long side to the short one, which resizing makes `size` pixels long
 
 MAY_PASS = ("no-decoder", "out-of-memory")  # reasons that lie in the machine, not in the content

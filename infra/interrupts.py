@@ -54,6 +54,13 @@ def listen() -> None:
     threading.Thread(target=_end_in_time, args=(hears,), name="coft-signals", daemon=True).start()
 
 
+def leave_to_a_server() -> None:
+    """Ignore Ctrl-C and SIGTERM from here on, for who hears them and ends when all is answered."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def received() -> int | None:
     """Return the signal that asked this process to end, None if there was none."""
     return next(iter((*_heard, *_handled)), None)

@@ -12,6 +12,7 @@ from flows.commands.options import (
     Backbone,
     DryRun,
     Images,
+    Model,
     Register,
     RowsPerShard,
     Seed,
@@ -130,7 +131,7 @@ def embed(
 
 def predict(
     *,
-    model: Annotated[str, Parameter(help="models:/NAME@champion, models:/NAME/3, or a folder.")],
+    model: Model,
     images: Images,
     rows_per_shard: RowsPerShard = None,
     dry_run: DryRun = False,

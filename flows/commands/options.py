@@ -58,6 +58,7 @@ Workspace = Annotated[str | None, Parameter(help="Folder or URI of all results."
 Backbone = Annotated[
     str, Parameter(help="'embedded', NAME/TAG of open_clip, local-dir:PATH or hf-hub:ORG/NAME.")
 ]
+Model = Annotated[str, Parameter(help="models:/NAME@champion, models:/NAME/3, or a folder.")]
 Register = Annotated[str | None, Parameter(help="Name in the model registry.")]
 RowsPerShard = Annotated[int | None, Parameter(help="Images of one Parquet file.")]
 Seed = Annotated[int, Parameter(help="Of every draw; the same seed gives the same result.")]

@@ -19,6 +19,7 @@ from PIL import Image
 
 import clipcore
 from clipcore.image_files import FORMATS
+from clipcore.rows import INPUTS
 from tasks import serving
 from tasks.specs import InputError
 
@@ -120,12 +121,7 @@ def signature() -> "ModelSignature":
     from mlflow.types.schema import Map  # noqa: PLC0415
 
     return ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(DataType.string, "image", required=False),
-                ColSpec(DataType.string, "path", required=False),
-            ]
-        ),
+        inputs=Schema([ColSpec(DataType.string, name, required=False) for name in INPUTS]),
         outputs=Schema(
             [
                 ColSpec(DataType.string, "label"),

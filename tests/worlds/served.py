@@ -31,16 +31,31 @@ def clean_environment(tracking: Tracking) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def served(tracking: Tracking, folder: Path) -> Iterator[str]:
-    """Serve the candidate on a free port of loopback."""
+def served(tracking: Tracking, folder: Path, **environment: str) -> Iterator[str]:
+    """Serve the candidate with MLflow's own server on a free port of loopback."""
+    port = free_port()
+    options = f"-m models:/pets@candidate --env-manager local -h 127.0.0.1 -p {port} -w 1"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", *options.split()]
+    with running(command, {**clean_environment(tracking), **environment}, folder, port):
+        yield f"http://127.0.0.1:{port}/invocations"
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"-m models:/pets@candidate --env-manager local -h 127.0.0.1 -p {port} -w 1"
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], environment: dict[str, str], folder: Path, port: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that answers `/ping` until the block ends; `server.log` has its words."""
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "models", "serve", *options.split()],
-            env=clean_environment(tracking),
+            command,
+            env=environment,
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -48,9 +63,10 @@ def served(tracking: Tracking, folder: Path) -> Iterator[str]:
         )
     try:
         wait_until_up(f"http://127.0.0.1:{port}/ping", server, folder / "server.log")
-        yield f"http://127.0.0.1:{port}/invocations"
+        yield server
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 

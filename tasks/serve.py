@@ -1,0 +1,54 @@
+"""Serve a model of the registry, or a model's folder, over HTTP, and follow its alias."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from clipcore.classifier import load_classifier
+from tasks.serving.batcher import Served
+from tasks.serving.server import allowed_by, open_socket
+from tasks.serving.server import serve as serve_until_stopped
+from tasks.specs import InputError, RuntimeSpec, ServeSpec
+from tasks.storage.files import local_copy
+from tasks.tracking.champion import download_bundle
+from tasks.tracking.registry_model import check_model, is_registered
+from tasks.tracking.store import tracking_for
+
+
+def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
+    """Serve `models:/NAME@ALIAS`, `models:/NAME/VERSION` or a folder until a signal says stop.
+
+    Raises:
+        InputError: no model has this URI, or the address, the folder or the device is none.
+    """
+    version, allowed = check_model(uri, runtime), allowed_by(spec)
+    device = torch.device(_device(spec.device))
+
+    def load(pinned: str) -> Served:
+        return load_model(pinned, runtime, device)
+
+    with open_socket(spec) as listening:
+        moves = "@" in uri and is_registered(uri) and spec.reload_seconds > 0
+        newest = (lambda: check_model(uri, runtime), load) if moves else None
+        serve_until_stopped(listening, load(version), spec, allowed, newest)
+
+
+def load_model(uri: str, runtime: RuntimeSpec, device: torch.device) -> Served:
+    """Load a version or a folder; a copy of remote files is gone afterwards."""
+    if not is_registered(uri):
+        with local_copy(uri) as folder:
+            return Served.of(uri, load_classifier(folder, device=device))
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as download:
+        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download))
+        return Served.of(uri, load_classifier(bundle, device=device))
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    return name
