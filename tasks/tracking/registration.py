@@ -61,8 +61,9 @@ def register_model(
                     logged = _log_model(run, folder, logged or _new_model(run, name, digest))
                 version = _create_version(run, name, logged, tags)
     number = str(version.version)  # an int in some stores
-    if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
-        client.set_registered_model_alias(name, CANDIDATE, number)
+    with alone(run.tracking):  # whoever promotes takes this alias away
+        if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
+            client.set_registered_model_alias(name, CANDIDATE, number)
     return find_version(run.tracking, name, number)
 
 
