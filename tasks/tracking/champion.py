@@ -14,13 +14,13 @@ from tasks.gate import decide_promotion
 from tasks.specs import InputError
 from tasks.tracking import promotions
 from tasks.tracking.packaging import BUNDLE
-from tasks.tracking.promotions import Log
 from tasks.tracking.store import Tracking, alone, connect, registry_uri
 from tasks.tracking.versions import (
     CANDIDATE,
     TAG,
     RegisteredModel,
     aliases_of,
+    find_chosen,
     find_version,
     version_numbers,
 )
@@ -59,8 +59,8 @@ def promote(
         InputError: there is no such model, version or candidate.
     """
     log = promotions.read_log(tracking, name)
-    chosen = version or _candidate(tracking, log)
-    model = find_version(tracking, name, chosen)
+    model = find_chosen(tracking, name, version)
+    chosen = model.version
     if log.last.champion != chosen:
         _check_evidence(model, force=force)
         if instead_of is not None and (log.last.champion or "") != instead_of:
@@ -92,16 +92,6 @@ def rollback(tracking: Tracking, name: str) -> RegisteredModel:
         _stamp(tracking, find_version(tracking, name, former), "rolled_back")
     _follow(tracking, name, chosen)
     return find_version(tracking, name, chosen)
-
-
-def _candidate(tracking: Tracking, log: Log) -> str:
-    """Return the candidate's number."""
-    candidate = aliases_of(tracking, log.name).get(CANDIDATE)
-    if candidate is None:
-        numbers = version_numbers(tracking, log.name)
-        told = f" ({log.last.text})" if log.last.champion else ""
-        raise InputError(f"{log.name!r} has no candidate; name a version, one of {numbers}{told}")
-    return candidate
 
 
 def _check_evidence(model: RegisteredModel, *, force: bool) -> None:

@@ -24,7 +24,7 @@ def register_versions(tracking: Tracking, count: int) -> None:
     client = connect(tracking)
     client.create_registered_model(NAME)
     for _ in range(count):
-        client.create_model_version(NAME, "file:///nowhere", tags={HEALTHY: "true"})
+        client.create_model_version(NAME, "s3://nowhere/model", tags={HEALTHY: "true"})
     promote(tracking, NAME, "1")
 
 
