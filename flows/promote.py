@@ -12,9 +12,11 @@ from tasks.promotion.settle import Decision, settle
 from tasks.specs import CoftSpec, PromotionSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.registry_model import find_model
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="promote")
+@in_turn
 def promote(spec: PromotionSpec) -> Decision:
     """Compare the candidate, or another version, with the champion, and promote or leave it."""
     found, runtime = find_contenders(spec), spec.runtime

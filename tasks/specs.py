@@ -262,6 +262,9 @@ class RuntimeSpec(Spec):
     num_actors: int | None = Field(None, gt=0, description="Workers; by default as nodes allow.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each worker.")
     wait_minutes: float = Field(10, ge=0, description="How long to wait for room on a cluster.")
+    on_busy: Literal["wait", "end"] = Field(
+        "wait", description="What to do while another run is at work in the workspace."
+    )
     batch_size: int | None = Field(
         None,
         gt=0,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 from tasks.specs import GaveUp, InputError, Spec
+from tasks.tracking.registry import read_registry
 from tasks.tracking.running import machine
 from tasks.tracking.store import Tracking, alone, connect, registry_uri
 from tasks.tracking.versions import CHAMPION, PREVIOUS, aliases_of, list_models
@@ -132,6 +133,18 @@ def follow(tracking: Tracking, name: str) -> Log:
             _set_aliases(tracking, log)
             if _existing(tracking, name).last == log.last:
                 _client(tracking).log_param(log.run_id, f"{_key(log.last)}{_FOLLOWED}", "yes")
+
+
+def follow_all(tracking: Tracking) -> list[str]:
+    """Let the aliases of all models follow; return the names of those where they had not."""
+    behind = [
+        log.name
+        for name in read_registry(tracking)
+        if (log := _read(tracking, name)) is not None and not log.followed
+    ]
+    for name in behind:
+        follow(tracking, name)
+    return behind
 
 
 def overtaken(name: str, event: Event, wanted: str | None) -> Overtaken:
