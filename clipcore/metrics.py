@@ -1,5 +1,7 @@
 """Metrics of a classifier on labels that it was not trained on."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -68,3 +70,26 @@ def auroc(confidence: Float[Tensor, " samples"], correct: Tensor) -> float:
     below = torch.searchsorted(wrong, right)
     not_above = torch.searchsorted(wrong, right, right=True)
     return float((below + not_above).double().mean() / (2 * len(wrong)))
+
+
+def paired_interval(
+    only_first: int, only_second: int, num_samples: int, *, z: float = 1.96
+) -> tuple[float, float]:
+    r"""Return the confidence interval of the difference of two accuracies on the same samples.
+
+    $$\tilde d = \frac{\tilde b - \tilde c}{\tilde n}, \quad \tilde d \pm
+    \frac{z}{\tilde n} \sqrt{\tilde b + \tilde c - (\tilde b - \tilde c)^2 / \tilde n}$$
+
+    with one half added to each of the four cells of the table of both. Reference: Agresti and Min
+    2005, Simple improved confidence intervals for comparing matched proportions.
+
+    Args:
+        only_first: Samples that the first classifier alone has right.
+        only_second: Samples that the second one alone has right.
+        num_samples: All samples.
+        z: Quantile of the normal distribution; 1.96 for 95 %.
+    """
+    first, second, total = only_first + 0.5, only_second + 0.5, num_samples + 2
+    middle = (first - second) / total
+    half = z * math.sqrt(first + second - (first - second) ** 2 / total) / total
+    return middle - half, middle + half

@@ -31,12 +31,14 @@ from tasks.pool.task import open_task
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, TaskRef
 from tasks.run import tracked
 from tasks.specs import RuntimeSpec
+from tasks.tracking.turns import in_turn
 
 Wait = Literal["return", "pause", "suspend"]
 WEEK = 7 * 24 * 3600
 
 
 @flow(name="active-round")
+@in_turn
 def active_round(runtime: RuntimeSpec, name: str) -> RoundState:
     """Run one round of https://arxiv.org/abs/2602.04340, section 3.3, up to its question.
 

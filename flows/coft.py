@@ -20,9 +20,11 @@ from tasks.refs import Phase1Round, Phase2Round, RunSummary, Stages
 from tasks.run import tracked
 from tasks.sentences.given import given_sentences
 from tasks.specs import CoftSpec, check_method
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="coft")
+@in_turn
 def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run CoFT (https://arxiv.org/abs/2602.04337) from unlabelled images to a registered model.
 

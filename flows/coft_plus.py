@@ -39,9 +39,11 @@ from tasks.sentences.choice import choose_sentences
 from tasks.sentences.given import given_sentences
 from tasks.specs import CoftSpec
 from tasks.tracking.runs import Run
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="coft-plus")
+@in_turn
 def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run CoFT+ (https://arxiv.org/abs/2602.04337, 3.3), as `flows.coft` runs CoFT."""
     spec = spec.model_copy(update={"method": "coft-plus"})

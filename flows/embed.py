@@ -11,9 +11,11 @@ from tasks.pool.open import open_images
 from tasks.refs import EmbeddingsRef, Files
 from tasks.specs import CoftSpec
 from tasks.storage.finished_runs import record_finished
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="embed")
+@in_turn
 def embed(spec: CoftSpec, plan: Plan | None = None) -> tuple[EmbeddingsRef, Files]:
     """Write the image features of a folder or bucket; class names and labels are not needed."""
     plan = follow(plan, spec, "embed")

@@ -11,9 +11,11 @@ from tasks.refs import Files, PredictionsRef
 from tasks.specs import CoftSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.registry_model import find_model
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="predict")
+@in_turn
 def predict(spec: CoftSpec, model: str, plan: Plan | None = None) -> tuple[PredictionsRef, Files]:
     """Classify a folder or bucket with `models:/NAME@champion` or a model's folder."""
     plan = follow(plan, spec, "predict", model=model)

@@ -12,9 +12,11 @@ from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.run import tracked
 from tasks.storage.finished_runs import record_finished
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="simulate")
+@in_turn
 def simulate(spec: SimulationSpec) -> SimulationRef:
     """Run the active rounds of https://arxiv.org/abs/2602.04340 against labels that are held back.
 

@@ -12,9 +12,11 @@ from tasks.refs import SentencesRef
 from tasks.sentences.choice import choose_sentences
 from tasks.specs import CoftSpec
 from tasks.storage.finished_runs import record_finished
+from tasks.tracking.turns import in_turn
 
 
 @flow(name="templates")
+@in_turn
 def templates(spec: CoftSpec, plan: Plan | None = None) -> SentencesRef:
     """Choose, without labels, the sentences that CLIP knows the classes of these images by."""
     follow(plan, spec, "templates")

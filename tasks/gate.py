@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import EvaluationRef, ModelRef, PredictionsRef, Stages
-from tasks.specs import CoftSpec, GateSpec
+from tasks.specs import CoftSpec, GateSpec, Spec
 from tasks.storage.stage import step
 
 if TYPE_CHECKING:
@@ -48,6 +50,35 @@ class Evidence:
         """Return the label-free measures of an adaptation as evidence."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in vars(measured).items() if name in names})
+
+
+class Comparison(Spec):
+    """A version beside the champion, on the same images."""
+
+    num_images: int
+    agreement: float = Field(description="Share of images that both put in the same class.")
+    drift: float = Field(description="Total variation of the class shares from the champion's.")
+    lost_classes: int = Field(description="Classes that all but disappeared beside the champion.")
+    num_labelled: int = Field(0, description="Images with a label that neither has learned from.")
+    accuracy: float | None = None
+    champion_accuracy: float | None = None
+    interval: tuple[float, float] | None = Field(
+        None, description="Of the difference of the accuracies, 95 %."
+    )
+
+    @property
+    def text(self) -> str:
+        """Return what was seen as part of a sentence."""
+        if self.interval is None:
+            return (
+                f"agrees with the champion on {self.agreement:.0%} of {self.num_images:,} images; "
+                f"class shares moved by {self.drift:.0%}"
+            )
+        return (
+            f"accuracy {_number(self.accuracy)}, the champion {_number(self.champion_accuracy)} on "
+            f"{self.num_labelled:,} labelled images; difference with 95 % between "
+            f"{self.interval[0]:+.3f} and {self.interval[1]:+.3f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +134,34 @@ def decide_promotion(evidence: Mapping[str, str], *, healthy: bool | None) -> Ve
     reason = "its health check failed" if healthy is False else "it has no health evidence"
     tags = "; ".join(f"{key} {value}" for key, value in evidence.items())
     return Verdict((f"{reason} ({tags})" if tags else reason,))
+
+
+def decide_contest(seen: Comparison, bounds: GateSpec, *, prefer_newer: bool) -> Verdict:
+    """Return what speaks against a version that was compared with the champion.
+
+    With labels the interval of the difference decides; one that holds 0 speaks for neither, and the
+    champion stays unless the newer version is preferred. Without labels two models that see
+    different things in most images cannot both be right, and the champion has proved itself.
+    """
+    if seen.interval is not None:
+        low, high = seen.interval
+        worse = f"it is less often right than the champion ({seen.text})"
+        chance = f"it is not surely better than the champion ({seen.text}); see --prefer-newer"
+        objections = {worse: high < 0, chance: low <= 0 <= high and not prefer_newer}
+    else:
+        e, share = seen, _percent(seen.agreement)
+        objections = {
+            f"it agrees with the champion on only {share} of the images": _below(
+                e.agreement, bounds.min_agreement
+            ),
+            f"its class shares are {_percent(e.drift)} away from the champion's": _below(
+                bounds.max_drift, e.drift
+            ),
+            f"{e.lost_classes} classes of the champion are hardly ever predicted": _below(
+                bounds.max_lost_classes, e.lost_classes
+            ),
+        }
+    return Verdict(tuple(text for text, holds in objections.items() if holds))
 
 
 @step("gate")

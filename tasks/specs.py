@@ -295,6 +295,9 @@ class RuntimeSpec(Spec):
     num_actors: int | None = Field(None, gt=0, description="Workers; by default as nodes allow.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each worker.")
     wait_minutes: float = Field(10, ge=0, description="How long to wait for room on a cluster.")
+    on_busy: Literal["wait", "end"] = Field(
+        "wait", description="What to do while another run is at work in the workspace."
+    )
     batch_size: int | None = Field(
         None,
         gt=0,
@@ -339,6 +342,27 @@ class CoftSpec(Spec):
         None, description="Labels of people to learn from: a file of them, or the folder of rounds."
     )
     command: str = Field("", description="The command line, for the report.")
+
+
+class PromotionSpec(Spec):
+    """A version that is to become champion, and on what it has to show that it is better."""
+
+    name: str = Field(description="Of the model in the registry.")
+    version: str | None = Field(None, description="Its number; by default that of the candidate.")
+    pool: PoolSpec | None = Field(
+        None,
+        description="Images to compare the version with the champion on: with labels by accuracy, "
+        "without labels by where both agree. Without images its own health decides.",
+    )
+    answers: str | None = Field(
+        None, description="Labels that were learned from, as in adapt; they do not count."
+    )
+    gate: GateSpec = Field(GateSpec(), description="Bounds where there are no labels.")
+    prefer_newer: bool = Field(
+        default=False, description="Promote also where the difference may be chance."
+    )
+    force: bool = Field(default=False, description="Promote against the evidence.")
+    runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
 
 
 def check_settings(spec: CoftSpec) -> None:

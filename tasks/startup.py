@@ -13,7 +13,7 @@ from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage import disk_errors
-from tasks.tracking import store
+from tasks.tracking import store, turns
 
 if TYPE_CHECKING:
     from tasks.compute import workers
@@ -30,7 +30,9 @@ def check_place(runtime: RuntimeSpec, *, tracked: bool = True) -> None:
 
     Raises:
         InputError: says which, and what to do.
+        GaveUp: another run is at work in the workspace, and this one is not to wait.
     """
+    turns.check_turn(runtime)
     for check in _checks(runtime, tracked=tracked):
         if check.ok is False:
             advice = f"; {check.advice}" if check.advice else ""

@@ -4,14 +4,28 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from flows.commands.options import Summary, Workspace, conclude, tell, workspace_of
+from flows.commands.options import (
+    Classes,
+    Labels,
+    Summary,
+    Where,
+    Workspace,
+    conclude,
+    default_of,
+    tell,
+    workspace_of,
+)
 from tasks.on_demand import OnDemand
+from tasks.specs import GaveUp, PoolSpec, PromotionSpec
 
 if TYPE_CHECKING:
+    from flows import promote as promote_flow
+    from tasks import startup
     from tasks.tracking import champion, store, versions
     from tasks.tracking.store import Tracking
     from tasks.tracking.versions import RegisteredModel
 else:
+    startup, promote_flow = OnDemand("tasks.startup"), OnDemand("flows.promote")
     champion, store = OnDemand("tasks.tracking.champion"), OnDemand("tasks.tracking.store")
     versions = OnDemand("tasks.tracking.versions")
 
@@ -32,16 +46,45 @@ def list_models(name: str | None = None, *, workspace: Workspace = None) -> None
 
 
 @models.command
-def promote(
+def promote(  # noqa: PLR0913  # a parameter for each option
     name: str,
     version: str | None = None,
     *,
-    force: Annotated[bool, Parameter(help="Although its run says that it is not healthy.")] = False,
-    workspace: Workspace = None,
-    summary: Summary = None,
+    images: Annotated[
+        str | None, Parameter(help="Compare it with the champion on these images first.")
+    ] = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    prefer_newer: Annotated[
+        bool, Parameter(help="Also where the difference may be chance.", negative="")
+    ] = default_of(PromotionSpec, "prefer_newer"),
+    force: Annotated[bool, Parameter(help="Against the evidence.")] = False,
+    where: Where = Where(),
 ) -> None:
-    """Make the candidate, or a given version, the champion; the old champion becomes previous."""
-    _conclude(champion.promote(_tracking(workspace), name, version, force=force), summary)
+    """Make the candidate, or a given version, the champion; the old champion becomes previous.
+
+    With --images it has to show that it is no step back: with --labels by its accuracy, without
+    them by where it agrees with the champion.
+    """
+    if images is None:
+        _conclude(
+            champion.promote(_tracking(where.workspace), name, version, force=force), where.summary
+        )
+        return
+    spec = PromotionSpec(
+        name=name,
+        version=version,
+        pool=PoolSpec(images=images, labels=labels, classes=classes),
+        prefer_newer=prefer_newer,
+        force=force,
+        runtime=where.runtime,
+    )
+    versions.find_chosen(_tracking(where.workspace), name, version)
+    startup.begin(spec.runtime, "flows.promote")
+    decision = promote_flow.promote(spec)
+    conclude(where.summary, decision.model_dump(mode="json"), [decision.verdict])
+    if decision.champion != decision.version:
+        raise GaveUp(f"{decision.name!r} keeps its champion; --force promotes all the same")
 
 
 @models.command

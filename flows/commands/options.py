@@ -106,6 +106,10 @@ class Where:
     wait_minutes: Annotated[
         float | None, Parameter(help="How long to wait for room on a cluster; 10.")
     ] = None
+    on_busy: Annotated[
+        Literal["wait", "end"] | None,
+        Parameter(help="While another run is at work in the workspace: wait, or end at once."),
+    ] = None
     pixel_cache: Annotated[
         str | None, Parameter(help="Disk of each machine for decoded images: 8GiB; 0 keeps none.")
     ] = None
@@ -125,7 +129,7 @@ class Where:
             num_actors=self.num_actors or here.num_actors,
             num_gpus=here.num_gpus if self.num_gpus is None else self.num_gpus,
             pixel_cache=here.pixel_cache if self.pixel_cache is None else self.pixel_cache,
-            **given(wait_minutes=self.wait_minutes),
+            **given(wait_minutes=self.wait_minutes, on_busy=self.on_busy),
         )
 
 

@@ -11,10 +11,11 @@ from tasks.on_demand import OnDemand
 from tasks.specs import InputError
 
 if TYPE_CHECKING:
-    from tasks.doctor import checks
+    from tasks.doctor import checks, repair
     from tasks.query import output as outputs
     from tasks.query import questions, sandbox
 else:
+    repair = OnDemand("tasks.doctor.repair")
     checks, sandbox = OnDemand("tasks.doctor.checks"), OnDemand("tasks.query.sandbox")
     outputs, questions = OnDemand("tasks.query.output"), OnDemand("tasks.query.questions")
 
@@ -95,9 +96,18 @@ def disagreements(*, k: int = 20, asked: Asked = Asked()) -> None:
 def doctor(
     *,
     backbone: Annotated[str | None, Parameter(help="Also say whether this one fits.")] = None,
+    repair_dead: Annotated[
+        bool,
+        Parameter(
+            name="--repair", help="End what dead processes left as running here.", negative=""
+        ),
+    ] = False,
     workspace: Workspace = None,
 ) -> None:
     """Say what is installed, which devices and servers answer, what would be downloaded."""
+    if repair_dead:
+        for line in repair.repair(workspace_of(workspace)):
+            sys.stdout.write(f"repaired  {line}\n")
     results = checks.diagnose(backbone, workspace_of(workspace))
     sys.stdout.write(f"{checks.to_text(results).rstrip()}\n")
     if bad := [check.name for check in results if check.ok is False]:

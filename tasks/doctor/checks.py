@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 
 from infra.settings import Settings
-from tasks.doctor import machine, models, packages, servers
+from tasks.doctor import machine, models, packages, repair, servers
 from tasks.doctor.findings import Check, note
 from tasks.storage.uris import absolute, redact
 
@@ -38,6 +38,7 @@ def diagnose(backbone: str | None, workspace: str) -> list[Check]:
         "ray": lambda: servers.check_ray(settings.ray_address),
         "prefect": lambda: servers.check_prefect(settings.prefect_api_url),
         "mlflow": lambda: servers.check_mlflow(folder),
+        "dead runs": lambda: repair.check_dead(folder),
         "embedded backbones": models.check_embedded,
         "backbone": lambda: models.check_backbone(backbone or models.DEFAULT),
         "weights": lambda: models.check_weights(backbone or models.DEFAULT),

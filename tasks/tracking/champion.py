@@ -1,8 +1,9 @@
 """The champion of a model: promotion, rollback, and the files of a version.
 
 A version becomes `candidate` when the label-free health of its run passes. `promote` makes it
-`champion` and keeps the former one as `previous`; `rollback` makes that the champion again. The
-evidence for the decision is in the tags and the description of the version.
+`champion` and keeps the former one as `previous`; `rollback` makes that the champion again. Both go
+through the promotion log (`promotions.py`), which says what came first. The evidence for the
+decision is in the tags and the description of the version.
 """
 
 import re
@@ -11,15 +12,15 @@ from pathlib import Path
 
 from tasks.gate import decide_promotion
 from tasks.specs import InputError
+from tasks.tracking import promotions
 from tasks.tracking.packaging import BUNDLE
-from tasks.tracking.store import Tracking, connect, registry_uri
+from tasks.tracking.store import Tracking, alone, connect, registry_uri
 from tasks.tracking.versions import (
     CANDIDATE,
-    CHAMPION,
-    PREVIOUS,
     TAG,
     RegisteredModel,
     aliases_of,
+    find_chosen,
     find_version,
     version_numbers,
 )
@@ -32,44 +33,43 @@ class UnhealthyModel(InputError):
 
 
 def promote(
-    tracking: Tracking, name: str, version: str | None = None, *, force: bool = False
+    tracking: Tracking,
+    name: str,
+    version: str | None = None,
+    *,
+    force: bool = False,
+    instead_of: str | None = None,
 ) -> RegisteredModel:
     """Make a version the champion; the former champion becomes previous.
 
-    Promoting the champion again changes nothing.
+    Any number of people may do so at the same time: of those that saw the same champion one
+    succeeds, and the others hear who that was. Promoting the champion again changes nothing.
 
     Args:
         tracking: The store.
         name: Name of the registered model.
         version: Number of the version; the candidate by default.
         force: Whether to promote against the evidence.
+        instead_of: The champion with which the version was compared, an empty text for none; by
+            default whichever there is now.
 
     Raises:
         UnhealthyModel: the evidence is against it, and `force` is not set.
+        Overtaken: somebody else has changed the champion meanwhile.
         InputError: there is no such model, version or candidate.
     """
-    aliases = aliases_of(tracking, name)
-    chosen = version or aliases.get(CANDIDATE)
-    if chosen is None:
-        msg = f"{name!r} has no candidate; name a version, one of {version_numbers(tracking, name)}"
-        raise InputError(msg)
-    model = find_version(tracking, name, chosen)
-    if aliases.get(CHAMPION) == chosen:
-        return model
-    verdict = decide_promotion(model.evidence, healthy=model.healthy)
-    if not verdict.healthy and not force:
-        raise UnhealthyModel(
-            f"version {model.version} of {name!r} may not become champion: "
-            f"{'; '.join(verdict.objections)}; look at its report, then use --force if you must"
-        )
-    client = connect(tracking)
-    _stamp(tracking, model, "promoted" if model.healthy else "promoted_by_force")
-    # In this order: a crash in between leaves a champion at all times.
-    if CHAMPION in aliases:
-        client.set_registered_model_alias(name, PREVIOUS, aliases[CHAMPION])
-    client.set_registered_model_alias(name, CHAMPION, chosen)
-    if aliases.get(CANDIDATE) == chosen:
-        client.delete_registered_model_alias(name, CANDIDATE)
+    log = promotions.read_log(tracking, name)
+    model = find_chosen(tracking, name, version)
+    chosen = model.version
+    if log.last.champion != chosen:
+        _check_evidence(model, force=force)
+        if instead_of is not None and (log.last.champion or "") != instead_of:
+            raise promotions.overtaken(name, log.last, chosen)
+        before = log.last.champion
+        promotions.append(tracking, log, "promote", champion=chosen, previous=before)
+        _stamp(tracking, model, "promoted" if model.healthy else "promoted_by_force")
+    _follow(tracking, name, chosen)
+    _end_candidacy(tracking, name, chosen)
     return find_version(tracking, name, chosen)
 
 
@@ -79,18 +79,46 @@ def rollback(tracking: Tracking, name: str) -> RegisteredModel:
     No version is previous afterwards, so that a second rollback cannot bring the bad one back.
 
     Raises:
+        Overtaken: somebody else has changed the champion meanwhile.
         InputError: there is no such model, or no previous version.
     """
-    aliases = aliases_of(tracking, name)
-    if PREVIOUS not in aliases:
+    log = promotions.read_log(tracking, name)
+    former, chosen = log.last.champion, log.last.previous
+    if chosen is None:
         msg = f"{name!r} has no previous champion to return to; `coft models promote {name}`"
         raise InputError(f"{msg} takes a version, one of {version_numbers(tracking, name)}")
-    client = connect(tracking)
-    if CHAMPION in aliases:
-        _stamp(tracking, find_version(tracking, name, aliases[CHAMPION]), "rolled_back")
-    client.set_registered_model_alias(name, CHAMPION, aliases[PREVIOUS])
-    client.delete_registered_model_alias(name, PREVIOUS)
-    return find_version(tracking, name, aliases[PREVIOUS])
+    promotions.append(tracking, log, "roll back", champion=chosen, previous=None)
+    if former is not None:
+        _stamp(tracking, find_version(tracking, name, former), "rolled_back")
+    _follow(tracking, name, chosen)
+    return find_version(tracking, name, chosen)
+
+
+def _check_evidence(model: RegisteredModel, *, force: bool) -> None:
+    verdict = decide_promotion(model.evidence, healthy=model.healthy)
+    if not verdict.healthy and not force:
+        raise UnhealthyModel(
+            f"version {model.version} of {model.name!r} may not become champion: "
+            f"{'; '.join(verdict.objections)}; look at its report, then use --force if you must"
+        )
+
+
+def _follow(tracking: Tracking, name: str, chosen: str) -> None:
+    """Let the aliases follow the log.
+
+    Raises:
+        Overtaken: the champion is another one by now.
+    """
+    last = promotions.follow(tracking, name).last
+    if last.champion != chosen:
+        raise promotions.overtaken(name, last, chosen)
+
+
+def _end_candidacy(tracking: Tracking, name: str, chosen: str) -> None:
+    """Take the alias `candidate` from a champion, and from no other version."""
+    with alone(tracking):
+        if aliases_of(tracking, name).get(CANDIDATE) == chosen:
+            connect(tracking).delete_registered_model_alias(name, CANDIDATE)
 
 
 def pinned(tracking: Tracking, model_uri: str) -> str:

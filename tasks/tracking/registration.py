@@ -9,7 +9,7 @@ from tasks.storage.files import local_copy
 from tasks.tracking.packaging import bundle_digest, check_bundle, write_model
 from tasks.tracking.redaction import redact_fields
 from tasks.tracking.runs import Run
-from tasks.tracking.store import alone, connect
+from tasks.tracking.store import Tracking, alone, connect
 from tasks.tracking.versions import (
     CANDIDATE,
     CHAMPION,
@@ -61,9 +61,26 @@ def register_model(
                     logged = _log_model(run, folder, logged or _new_model(run, name, digest))
                 version = _create_version(run, name, logged, tags)
     number = str(version.version)  # an int in some stores
-    if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
-        client.set_registered_model_alias(name, CANDIDATE, number)
+    with alone(run.tracking):  # whoever promotes takes this alias away
+        if healthy and aliases_of(run.tracking, name).get(CHAMPION) != number:
+            client.set_registered_model_alias(name, CANDIDATE, number)
     return find_version(run.tracking, name, number)
+
+
+def add_evidence(
+    tracking: Tracking, model: RegisteredModel, evidence: Mapping[str, object]
+) -> None:
+    """Add reasons to the tags and the description of a version; of the same name the newer one."""
+    client = connect(tracking)
+    fields = {f"{TAG}{key}": text[:_MAX_TAG] for key, text in redact_fields(evidence).items()}
+    for key, text in fields.items():
+        client.set_model_version_tag(model.name, model.version, key, text)
+    own = {f"{TAG}{key}": text for key, text in model.evidence.items()}
+    client.update_model_version(model.name, model.version, _description({**own, **fields}))
+
+
+def _description(tags: Mapping[str, str]) -> str:
+    return "\n".join(f"- {key.removeprefix(TAG)}: {tags[key]}" for key in tags)
 
 
 def _find_registered(run: Run, name: str, digest: str) -> "ModelVersion | None":
@@ -121,7 +138,7 @@ def _create_version(
         logged.artifact_location,
         run.run_id,
         tags=tags,
-        description="\n".join(f"- {key.removeprefix(TAG)}: {tags[key]}" for key in tags),
+        description=_description(tags),
         model_id=logged.model_id,
     )
 

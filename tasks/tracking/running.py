@@ -3,8 +3,9 @@
 A process holds a lock on a file for each of its runs, in the folder `running` beside the database.
 The kernel frees it with the process, however that ends. Between machines not every disk knows
 locks, so a process also touches its files every minute, and a run of another machine counts as dead
-only when its file is free and was silent for a quarter of an hour. Of a run without a file nothing
-is known.
+only when its file is free and was silent for a quarter of an hour. Machines without a common disk
+have a common server: there the same sign is a tag of the run. Of a run without file and sign
+nothing is known.
 """
 
 import functools
@@ -12,6 +13,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ FOLDER = "running"
 SIGN_EVERY, SILENT_AFTER = 60.0, 900.0  # seconds
 
 _held: dict[Path, FileLock] = {}
+_signs: dict[Path, Callable[[], object]] = {}  # given beside the touch of a file
 
 
 class Owner(NamedTuple):
@@ -36,8 +39,13 @@ def machine() -> str:
     return platform.node()
 
 
-def hold(owner: Owner) -> bool:
-    """Take a run for this process; return False where another one is at work on it."""
+def hold(owner: Owner, sign: Callable[[], object] | None = None) -> bool:
+    """Take a run for this process; return False where another one is at work on it.
+
+    Args:
+        owner: Of the run.
+        sign: Called every minute from now on, for machines that do not see the file.
+    """
     if owner.file in _held:
         return True
     owner.file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +53,8 @@ def hold(owner: Owner) -> bool:
     if lock is None:
         return False
     _held[owner.file] = lock
+    if sign is not None:
+        _signs[owner.file] = sign
     os.utime(owner.file)
     _start_signs()
     return True
@@ -52,6 +62,7 @@ def hold(owner: Owner) -> bool:
 
 def let_go(file: Path) -> None:
     """Forget a run that has ended, and that MLflow has as ended."""
+    _signs.pop(file, None)
     if lock := _held.pop(file, None):
         file.unlink(missing_ok=True)
         lock.release()
@@ -93,3 +104,5 @@ def _give_signs() -> None:
         for file in list(_held):
             with suppress(OSError):
                 os.utime(file)
+            with suppress(Exception):  # a server that does not answer now may do so in a minute
+                _signs.get(file, time.time)()

@@ -6,16 +6,25 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tasks.specs import InputError, Spec
 from tasks.storage.files import local_copy
+from tasks.tracking.database import SQLITE
 from tasks.tracking.redaction import redact, redact_fields
-from tasks.tracking.running import FOLDER, Owner, hold, is_dead, let_go, machine
-from tasks.tracking.store import Tracking, connect
+from tasks.tracking.running import (
+    FOLDER,
+    SILENT_AFTER,
+    Owner,
+    hold,
+    is_dead,
+    let_go,
+    machine,
+)
+from tasks.tracking.store import EXPERIMENT, Tracking, connect
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -27,6 +36,7 @@ Number = int | float
 DIGEST = "coft.digest"
 STARTS = "coft.starts"  # 1 for a run that was never interrupted
 MACHINE = "coft.machine"  # that a run is, or was last, at work on
+ALIVE = "coft.alive"  # seconds since 1970: the last sign of its process, where others need one
 _BATCH = 100  # largest number of parameters in a request; metrics may be more
 _MAX_VALUE = 6000  # characters of a parameter
 _PLACE = ("phase", "peer", "round")  # columns of a history that say whose epoch it is
@@ -65,7 +75,7 @@ def start_run(
             keeps its values, since MLflow forbids changing them.
     """
     experiment_id = _experiment_id(tracking, experiment)
-    _end_the_dead(tracking, experiment_id)
+    end_the_dead(tracking, experiment_id)
     unfinished = _continue_unfinished(tracking, experiment_id, digest)
     record = unfinished or _new_run(tracking, experiment_id, name, digest)
     run = Run(
@@ -172,24 +182,42 @@ def _experiment_id(tracking: Tracking, name: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _end_the_dead(tracking: Tracking, experiment_id: str) -> None:
-    """End the runs that MLflow has as running, and whose process is known to have died."""
-    client = connect(tracking)
+def end_dead_runs(tracking: Tracking) -> list[str]:
+    """End the runs of dead processes in the experiment of flows; return their names."""
+    experiment = connect(tracking).get_experiment_by_name(EXPERIMENT)
+    return [] if experiment is None else end_the_dead(tracking, experiment.experiment_id)
+
+
+def end_the_dead(tracking: Tracking, experiment_id: str) -> list[str]:
+    """End the runs that MLflow has as running, and whose process is known to have died.
+
+    Returns:
+        Their names.
+    """
+    client, ended = connect(tracking), list[str]()
     running = "attributes.status = 'RUNNING'"
     for record in client.search_runs([experiment_id], filter_string=running):
         owner = _owner(tracking, record)
-        if owner is not None and is_dead(owner):
+        if owner is not None and (is_dead(owner) or _is_silent(owner, record)):
             # Whoever ends its own run lets go of it afterwards: only now its status is the last.
             if client.get_run(record.info.run_id).info.status == "RUNNING":
                 client.set_terminated(record.info.run_id, "KILLED")
+                ended.append(record.info.run_name)
             let_go(owner.file)
+    return ended
+
+
+def _is_silent(owner: Owner, record: "MlflowRun") -> bool:
+    """Return whether a process that this machine does not see has given no sign for long."""
+    alive = float(record.data.tags.get(ALIVE, "inf"))
+    return not owner.file.exists() and time.time() - alive > SILENT_AFTER
 
 
 def _new_run(tracking: Tracking, experiment_id: str, name: str, digest: str) -> "MlflowRun":
     tags = {DIGEST: digest, STARTS: "1", MACHINE: machine()}
     record = connect(tracking).create_run(experiment_id, tags=tags, run_name=redact(name))
     if owner := _owner(tracking, record):
-        hold(owner)
+        hold(owner, _sign(tracking, record.info.run_id))
     return record
 
 
@@ -206,7 +234,7 @@ def _continue_unfinished(tracking: Tracking, experiment_id: str, digest: str) ->
 def _continue(tracking: Tracking, record: "MlflowRun") -> bool:
     """Take a run for this process; False where another one has it, or has just finished it."""
     owner, client, run_id = _owner(tracking, record), connect(tracking), record.info.run_id
-    if owner is not None and not hold(owner):
+    if owner is not None and not hold(owner, _sign(tracking, run_id)):
         return False
     if client.get_run(run_id).info.status == "FINISHED":
         if owner is not None:
@@ -230,6 +258,19 @@ def _owner(tracking: Tracking, record: "MlflowRun") -> Owner | None:
         return None
     file = _file(tracking.home, record.info.run_id)
     return Owner(file, record.data.tags.get(MACHINE, machine()))
+
+
+def _sign(tracking: Tracking, run_id: str) -> Callable[[], object] | None:
+    """Return what tells a server that a run is at work, given once now; None for a local file."""
+    if tracking.uri.startswith(SQLITE):
+        return None
+    client = connect(tracking)
+
+    def give() -> None:
+        client.set_tag(run_id, ALIVE, f"{time.time():.0f}")
+
+    give()
+    return give
 
 
 def _file(home: str, run_id: str) -> Path:

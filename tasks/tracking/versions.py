@@ -62,6 +62,19 @@ def find_version(tracking: Tracking, name: str, version: str) -> RegisteredModel
     raise InputError(msg)
 
 
+def find_chosen(tracking: Tracking, name: str, version: str | None) -> RegisteredModel:
+    """Return the version that was named, or the candidate.
+
+    Raises:
+        InputError: there is no such model, version or candidate.
+    """
+    chosen = version or aliases_of(tracking, name).get(CANDIDATE)
+    if chosen is not None:
+        return find_version(tracking, name, chosen)
+    numbers = version_numbers(tracking, name)
+    raise InputError(f"{name!r} has no candidate; name a version, one of {numbers}")
+
+
 def check_name(name: str) -> str:
     """Return the name.
 

@@ -96,3 +96,17 @@ def test_auroc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> N
     pairs = [(a, b) for a, right in rows if right for b, other in rows if not other]
     expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
     assert metrics.auroc(confidence, correct) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("first", "second", "total"), [(10, 2, 40), (0, 0, 5), (3, 3, 1000)])
+def test_paired_interval_is_that_of_a_matched_table_with_halves_added(
+    first: int, second: int, total: int
+) -> None:
+    """Wald's interval of the mean of -1, 0 and 1, once each cell of the table has a half more."""
+    cells = {1: first + 0.5, -1: second + 0.5, 0: total - first - second + 1.0}
+    weight = sum(cells.values())
+    mean = sum(value * count for value, count in cells.items()) / weight
+    variance = sum((value - mean) ** 2 * count for value, count in cells.items()) / weight
+    half = 1.96 * (variance / weight) ** 0.5
+    expected = (mean - half, mean + half)
+    assert metrics.paired_interval(first, second, total) == pytest.approx(expected)

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from clipcore.health import Health
-from tasks.gate import Evidence, Verdict, decide, decide_promotion
+from tasks.gate import (
+    Comparison,
+    Evidence,
+    Verdict,
+    decide,
+    decide_contest,
+    decide_promotion,
+)
 from tasks.specs import GateSpec
 
 GOOD = Evidence(
@@ -97,3 +104,41 @@ def test_promotion_asks_for_health() -> None:
     unhealthy = decide_promotion({"drift": "0.9"}, healthy=False)
     assert unhealthy.objections == ("its health check failed (drift 0.9)",)
     assert decide_promotion({}, healthy=None).objections == ("it has no health evidence",)
+
+
+def seen(**changes: object) -> Comparison:
+    measured = {"num_images": 100, "agreement": 0.9, "drift": 0.1, "lost_classes": 0}
+    return Comparison.model_validate({**measured, **changes})
+
+
+@pytest.mark.parametrize(
+    ("interval", "prefer_newer", "sentence"),
+    [
+        ((0.001, 0.2), False, None),
+        ((-0.01, 0.2), False, "not surely better"),
+        ((-0.01, 0.2), True, None),
+        ((-0.2, -0.001), True, "less often right"),
+    ],
+)
+def test_with_labels_the_interval_decides(
+    interval: tuple[float, float], *, prefer_newer: bool, sentence: str | None
+) -> None:
+    labelled = seen(interval=interval, num_labelled=100, agreement=0.0, lost_classes=9)
+    verdict = decide_contest(labelled, BOUNDS, prefer_newer=prefer_newer)
+    assert verdict.healthy is (sentence is None)
+    assert sentence is None or sentence in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"agreement": 0.49}, "agrees with the champion on only 49%"),
+        ({"drift": 0.41}, "class shares are 41% away"),
+        ({"lost_classes": 1}, "1 classes of the champion are hardly ever predicted"),
+    ],
+)
+def test_without_labels_agreement_and_shares_decide(
+    change: dict[str, float], sentence: str
+) -> None:
+    assert decide_contest(seen(), BOUNDS, prefer_newer=False).healthy
+    assert sentence in decide_contest(seen(**change), BOUNDS, prefer_newer=True).text

@@ -70,8 +70,10 @@ def running(
         server.wait()
 
 
-def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+def wait_until_up(
+    url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 60
+) -> None:
+    for _ in range(int(seconds * 10)):
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
             return
         assert server.poll() is None, log.read_text()

@@ -19,14 +19,6 @@ def _own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables; making them takes seconds, copying the file does not."""
-    home = tmp_path_factory.mktemp("tracking")
-    connect(Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"))
-    return home / "mlflow.db"
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, fresh_database: Path) -> Path:
     home = tmp_path / "my work #1"  # characters that mean something in a URI

@@ -2,13 +2,25 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tasks.specs import InputError
-from tasks.tracking.runs import Run, finish_run, log_file, log_history, log_metrics, log_text
+from tasks.tracking.running import let_go
+from tasks.tracking.runs import (
+    ALIVE,
+    MACHINE,
+    Run,
+    end_dead_runs,
+    finish_run,
+    log_file,
+    log_history,
+    log_metrics,
+    log_text,
+)
 from tasks.tracking.store import Tracking, connect
 from tests.worlds.runs import open_run
 
@@ -163,3 +175,16 @@ def test_a_deleted_experiment_is_explained(tracking: Tracking) -> None:
     connect(tracking).delete_experiment(run.experiment_id)
     with pytest.raises(InputError, match="was deleted; restore it"):
         open_run(tracking)
+
+
+@pytest.mark.parametrize(("ago", "status"), [(60, "RUNNING"), (901, "KILLED")])
+def test_a_run_of_a_machine_that_is_not_seen_is_dead_when_it_gave_no_sign(
+    tracking: Tracking, ago: float, status: str
+) -> None:
+    run = open_run(tracking)
+    client = connect(tracking)
+    client.set_tag(run.run_id, MACHINE, "elsewhere")
+    client.set_tag(run.run_id, ALIVE, f"{time.time() - ago:.0f}")
+    let_go(Path(str(tracking.home)) / "running" / run.run_id)  # no file that is seen from here
+    assert end_dead_runs(tracking) == (["pets"] if status == "KILLED" else [])
+    assert client.get_run(run.run_id).info.status == status

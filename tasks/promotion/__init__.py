@@ -1,0 +1,1 @@
+"""A version against the champion: who they are, what both see, and what came of it."""
