@@ -25,6 +25,7 @@ from flows.commands.options import (
     name_from,
     workspace_of,
 )
+from flows.commands.paper import as_in_paper
 from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
 from tasks.refs import Files, Ref, RunSummary
@@ -64,6 +65,9 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
     about: About,
     *,
     method: Method = default_of(CoftSpec, "method"),
+    paper: Annotated[
+        bool, Parameter(help="As in the paper where no option says otherwise.", negative="")
+    ] = False,
     answers: Annotated[
         str | None,
         Parameter(help="Labels to learn from: a file of answers, or a folder of rounds."),
@@ -95,6 +99,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         answers=answers,
     )
     check_settings(spec)
+    spec = as_in_paper(spec) if paper else spec
     plan = announce(spec, "adapt", dry_run=about.dry_run)
     if about.dry_run:
         end_dry_run(plan, spec, where.summary)
