@@ -82,6 +82,7 @@ class EndpointSpec(Spec):
     url: str = Field(description="Base of its API: https://host/v1.")
     model: str = Field(min_length=1, max_length=200, description="As the server calls it.")
     timeout: float = Field(60, gt=0, description="Seconds that one call may take in all.")
+    at_once: int = Field(4, gt=0, le=64, description="Calls side by side.")
     max_calls: int = Field(3000, gt=0, description="Calls of a run, retries among them.")
     max_tokens: int = Field(500_000, gt=0, description="Of a run: read and written by the model.")
 

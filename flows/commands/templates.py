@@ -64,6 +64,7 @@ class Limits:
     """How much of an endpoint may be used."""
 
     timeout: Annotated[float | None, Parameter(help="Seconds of a call; 60.")] = None
+    at_once: Annotated[int | None, Parameter(help="Calls side by side; 4.")] = None
     max_calls: Annotated[int | None, Parameter(help="Calls of the endpoint; 3000.")] = None
     max_tokens: Annotated[int | None, Parameter(help="Tokens of the endpoint; 500000.")] = None
 

@@ -1,7 +1,9 @@
 """Class sentences that a language model writes: asked for once, kept by content, checked."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from pydantic import Field, ValidationError
 
@@ -86,10 +88,20 @@ def _all_answers(
     """Return the answers, and how many classes have none for which reason."""
     answers, failures = dict[str, str](), Counter[str]()
     in_a_row, last = 0, ""
-    with progress("Ask for class sentences", len(classes), unit="classes") as advance:
-        for name in classes:
+    names, waiting = iter(classes), deque[tuple[str, Future[str]]]()
+    with (
+        progress("Ask for class sentences", len(classes), unit="classes") as advance,
+        ThreadPoolExecutor(spec.at_once) as threads,
+    ):
+        while len(answers) + failures.total() < len(classes):
+            width = spec.at_once if answers else 1  # one at a time, until it is seen to work
+            for name in islice(names, width - len(waiting)):
+                is_well = in_a_row < PATIENCE
+                answer = threads.submit(_answer, name, spec, workspace, endpoint, asking=is_well)
+                waiting.append((name, answer))
+            name, answer = waiting.popleft()
             try:
-                answers[name] = _answer(name, spec, workspace, endpoint, asking=in_a_row < PATIENCE)
+                answers[name] = answer.result()
                 in_a_row = 0
             except NoAnswer as error:
                 failures[error.failure] += 1

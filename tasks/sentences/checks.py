@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 else:  # only who names an endpoint waits for a library of HTTP
     answers = OnDemand("tasks.sentences.answers")
 
-TEMPLATES, FROM = "--templates", "--from"
+TEMPLATES = "--templates"
 
 
 def check_sentences(spec: CoftSpec, classes: Sequence[str]) -> None:
@@ -21,8 +21,13 @@ def check_sentences(spec: CoftSpec, classes: Sequence[str]) -> None:
     Raises:
         InputError: a file is none, or has nothing about any of the classes; or nobody answers.
     """
-    for option, file in ((TEMPLATES, spec.templates), (FROM, spec.sentences.file)):
+    for option, file in ((TEMPLATES, spec.templates), (file_option(spec), spec.sentences.file)):
         if file is not None:
             read_sentence_file(file, classes, spec.label.templates, option)
     if spec.sentences.endpoint is not None:
         answers.check_asking(classes, spec.sentences.endpoint, spec.runtime.workspace)
+
+
+def file_option(spec: CoftSpec) -> str:
+    """Return what a person calls the file of sentences that have to beat the plain templates."""
+    return "--sentences.file" if spec.method == "coft-plus" else "--from"

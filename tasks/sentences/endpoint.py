@@ -3,8 +3,9 @@
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from threading import Lock
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -51,21 +52,29 @@ class Completion(NamedTuple):
 
 @dataclass
 class Budget:
-    """How many calls and tokens are left, and were used."""
+    """How many calls and tokens there are, and were used; calls side by side may share it."""
 
     calls: int
     tokens: int
     used_calls: int = 0
     used_tokens: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
-    @property
-    def spent(self) -> bool:
-        """Return whether nothing is left."""
-        return self.used_calls >= self.calls or self.used_tokens >= self.tokens
+    def take_call(self) -> bool:
+        """Count one more call; return whether there was one left, and a token."""
+        with self._lock:
+            is_left = self.used_calls < self.calls and self.used_tokens < self.tokens
+            self.used_calls += is_left
+        return is_left
+
+    def add_tokens(self, number: int) -> None:
+        """Count tokens that a call used."""
+        with self._lock:
+            self.used_tokens += number
 
 
 class Endpoint:
-    """A server, the key to it, and what may be used of it. Close it, or use it as a context."""
+    """A server, the key to it, and what may be used of it; threads may share one."""
 
     def __init__(self, spec: EndpointSpec, key: str, *, first_pause: float = 1.0) -> None:
         headers = {"Accept-Encoding": "identity", "User-Agent": "coft"}
@@ -111,9 +120,8 @@ class Endpoint:
             InputError: the server refuses: the key, the model, or the request.
         """
         for attempt in range(RETRIES + 1):
-            if self.budget.spent:
+            if not self.budget.take_call():
                 raise NoAnswer(Failure.BUDGET)
-            self.budget.used_calls += 1
             try:
                 return self._call(body)
             except _Later as later:
@@ -144,7 +152,7 @@ class Endpoint:
         if response.status_code != httpx.codes.OK:
             raise InputError(self._refusal(response.status_code, data))
         text, num_tokens = _completion(data, body)
-        self.budget.used_tokens += num_tokens
+        self.budget.add_tokens(num_tokens)
         return Completion(self._hidden(text), num_tokens)
 
     def _refusal(self, status: int, data: bytes) -> str:

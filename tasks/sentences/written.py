@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tasks.pool.classes import given_classes
 from tasks.sentences.answers import ask
 from tasks.sentences.candidates import Candidate, described
-from tasks.sentences.checks import FROM
+from tasks.sentences.checks import file_option
 from tasks.sentences.record import Asked
 from tasks.sentences.sentence_file import read_sentence_file
 from tasks.specs import CoftSpec
@@ -38,7 +38,7 @@ def gather(classes: Sequence[str], spec: CoftSpec) -> Written:
         texts = given_classes(spec.pool.classes, spec.pool.class_column).descriptions
         found += [described(classes, texts, templates)] if texts else []
     if wanted.file is not None:
-        found.append(read_sentence_file(wanted.file, classes, templates, FROM))
+        found.append(read_sentence_file(wanted.file, classes, templates, file_option(spec)))
     if wanted.endpoint is None:
         return Written(tuple(found))
     answered, asked = ask(classes, wanted.endpoint, spec.runtime.workspace)

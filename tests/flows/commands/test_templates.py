@@ -37,8 +37,11 @@ def test_what_cannot_be_used_is_refused(
 
 
 def test_sentences_that_cannot_be_used_stop_an_adaptation(photos: Path, refused: Refused) -> None:
-    words = ["adapt", "--images", str(photos), *CLASSES, "--templates", "nowhere.json"]
-    assert "--templates nowhere.json: no such file" in refused(words)
+    words = ["adapt", "--images", str(photos), *CLASSES]
+    said = refused([*words, "--templates", "nowhere.json"])
+    assert "--templates nowhere.json: no such file" in said
+    said = refused([*words, "--method", "coft-plus", "--sentences.file", "nowhere.json"])
+    assert "--sentences.file nowhere.json: no such file" in said
 
 
 def test_a_dry_run_tells_what_it_is_about(

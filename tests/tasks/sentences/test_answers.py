@@ -1,6 +1,7 @@
 """Answers are asked for once and kept by content; what fails is asked for again, within bounds."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,30 @@ def test_the_budget_leaves_the_other_classes_plain(workspace: Path) -> None:
         assert len(server.requests) == 1
     assert set(candidate.own) == {"cat"}
     assert asked.failures == {"budget spent": 2}
+
+
+def test_classes_are_asked_about_side_by_side_once_the_first_has_its_answer(
+    workspace: Path,
+) -> None:
+    names = ["cat", *(f"cat of kind {number}" for number in range(8))]
+    together = threading.Barrier(4, timeout=20)  # passes only while four calls are open
+
+    def four_at_once(handler: Any, request: dict[str, Any]) -> None:
+        together.wait()
+        well(handler, request)
+
+    with serving(well, *[four_at_once] * 8) as server:
+        _, asked = asked_of(server, workspace, names)
+    assert asked.failures == {}
+    assert [exchange.about for exchange in asked.exchanges] == names
+
+
+def test_calls_side_by_side_share_a_budget(workspace: Path) -> None:
+    names = [f"cat of kind {number}" for number in range(30)]
+    with serving(well) as server:
+        _, asked = asked_of(server, workspace, names, max_calls=9, at_once=8)
+        assert len(server.requests) == asked.num_calls == len(asked.exchanges) == 9
+    assert asked.failures == {"budget spent": 21}
 
 
 def test_a_refusal_ends_it_at_once(workspace: Path) -> None:
