@@ -44,6 +44,7 @@ def training(evidence: Evidence) -> Section:
     """Return a curve of every number that the peers measured after each epoch."""
     groups: dict[tuple[int, int], dict[str, dict[str, list[tuple[float, float]]]]] = {}
     rows = read_stages.read_histories(evidence.inputs.peers)
+    facts = evidence.inputs.model.facts
     for row in rows:
         for key, value in row.items():
             if key in words.NOT_DRAWN or not _is_number(value):
@@ -52,6 +53,8 @@ def training(evidence: Evidence) -> Section:
             series.setdefault(f"Peer {row['peer']}", []).append((row["epoch"], value))
     return {
         "phases": [(*one, _epochs(rows, one), _panels(groups[one])) for one in sorted(groups)],
+        "end": facts.get("ends_in"),
+        "candidates": facts.get("candidates") or [],
         "peers": list(
             zip(
                 sorted({f"Peer {row['peer']}" for row in rows}),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image, ImageDraw
+from pydantic import JsonValue
 
 from clipcore.image_files import BadImage
 from tasks.evaluate import evaluate
@@ -110,6 +111,7 @@ class Run:
     predict: Callable[[int, int], int] = lambda _, truth: truth
     num_bad: int = 2
     registered: Registered | None = None
+    end: dict[str, JsonValue] = field(default_factory=dict)
 
     @property
     def spec(self) -> CoftSpec:
@@ -124,7 +126,9 @@ class Run:
     def inputs(self) -> ReportInputs:
         stages, predictions = self.stages(), self.predictions()
         evaluation = evaluate.fn(stages, predictions, self.spec)
-        model = ModelRef(uri=str(self.folder / "model"), digest="1" * 16, seconds=1.0)
+        model = ModelRef(
+            uri=str(self.folder / "model"), digest="1" * 16, seconds=1.0, facts=self.end
+        )
         model = assess.fn(model, stages, predictions, evaluation, self.spec)
         return report_inputs(
             self.spec,

@@ -56,6 +56,20 @@ def test_every_loss_of_both_phases_is_drawn(usual: Page) -> None:
     assert "the whole visual tower, 2 epochs" in usual.prose
 
 
+def test_what_the_run_might_have_ended_in_is_shown(run: Run, usual: Page) -> None:
+    assert "Where the run ends" not in usual.prose
+    candidates = {"zero-shot": 0.5125, "Phase I": 0.6, "epoch 1 of Phase II": 0.7}
+    listed = [{"what": what, "coherence": value} for what, value in candidates.items()]
+    run.end = {"ends_in": "Phase I", "candidates": listed}  # type: ignore[dict-item]
+    page = page_of(run.inputs())
+    assert "Where the run ends: Phase I" in page.prose
+    assert page.table("Candidate", "Coherence") == [
+        ["zero-shot", "0.512"],
+        ["Phase I", "0.600"],
+        ["epoch 1 of Phase II", "0.700"],
+    ]
+
+
 def test_maps_show_the_images_before_and_after(run: Run, usual: Page) -> None:
     maps = [image["alt"] for image in usual.all("img") if ": map of" in image["alt"]]
     count = len(run.pictures.ids)
