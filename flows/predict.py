@@ -17,7 +17,13 @@ from tasks.tracking.turns import in_turn
 @flow(name="predict")
 @in_turn
 def predict(spec: CoftSpec, model: str, plan: Plan | None = None) -> tuple[PredictionsRef, Files]:
-    """Classify a folder or bucket with `models:/NAME@champion` or a model's folder."""
+    """Classify a folder or bucket with `models:/NAME@champion` or a model's folder.
+
+    Args:
+        spec: Images; the rest does not count.
+        model: models:/NAME@champion, models:/NAME/3, or the folder of a model.
+        plan: Of the command that starts this flow; leave it empty.
+    """
     plan = follow(plan, spec, "predict", model=model)
     images = open_images(spec.pool, spec.runtime, for_training=False)
     predictions = predict_pool(find_model(model, spec.runtime), images, spec)

@@ -18,7 +18,11 @@ from tasks.tracking.turns import in_turn
 @flow(name="promote")
 @in_turn
 def promote(spec: PromotionSpec) -> Decision:
-    """Compare the candidate, or another version, with the champion, and promote or leave it."""
+    """Compare the candidate, or another version, with the champion, and promote or leave it.
+
+    Args:
+        spec: The model, what to compare on, and what counts as better.
+    """
     found, runtime = find_contenders(spec), spec.runtime
     comparison = None
     if spec.pool is not None and found.uris:

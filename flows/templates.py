@@ -18,7 +18,12 @@ from tasks.tracking.turns import in_turn
 @flow(name="templates")
 @in_turn
 def templates(spec: CoftSpec, plan: Plan | None = None) -> SentencesRef:
-    """Choose, without labels, the sentences that CLIP knows the classes of these images by."""
+    """Choose, without labels, the sentences that CLIP knows the classes of these images by.
+
+    Args:
+        spec: Images, classes, backbone, and which sets of sentences have to win.
+        plan: Of the command that starts this flow; leave it empty.
+    """
     follow(plan, spec, "templates")
     backbone = find_backbone(spec.backbone, spec.runtime)
     images = open_images(spec.pool, spec.runtime)

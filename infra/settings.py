@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     endpoint_key: SecretStr | None = Field(
         None, description="Key to the language model that `--endpoint` names."
     )
+    database_url: SecretStr | None = Field(
+        None, description="A PostgreSQL for the servers of `make up`; absent, SQLite."
+    )
+    prefect_port: int = Field(4200, description="Of the Prefect server of `make up`.")
+    mlflow_port: int = Field(5000, description="Of the MLflow server of `make up`.")
     prefect_api_url: str | None = Field(
         None,
         validation_alias="PREFECT_API_URL",

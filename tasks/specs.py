@@ -47,7 +47,7 @@ class PoolSpec(Spec):
     split_folders: Literal["auto", "yes", "no"] = Field(
         "auto", description="Whether first folders called train, val, valid and test are splits."
     )
-    rows_per_shard: int = Field(1024, gt=0)
+    rows_per_shard: int = Field(1024, gt=0, description="Images of one Parquet file.")
     max_bytes: int = Field(64 * 2**20, gt=0, description="Largest file that is read.")
     max_pixels: int = Field(128_000_000, gt=0, description="Largest image that is decoded.")
     max_quarantined: float = Field(0.5, ge=0, le=1, description="Share of bad images that stops.")
@@ -56,7 +56,9 @@ class PoolSpec(Spec):
 class BackboneSpec(Spec):
     """A pretrained CLIP: `embedded`, `NAME/TAG`, `local-dir:PATH` or `hf-hub:ORG/NAME`."""
 
-    name: str = "embedded"
+    name: str = Field(
+        "embedded", description="'embedded', NAME/TAG, local-dir:PATH or hf-hub:ORG/NAME."
+    )
 
 
 class TopSpec(Spec):
@@ -73,7 +75,7 @@ class LabelSpec(Spec):
         ("a photo of a {}.", "a picture of a {}.", "a photo of the {}."),
         description="Zero-shot prompts; their embeddings are averaged.",
     )
-    top: TopSpec = TopSpec()
+    top: TopSpec = Field(TopSpec(), description="Which of them start Phase I.")
 
 
 class EndpointSpec(Spec):
@@ -92,7 +94,7 @@ class SentencesSpec(Spec):
 
     synonyms: bool = Field(default=True, description="Of WordNet, in the sense of the pool.")
     file: str | None = Field(None, description="JSON: of each class a list of names or sentences.")
-    endpoint: EndpointSpec | None = None
+    endpoint: EndpointSpec | None = Field(None, description="A language model that writes some.")
 
 
 class PromptSpec(Spec):
@@ -121,8 +123,8 @@ class SgdSpec(Spec):
     """Stochastic gradient descent with a cosine over all steps (DeFT's recipe)."""
 
     learning_rate: float = Field(0.03, gt=0, description="At the start of the cosine.")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of the steps.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of all that learns.")
 
 
 class DualSpec(Spec):
@@ -140,10 +142,10 @@ class Phase1Spec(Spec):
     epochs: int = Field(EPOCHS, gt=0, description="Passes over the confident set.")
     min_steps: int = Field(MIN_STEPS, ge=0, description="Raise the epochs until this many steps.")
     batch_size: int = Field(64, gt=0, description="Images of a step.")
-    prompts: PromptSpec = PromptSpec()
-    adapter: AdapterSpec = AdapterSpec()
-    sgd: SgdSpec = SgdSpec()
-    dual: DualSpec = DualSpec()
+    prompts: PromptSpec = Field(PromptSpec(), description="Contexts that learn.")
+    adapter: AdapterSpec = Field(AdapterSpec(), description="What learns beside them.")
+    sgd: SgdSpec = Field(SgdSpec(), description="The optimizer.")
+    dual: DualSpec = Field(DualSpec(), description="The loss of the negative prompts.")
 
 
 class Phase2Spec(Spec):
@@ -228,9 +230,13 @@ class PlusSpec(Spec):
     subsets: Literal["own", "crossed"] = Field(
         "own", description="Whether a peer starts a round from its own labels or the other one's."
     )
-    neighbours: NeighboursSpec = NeighboursSpec()
-    contrast: ContrastSpec = ContrastSpec()
-    consistency: ConsistencySpec = ConsistencySpec()
+    neighbours: NeighboursSpec = Field(
+        NeighboursSpec(), description="Labels that images which look alike agree on."
+    )
+    contrast: ContrastSpec = Field(ContrastSpec(), description="Beside Phase II's loss.")
+    consistency: ConsistencySpec = Field(
+        ConsistencySpec(), description="A slow teacher in Phase II."
+    )
     colours: bool = Field(
         default=True, description="Views change colours; not where these tell classes apart."
     )
@@ -291,8 +297,10 @@ class ServeSpec(Spec):
 class RuntimeSpec(Spec):
     """Where and how wide a run goes. Nothing here changes a result, so it is in no digest."""
 
-    workspace: str = "coft-workspace"
-    ray_address: str | None = None
+    workspace: str = Field("coft-workspace", description="Folder or URI of all results.")
+    ray_address: str | None = Field(
+        None, description="A Ray cluster to join, such as 'auto'; by default Ray starts here."
+    )
     num_actors: int | None = Field(None, gt=0, description="Workers; by default as nodes allow.")
     num_gpus: float = Field(0, ge=0, description="GPUs of each worker.")
     wait_minutes: float = Field(10, ge=0, description="How long to wait for room on a cluster.")
@@ -322,22 +330,24 @@ class RuntimeSpec(Spec):
 class CoftSpec(Spec):
     """Everything that `coft adapt` was asked to do."""
 
-    pool: PoolSpec
-    method: Method = "coft"
-    backbone: BackboneSpec = BackboneSpec()
+    pool: PoolSpec = Field(description="The images, their class names, labels for evaluation.")
+    method: Method = Field("coft", description="How to adapt; zero-shot trains nothing.")
+    backbone: BackboneSpec = Field(BackboneSpec(), description="The pretrained CLIP.")
     student: BackboneSpec | None = Field(
         None, description="Another CLIP that Phase II trains, on the labels of the first one."
     )
-    label: LabelSpec = LabelSpec()
+    label: LabelSpec = Field(LabelSpec(), description="First labels by zero-shot.")
     templates: str | None = Field(None, description="File of class sentences to use as they are.")
-    sentences: SentencesSpec = SentencesSpec()
-    phase1: Phase1Spec = Phase1Spec()
-    phase2: Phase2Spec = Phase2Spec()
+    sentences: SentencesSpec = Field(
+        SentencesSpec(), description="For coft-plus: sets of class sentences to choose from."
+    )
+    phase1: Phase1Spec = Field(Phase1Spec(), description="Two peers on the confident images.")
+    phase2: Phase2Spec = Field(Phase2Spec(), description="Two whole towers on the kept labels.")
     plus: PlusSpec = Field(PlusSpec(), description="For coft-plus.")
-    gate: GateSpec = GateSpec()
-    seed: int = Field(0, ge=0)
+    gate: GateSpec = Field(GateSpec(), description="What a model must show to be a candidate.")
+    seed: int = Field(0, ge=0, description="Of every draw.")
     flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
-    runtime: RuntimeSpec = RuntimeSpec()
+    runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
     register_as: str | None = Field(None, description="Name in the model registry.")
     answers: str | None = Field(
         None, description="Labels of people to learn from: a file of them, or the folder of rounds."

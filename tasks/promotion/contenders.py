@@ -1,8 +1,9 @@
 """Who is to become champion, and who is."""
 
 from tasks.progress import say
-from tasks.specs import PromotionSpec, Spec
+from tasks.specs import PromotionSpec, RuntimeSpec, Spec
 from tasks.storage.stage import step
+from tasks.tracking.registry import read_registry
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import CANDIDATE, CHAMPION, aliases_of, find_version
 
@@ -20,6 +21,13 @@ class Contenders(Spec):
         if None in (self.version, self.champion) or self.version == self.champion:
             return ()
         return tuple(f"models:/{self.name}/{number}" for number in (self.version, self.champion))
+
+
+def find_champion(name: str, runtime: RuntimeSpec) -> str | None:
+    """Return the champion's URI; None where there is no model of that name, or no champion."""
+    model = read_registry(tracking_for(runtime.workspace), name).get(name)
+    version = None if model is None else model.aliases.get(CHAMPION)
+    return None if version is None else f"models:/{name}/{version}"
 
 
 @step("find contenders")

@@ -44,6 +44,7 @@ class Folder(StrEnum):
     FINISHED = "finished"
     REPORTS = "reports"
     ROUNDS = "rounds"
+    NIGHTLY = "nightly"
     SIMULATIONS = "simulations"
     DEMO = "demo"
 

@@ -1,0 +1,201 @@
+"""A Prefect server, an MLflow server and a worker on this machine: `make up` and `make down`.
+
+    python -m infra.servers up|down [FOLDER]
+
+What was started is in `FOLDER/processes.json`, by process id and time of start, so that nothing
+else is ever stopped. Both servers keep their tables in SQLite, or in the databases `prefect` and
+`mlflow` of a PostgreSQL that `COFT_DATABASE_URL` names.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from infra.offline import quiet_environment
+from infra.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PROCESSES = "processes.json"
+POOL = "coft"
+_PATIENCE = 300.0  # seconds until a server answers, on a busy machine
+_GRACE = 20.0  # seconds to end by itself
+
+
+class CouldNotStart(RuntimeError):
+    """A server ended before it answered; the message has the end of its log."""
+
+
+def up(folder: Path) -> dict[str, str]:
+    """Start what does not run yet; return the variables with which flows find the servers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings()
+    found = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{settings.mlflow_port}",
+    }
+    places = databases(folder, settings)
+    environment = {
+        **os.environ,
+        **quiet_environment(),
+        **found,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_DATABASE_CONNECTION_URL": places["prefect"],
+        "COFT_POOL": POOL,
+        "COFT_FOLDER": str(ROOT),
+    }
+    prefect = ["prefect", "--no-prompt"]
+    server = ["server", "start", "--host", "127.0.0.1", "--port", str(settings.prefect_port)]
+    tables = ["--backend-store-uri", places["mlflow"]]
+    files = ["--artifacts-destination", str(folder / "artifacts")]
+    mlflow = ["mlflow", "server", "--port", str(settings.mlflow_port), "--workers", "2"]
+    _start("prefect", [*prefect, *server], environment, folder)
+    _start("mlflow", [*mlflow, *tables, *files], environment, folder)
+    _wait("prefect", f"{found['PREFECT_API_URL']}/health", folder)
+    _wait("mlflow", f"{found['MLFLOW_TRACKING_URI']}/health", folder)
+    template = ROOT / "infra" / "work-pool.json"
+    kind = ["--type", "process", "--base-job-template", str(template), "--overwrite"]
+    _run([*prefect, "work-pool", "create", POOL, *kind], environment)
+    _run([*prefect, "deploy", "--all"], environment)
+    _start("worker", [*prefect, "worker", "start", "--pool", POOL], environment, folder)
+    return found
+
+
+def down(folder: Path) -> list[str]:
+    """End what `up` started, and what these started, by process id; return their names."""
+    ended = []
+    for name, process in reversed(running(folder).items()):
+        family = [process, *process.children(recursive=True)]
+        for one in family[:1] if name == "worker" else family:  # a worker ends its runs itself
+            with suppress(psutil.NoSuchProcess):
+                one.terminate()
+        _, left = psutil.wait_procs(family, timeout=_GRACE)
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        ended.append(name)
+    (folder / PROCESSES).unlink(missing_ok=True)
+    return ended
+
+
+def running(folder: Path) -> dict[str, psutil.Process]:
+    """Return what runs of what was started here, by name."""
+    found = {}
+    for name, (number, started) in _noted(folder).items():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(number))
+            if abs(process.create_time() - started) < 1 and process.status() != "zombie":
+                found[name] = process
+    return found
+
+
+def databases(folder: Path, settings: Settings) -> dict[str, str]:
+    """Return where each server keeps its tables; databases that are absent are made.
+
+    Raises:
+        CouldNotStart: PostgreSQL is named, and the package that speaks to it is absent.
+    """
+    if settings.database_url is None:
+        return {
+            "prefect": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+            "mlflow": f"sqlite:///{folder / 'mlflow.db'}",
+        }
+    parts = urlsplit(settings.database_url.get_secret_value())
+    for name in ("prefect", "mlflow"):
+        _make_database(parts._replace(path=parts.path.rstrip("/") or "/postgres").geturl(), name)
+    place = f"{parts.netloc}/{{}}"
+    return {
+        "prefect": f"postgresql+asyncpg://{place.format('prefect')}",
+        "mlflow": f"postgresql://{place.format('mlflow')}",
+    }
+
+
+def _make_database(url: str, name: str) -> None:
+    try:
+        import psycopg2  # noqa: PLC0415  # an extra, for who keeps tables there
+    except ImportError as error:
+        raise CouldNotStart("COFT_DATABASE_URL needs the extra: '.[postgres]'") from error
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("select 1 from pg_database where datname = %s", [name])
+            if cursor.fetchone() is None:
+                cursor.execute(f'create database "{name}"')
+    finally:
+        connection.close()
+
+
+def _start(name: str, words: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    if name in running(folder):
+        return
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  # programs of our environment
+            [sys.executable, "-m", *words],
+            env=dict(environment),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    started = psutil.Process(process.pid).create_time()
+    noted = {**_noted(folder), name: (process.pid, started)}
+    (folder / PROCESSES).write_text(json.dumps(noted))
+
+
+def _noted(folder: Path) -> dict[str, tuple[int, float]]:
+    file = folder / PROCESSES
+    noted: dict[str, tuple[int, float]] = json.loads(file.read_text()) if file.exists() else {}
+    return noted
+
+
+def _wait(name: str, url: str, folder: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and name in running(folder):
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310  # loopback
+            return
+        time.sleep(0.5)
+    log = (folder / f"{name}.log").read_text(errors="replace")[-2000:]
+    raise CouldNotStart(f"{name} does not answer at {url}; the end of its log:\n{log}")
+
+
+def _run(words: list[str], environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", *words]
+    done = subprocess.run(  # noqa: S603  # programs of our environment
+        command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise CouldNotStart(f"{' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def main(words: list[str]) -> int:
+    """Start or stop, and say what there is."""
+    folder = Path(words[1] if len(words) > 1 else "coft-servers").absolute()
+    if words[:1] == ["down"]:
+        ended = down(folder)
+        sys.stdout.write(f"ended: {', '.join(ended) or 'nothing was running'}\n")
+        return 0
+    try:
+        found = up(folder)
+    except CouldNotStart as error:
+        down(folder)
+        sys.stderr.write(f"{error}\n")
+        return 1
+    lines = "".join(f"  export {name}={value}\n" for name, value in found.items())
+    page = found["PREFECT_API_URL"].removesuffix("/api")
+    sys.stdout.write(f"up: {', '.join(running(folder))}; pages {page} and ")
+    sys.stdout.write(f"{found['MLFLOW_TRACKING_URI']}\n{lines}`make down` ends them.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
