@@ -12,8 +12,8 @@ from tasks.nightly.tell import NightlyResult, post, write_digest
 from tasks.pool.open import open_images
 from tasks.predict import predict_pool
 from tasks.promotion.contenders import find_champion
+from tasks.promotion.specs import PromotionSpec
 from tasks.refs import EmbeddingsRef, ImagesRef, PredictionsRef
-from tasks.specs import PromotionSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.registry_model import find_model
 from tasks.tracking.turns import in_turn

@@ -9,7 +9,8 @@ from tasks.predict import predict_pool
 from tasks.promotion.compare import compare
 from tasks.promotion.contenders import find_contenders
 from tasks.promotion.settle import Decision, settle
-from tasks.specs import CoftSpec, PromotionSpec
+from tasks.promotion.specs import PromotionSpec
+from tasks.specs import CoftSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.registry_model import find_model
 from tasks.tracking.turns import in_turn

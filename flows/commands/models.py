@@ -16,7 +16,8 @@ from flows.commands.options import (
     workspace_of,
 )
 from tasks.on_demand import OnDemand
-from tasks.specs import GaveUp, PoolSpec, PromotionSpec
+from tasks.promotion.specs import PromotionSpec
+from tasks.specs import GaveUp, PoolSpec
 
 if TYPE_CHECKING:
     from flows import promote as promote_flow

@@ -1,7 +1,8 @@
 """Who is to become champion, and who is."""
 
 from tasks.progress import say
-from tasks.specs import PromotionSpec, RuntimeSpec, Spec
+from tasks.promotion.specs import PromotionSpec
+from tasks.specs import RuntimeSpec, Spec
 from tasks.storage.stage import step
 from tasks.tracking.registry import read_registry
 from tasks.tracking.store import tracking_for

@@ -5,7 +5,8 @@ from pydantic import Field
 from tasks.gate import Comparison, Verdict, decide_contest, decide_promotion
 from tasks.progress import say
 from tasks.promotion.contenders import Contenders
-from tasks.specs import PromotionSpec, Spec
+from tasks.promotion.specs import PromotionSpec
+from tasks.specs import Spec
 from tasks.storage.stage import step
 from tasks.tracking.champion import promote
 from tasks.tracking.registration import add_evidence

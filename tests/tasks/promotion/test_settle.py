@@ -5,7 +5,8 @@ import pytest
 from tasks.gate import Comparison
 from tasks.promotion.contenders import find_contenders
 from tasks.promotion.settle import Decision, settle
-from tasks.specs import PromotionSpec, RuntimeSpec
+from tasks.promotion.specs import PromotionSpec
+from tasks.specs import RuntimeSpec
 from tasks.tracking.champion import promote
 from tasks.tracking.promotions import Overtaken
 from tasks.tracking.store import Tracking, connect
