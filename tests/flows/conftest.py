@@ -53,7 +53,7 @@ def common(begun: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory, prefect_session: str) -> Iterator[Runs]:
+def runs(fresh_database: Path, prefect_session: str) -> Iterator[Runs]:
     """Yield what starts runs in forks of a process that has imported everything."""
-    with forked_runs(tmp_path_factory.mktemp("runs")) as runs:
+    with forked_runs(fresh_database) as runs:
         yield runs

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.tracking.store import Tracking, connect
 from tests.worlds.embedding import Embedding, watch
 from tests.worlds.peers import NetworkJobs, make_network_jobs
 
@@ -26,11 +25,3 @@ def network_jobs(tmp_path: Path, tiny_clip: Path) -> Callable[..., NetworkJobs]:
         return make_network_jobs(tmp_path / f"{next(numbers)}", tiny_clip, **changes)  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables; making them takes seconds, copying the file does not."""
-    home = tmp_path_factory.mktemp("tracking")
-    connect(Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"))
-    return home / "mlflow.db"

@@ -82,15 +82,12 @@ class Runs:
 
 
 @contextmanager
-def forked_runs(folder: Path) -> Iterator[Runs]:
+def forked_runs(database: Path) -> Iterator[Runs]:
     """Import everything once, for the time of a block.
 
     Args:
-        folder: For the database that new workspaces get.
+        database: Of MLflow, with its tables and nothing else.
     """
-    from tasks.tracking.store import DATABASE, connect, tracking_for
-
-    connect(tracking_for(str(folder)))
     with subprocess.Popen(
         [sys.executable, "-m", "tests.worlds.kills"],
         cwd=ROOT,
@@ -99,7 +96,7 @@ def forked_runs(folder: Path) -> Iterator[Runs]:
         text=True,
     ) as program:
         try:
-            yield Runs(program, folder / DATABASE)
+            yield Runs(program, database)
         finally:
             program.kill()
 
