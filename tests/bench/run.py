@@ -29,6 +29,7 @@ from tests.bench import (  # noqa: E402  # what these load reads the switches
     orchestration,
     phase1_step,
     scale,
+    serving,
     startup,
     text_memory,
     vit_embedding,
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "phase1": phase1_step.measure,
     "text-memory": text_memory.measure,
     "scale": scale.measure,
+    "serving": serving.measure,
 }
 FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
     "vit-forward": vit_forward.measure,
