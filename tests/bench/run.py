@@ -26,6 +26,7 @@ from tests.bench import (  # noqa: E402  # what these load reads the switches
     adapt_run,
     embed_memory,
     embedding,
+    exports,
     orchestration,
     phase1_step,
     scale,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "text-memory": text_memory.measure,
     "scale": scale.measure,
     "serving": serving.measure,
+    "exports": exports.measure,
 }
 FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
     "vit-forward": vit_forward.measure,

@@ -94,23 +94,29 @@ def _rows(clients: int, ours: dict[str, Any], peer: dict[str, Any]) -> Iterator[
         yield Row(f"{name}: {what}", "ms", ours[key], peer[key], ratio)
 
 
-def _register(workspace: Path) -> Tracking:
-    """Register two networks of the embedded tower as the candidate of the name `pets`."""
-    claim_workspace(str(workspace))
+def save_model(folder: Path) -> Path:
+    """Write a classifier of two networks of the embedded tower, that sorts as zero-shot does."""
     backbone = load("embedded")
     head = class_embeddings(backbone, images.CLASSES, ["a photo of a {}."])
     state = new_network(backbone.visual, head, 100.0).state_dict()
     save_classifier(
-        workspace / "model",
+        folder,
         [state, state],
         classes=images.CLASSES,
         config=backbone.config,
         preprocess=backbone.visual.preprocess,
         facts={},
     )
+    return folder
+
+
+def _register(workspace: Path) -> Tracking:
+    """Register the model as the candidate of the name `pets`."""
+    claim_workspace(str(workspace))
+    bundle = save_model(workspace / "model")
     tracking = tracking_for(str(workspace))
     run = start_run(tracking, experiment="coft", name="pets", digest="d" * 16, params={})
-    register_model(run, workspace / "model", name="pets", healthy=True, evidence={"agreement": 1.0})
+    register_model(run, bundle, name="pets", healthy=True, evidence={"agreement": 1.0})
     finish_run(run)
     return tracking
 
