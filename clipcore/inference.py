@@ -1,7 +1,7 @@
 """Forward passes without gradients: a tower made quick for them, and how many images it takes."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from clipcore import precision
 from clipcore.backbone import VisualTower
-from clipcore.folding import Pair, fold, foldable_pairs
+from clipcore.folding import fold, foldable_pairs
 
 BATCH_ON_CPU = 32  # a larger one is no quicker, and takes more memory
 LARGEST_BATCH = 256  # a ViT-B/16 on a large GPU gains nothing beyond
@@ -38,7 +38,7 @@ class Encoder:
         is_bf16 = precision.has_fast_bf16(self.device) and not pairs
         self._dtype = torch.bfloat16 if is_bf16 else torch.float32
         if pairs or self._dtype != torch.float32:
-            network = _prepared(network, pairs, self._dtype)
+            network = prepared(network, dtype=self._dtype)
         self._tower = VisualTower(network, tower.preprocess, kind=tower.kind, dim=tower.dim)
         self._tower.to(self.device).eval()
 
@@ -112,12 +112,13 @@ def _settle(module: Any) -> None:
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
-def _prepared(network: nn.Module, pairs: Sequence[Pair], dtype: torch.dtype) -> nn.Module:
+def prepared(network: nn.Module, *, dtype: torch.dtype, folded: bool = True) -> nn.Module:
     """Return a copy for inference: its parametrizations computed once, its batch norms folded."""
-    prepared: Any = copy.deepcopy(network).requires_grad_(requires_grad=False).eval()
-    for module in list(prepared.modules()):
+    copied: Any = copy.deepcopy(network).requires_grad_(requires_grad=False).eval()
+    for module in list(copied.modules()):
         if parametrize.is_parametrized(module):
             _settle(module)
-    fold(prepared, pairs, settled=True)
-    prepared.to(dtype).to(memory_format=torch.channels_last)
-    return cast("nn.Module", prepared)
+    if folded:
+        fold(copied, foldable_pairs(network), settled=True)
+    copied.to(dtype).to(memory_format=torch.channels_last)
+    return cast("nn.Module", copied)

@@ -39,6 +39,7 @@ for name in ("query", "similar", "duplicates", "outliers", "disagreements", "doc
 app.command("flows.commands.templates:templates")
 app.command("flows.commands.serve:serve")
 app.command("flows.commands.nightly:nightly")
+app.command("flows.commands.export:export")
 app.command("flows.commands.clean:clean")
 app.command("flows.commands.models:models")
 app.command("flows.commands.rounds:active")

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clipcore.backbone import Backbone
 from clipcore.checkpoint import tensors_sha256
 from clipcore.classifier import save_classifier
 from clipcore.coft.guard import PHASE_1, ZERO_SHOT, Candidate
+from clipcore.energy import energies, quantiles
 from clipcore.network import interpolate, new_network
 from tasks.backbone import adapter_arguments, load_backbone
 from tasks.guard import choose_end
@@ -20,7 +22,14 @@ from tasks.specs import CoftSpec, RuntimeSpec
 from tasks.storage.checkpoints import read_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import write_bytes
-from tasks.storage.layout import EPOCH_WEIGHTS, TOWERS, Folder, in_workspace
+from tasks.storage.layout import (
+    ENERGIES,
+    EPOCH_WEIGHTS,
+    HELD_OUT_LOGITS,
+    TOWERS,
+    Folder,
+    in_workspace,
+)
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import served_adapters, tower_digest
@@ -72,12 +81,14 @@ def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
             _save_zero_shot(folder, zero_shot, task, backbone, facts)
             return facts
         members = [_mixed(network.uri, choice.best) for network in networks]
+        pool = quantiles(energies(torch.stack(_logits(networks, choice.best))))
         attached = (
             served_adapters(adapter_arguments(spec.phase1.adapter, backbone.kind))
             if spec.phase2.start == "phase1" and spec.student is None
             else ()
         )
-        save_model(folder, members, task, load_backbone(backbone.name), facts, attached)
+        told = {**facts, ENERGIES: pool}
+        save_model(folder, members, task, load_backbone(backbone.name), told, attached)
         return facts
 
     return _model_once(spec.runtime, digest, write)
@@ -106,6 +117,12 @@ def _save_zero_shot(
     state = new_network(loaded.visual, head.embeddings, head.logit_scale).state_dict()
     facts[TOWERS] = [tower_digest(backbone)]
     save_model(folder, [state], task, loaded, facts, ())
+
+
+def _logits(networks: Sequence[PeerRef], choice: Candidate) -> list[Tensor]:
+    """Return what each network says of the images that neither was trained on."""
+    name = HELD_OUT_LOGITS.format(max(0, choice.epoch))  # Phase I is a mix of any epoch
+    return [read_tensors(network.uri, name)[0][str(choice.alpha)] for network in networks]
 
 
 def _mixed(folder: str, choice: Candidate) -> dict[str, Tensor]:

@@ -115,7 +115,7 @@ def evaluate(stages: Stages, adapted: PredictionsRef, spec: CoftSpec) -> Evaluat
             "transductive": split == "pool",
             "zero_shot": measure(labels_of(zero_shot.uri, "confidence")),
             "phase1": phase1 and measure(phase1),
-            "adapted": measure(labels_of(adapted.uri, "score")),
+            "adapted": measure(labels_of(adapted.uri, "confidence")),
             "kept_label_precision": {
                 labels.source: _kept_precision(task, labels) for labels in labellings
             },

@@ -196,10 +196,11 @@ class ModelRef(Ref):
 
 
 class PredictionsRef(Ref):
-    """`part-*.parquet` of (image_id, uri, split, label, score, probabilities, member_labels)."""
+    """`part-*.parquet` of (image_id, uri, split, label, confidence, ...): schema `PREDICTIONS`."""
 
     num_quarantined: int = 0
     features: tuple[EmbeddingsRef, ...] = Field(default=(), description="What each member saw.")
+    compared_with: str = Field("", description="The pool of `none_of_these`, in words.")
 
 
 class EvaluationRef(Ref):

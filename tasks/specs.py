@@ -269,6 +269,16 @@ class GateSpec(Spec):
     max_lost_classes: int = Field(0, ge=0, description="Lost classes that are accepted.")
 
 
+class ReviewSpec(Spec):
+    """Which predictions a person should look at."""
+
+    below: float = Field(ge=0, le=1, description="Those of a lower confidence.")
+    foreign: float = Field(
+        0.99, ge=0, le=1, description="And those that so large a share of the pool outdoes."
+    )
+    most: int = Field(500, gt=0, description="The most doubtful ones.")
+
+
 class ServeSpec(Spec):
     """How a model is served over HTTP, and how much is taken on at once."""
 

@@ -95,18 +95,19 @@ def write_heads(model: str, folder: str) -> None:
     write_tensors(folder, HEADS, tensors, {})
 
 
-def softmaxes_of(folder: str, seen: Sequence[Tensor]) -> list[Tensor]:
-    """Return what each of the heads that `write_heads` wrote says, of shape (images, classes).
+def logits_of(folder: str, seen: Sequence[Tensor]) -> Tensor:
+    """Return what the heads that `write_heads` wrote say, of shape (heads, images, classes).
 
     Args:
         folder: Where they were written.
         seen: The images as each member's tower sees them, of shape (images, dim).
     """
     tensors, _ = read_tensors(folder, HEADS)
-    return [
-        F.linear(features, tensors[f"weight.{n}"], tensors[f"bias.{n}"]).softmax(dim=1)
+    logits = [
+        F.linear(features, tensors[f"weight.{n}"], tensors[f"bias.{n}"])
         for n, features in enumerate(seen)
     ]
+    return torch.stack(logits)
 
 
 def served_adapters(arguments: dict[str, Any]) -> list[dict[str, Any]]:

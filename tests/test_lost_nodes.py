@@ -105,12 +105,12 @@ def rows_of(workspace: str) -> tuple[dict[str, str], dict[str, float]]:
     filesystem, path = open_filesystem(f"{workspace}/predictions/*/manifest.json")
     (manifest,) = filesystem.glob(path)
     folder = filesystem.unstrip_protocol(manifest).removesuffix("/manifest.json")
-    tables = iter_tables(folder, ["image_id", "label", "score"])
+    tables = iter_tables(folder, ["image_id", "label", "confidence"])
     rows = [row for table in tables for row in table.to_pylist()]
     assert len({row["image_id"] for row in rows}) == len(rows)
     return (
         {row["image_id"]: row["label"] for row in rows},
-        {row["image_id"]: row["score"] for row in rows},
+        {row["image_id"]: row["confidence"] for row in rows},
     )
 
 

@@ -36,6 +36,7 @@ from tasks.specs import (
     Phase2Spec,
     PlusSpec,
     PoolSpec,
+    ReviewSpec,
     RuntimeSpec,
     SentencesSpec,
     check_settings,
@@ -138,11 +139,16 @@ def predict(
     *,
     model: Model,
     images: Images,
+    review_below: Annotated[
+        float | None,
+        Parameter(help="Write what is less sure, or looks like no class, for a person to look at."),
+    ] = None,
     rows_per_shard: RowsPerShard = None,
     dry_run: DryRun = False,
     where: Where = Where(),
 ) -> None:
     """Classify every image with a registered model; one row an image, in Parquet."""
+    review = None if review_below is None else ReviewSpec(below=review_below)
     spec = CoftSpec(pool=_pool(images, rows_per_shard), runtime=where.runtime)
     plan = announce(spec, "predict", dry_run=dry_run, model=model)
     tracked = registry_model.is_registered(model)
@@ -150,9 +156,16 @@ def predict(
         end_dry_run(plan, spec, where.summary, tracked=tracked)
         return
     startup.begin(spec.runtime, "flows.predict", tracked=tracked)
-    predictions, files = predict_flow.predict(spec, plan.model or model, plan)
-    line = f"{predictions.rows:,} predictions in {predictions.uri}"
-    _conclude_files(predictions, files, plan, [line], where.summary)
+    chosen = plan.model or model
+    predictions, files, reviewed = predict_flow.predict(spec, chosen, plan, review)
+    lines = [
+        f"{predictions.rows:,} predictions in {predictions.uri}",
+        "none_of_these is the share of a pool that looks more like a class: "
+        f"{predictions.compared_with}",
+    ]
+    if reviewed is not None:
+        lines.append(f"{reviewed.rows:,} to look at in {reviewed.uri}/contact-sheet.html")
+    _conclude_files(predictions, files, plan, lines, where.summary)
 
 
 def demo(

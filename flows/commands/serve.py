@@ -10,11 +10,11 @@ from tasks.on_demand import OnDemand
 from tasks.specs import RuntimeSpec, ServeSpec
 
 if TYPE_CHECKING:
-    from tasks import serve as serving
+    from tasks.deploy import serve as serving
     from tasks.storage import layout
     from tasks.tracking import registry_model
 else:
-    serving, layout = OnDemand("tasks.serve"), OnDemand("tasks.storage.layout")
+    serving, layout = OnDemand("tasks.deploy.serve"), OnDemand("tasks.storage.layout")
     registry_model = OnDemand("tasks.tracking.registry_model")
 
 

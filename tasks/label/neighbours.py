@@ -35,7 +35,7 @@ from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, step
-from tasks.weights import read_dual_head, softmaxes_of
+from tasks.weights import logits_of, read_dual_head
 
 BELIEFS, FEATURES = "beliefs.safetensors", "features.safetensors"  # of the images of the graph
 SOURCE = "neighbours"
@@ -115,7 +115,7 @@ class _Belief:
 
     def _said(self, features: Sequence[Tensor]) -> list[Tensor]:
         if not self.is_peers:
-            return softmaxes_of(self.heads[0], features)
+            return list(logits_of(self.heads[0], features).softmax(dim=2))
         heads = [read_dual_head(peer).positive for peer in self.heads]
         return [head.probabilities(seen) for head, seen in zip(heads, features, strict=True)]
 

@@ -52,7 +52,7 @@ disputes AS (
         least(1.0, 2 * list_reverse_sort(probabilities)[2]) AS confidence
     FROM predictions WHERE len(list_distinct(member_labels)) > 1
     UNION ALL
-    SELECT image_id, 'zero-shot and adapted', z.label, p.label, least(z.confidence, p.score)
+    SELECT image_id, 'zero-shot and adapted', z.label, p.label, least(z.confidence, p.confidence)
     FROM zero z JOIN predictions p USING (image_id) WHERE z.label <> p.label
     UNION ALL
     SELECT image_id, 'peers', a.label, b.label, least(a.confidence, b.confidence)

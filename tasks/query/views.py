@@ -30,7 +30,7 @@ CREATE MACRO similar_images(id, k) AS TABLE
     ORDER BY similarity DESC LIMIT k;
 CREATE MACRO class_report() AS TABLE
     WITH predicted AS (
-        SELECT label, count(*) AS num_predicted, avg(score) AS mean_score
+        SELECT label, count(*) AS num_predicted, avg(confidence) AS mean_confidence
         FROM predictions GROUP BY 1
     ), kept AS (
         SELECT label, count(DISTINCT image_id) AS num_kept
@@ -40,7 +40,7 @@ CREATE MACRO class_report() AS TABLE
         FROM images i JOIN predictions p USING (image_id)
         WHERE i.duplicate_of IS NULL AND i.label IS NOT NULL GROUP BY 1
     )
-    SELECT label, coalesce(num_predicted, 0) AS num_predicted, mean_score,
+    SELECT label, coalesce(num_predicted, 0) AS num_predicted, mean_confidence,
         coalesce(num_kept, 0) AS num_kept, coalesce(num_labeled, 0) AS num_labeled, recall
     FROM predicted FULL JOIN kept USING (label) FULL JOIN labeled USING (label)
     ORDER BY label;

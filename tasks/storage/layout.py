@@ -20,6 +20,7 @@ QUARANTINE = "quarantine"  # folder beside the parts of a stage that reads pixel
 SPLIT_FOLDERS = "split_folders"  # in the facts of images: how many each such folder has
 TOWERS = "towers"  # in the facts of a classifier: the digest of each member's tower
 RUNS = "runs"  # folder beside embeddings: which of them each set of images has
+ENERGIES = "energies"  # of a model's pool, in the facts of its description
 HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
 EPOCH_WEIGHTS = "epoch-{}.safetensors"  # weights after an epoch of Phase II
 METRICS = "metrics.json"  # of an evaluation

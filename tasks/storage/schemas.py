@@ -19,7 +19,10 @@ PREDICTIONS = pa.schema(
         ("uri", pa.string()),
         ("split", pa.string()),
         ("label", pa.string()),
-        ("score", pa.float32()),
+        ("confidence", pa.float32()),
+        ("runner_up", pa.string()),
+        ("runner_up_confidence", pa.float32()),
+        ("none_of_these", pa.float32()),  # see `clipcore.energy`
         ("probabilities", pa.list_(pa.float32())),
         ("member_labels", pa.list_(pa.string())),
     ]

@@ -1,13 +1,14 @@
 """A model by its registry URI or its folder, copied into the workspace for the workers."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import content_hash, exists, reaching, read_json, write_bytes
+from tasks.storage.files import content_hash, exists, local_copy, reaching, read_json, write_bytes
 from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
@@ -55,8 +56,7 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     if not is_registered(uri):
         names = [DESCRIPTION, *read_json(join(uri, DESCRIPTION))["members"]]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
-    with tempfile.TemporaryDirectory(prefix="coft-model-") as download_folder:
-        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download_folder))
+    with local_bundle(uri, runtime) as bundle:
         names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
         digest = _model_digest(str(bundle), names)
         folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
@@ -64,6 +64,17 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
             if not exists(join(folder, name)):
                 write_bytes(join(folder, name), (bundle / name).read_bytes())
     return ModelRef(uri=folder, digest=digest)
+
+
+@contextmanager
+def local_bundle(uri: str, runtime: RuntimeSpec) -> Iterator[Path]:
+    """Yield a folder with the files of a version or of a model's folder, for the block's time."""
+    if not is_registered(uri):
+        with local_copy(uri) as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="coft-model-") as download:
+        yield download_bundle(tracking_for(runtime.workspace), uri, into=Path(download))
 
 
 def _model_digest(folder: str, names: Sequence[str]) -> str:

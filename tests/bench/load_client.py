@@ -37,6 +37,7 @@ def load(url: str, clients: int, seconds: float, bodies: list[bytes]) -> dict[st
     p50, p99 = np.percentile(good, [50, 99]) if good else (0.0, 0.0)
     return {
         "per_second": len(good) / seconds,
+        "answers": sum(status == 200 for *_, status in found),
         "p50_ms": 1000 * p50,
         "p99_ms": 1000 * p99,
         "statuses": dict(Counter(status for *_, status in counted)),

@@ -26,9 +26,11 @@ from tests.bench import (  # noqa: E402  # what these load reads the switches
     adapt_run,
     embed_memory,
     embedding,
+    exports,
     orchestration,
     phase1_step,
     scale,
+    serving,
     startup,
     text_memory,
     vit_embedding,
@@ -48,6 +50,8 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "phase1": phase1_step.measure,
     "text-memory": text_memory.measure,
     "scale": scale.measure,
+    "serving": serving.measure,
+    "exports": exports.measure,
 }
 FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
     "vit-forward": vit_forward.measure,

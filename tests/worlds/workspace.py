@@ -196,16 +196,16 @@ def write_workspace(uri: str, *, rows: int = 48, dim: int = 8) -> Made:
     sure = [
         {
             "label": label,
-            "score": 0.9,
+            "confidence": 0.9,
             "probabilities": [0.9 if name == label else 0.05 for name in CLASSES],
             "member_labels": [label, label],
         }
         for label in labels
     ]
     # Image 2: members differ, both sure. Image 4: adapted differs from zero-shot.
-    sure[2] |= {"probabilities": [0.01, 0.48, 0.51], "score": 0.51}
+    sure[2] |= {"probabilities": [0.01, 0.48, 0.51], "confidence": 0.51}
     sure[2] |= {"member_labels": [CLASSES[2], CLASSES[1]]}
-    sure[4] |= {"label": CLASSES[0], "member_labels": [CLASSES[0]] * 2, "score": 0.8}
+    sure[4] |= {"label": CLASSES[0], "member_labels": [CLASSES[0]] * 2, "confidence": 0.8}
     write_predictions(uri, "d" * 16, ids, sure)
     return Made(uri, ids, vectors, labels)
 

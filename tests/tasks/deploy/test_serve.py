@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from clipcore.classifier import load_classifier
-from tasks.serve import serve
+from tasks.deploy.serve import serve
 from tasks.specs import InputError, RuntimeSpec, ServeSpec
 from tasks.tracking.champion import promote
 from tasks.tracking.registration import register_model
@@ -26,7 +26,7 @@ from tests.worlds.images import encoded_image
 from tests.worlds.runs import open_run
 from tests.worlds.served import free_port, running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGE = encoded_image(1)
 CANARY = "canary-2f9c41"
 

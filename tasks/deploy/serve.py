@@ -1,8 +1,5 @@
 """Serve a model of the registry, or a model's folder, over HTTP, and follow its alias."""
 
-import tempfile
-from pathlib import Path
-
 import torch
 
 from clipcore.classifier import load_classifier
@@ -10,10 +7,7 @@ from tasks.serving.batcher import Served
 from tasks.serving.server import allowed_by, open_socket
 from tasks.serving.server import serve as serve_until_stopped
 from tasks.specs import InputError, RuntimeSpec, ServeSpec
-from tasks.storage.files import local_copy
-from tasks.tracking.champion import download_bundle
-from tasks.tracking.registry_model import check_model, is_registered
-from tasks.tracking.store import tracking_for
+from tasks.tracking.registry_model import check_model, is_registered, local_bundle
 
 
 def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
@@ -36,12 +30,8 @@ def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
 
 def load_model(uri: str, runtime: RuntimeSpec, device: torch.device) -> Served:
     """Load a version or a folder; a copy of remote files is gone afterwards."""
-    if not is_registered(uri):
-        with local_copy(uri) as folder:
-            return Served.of(uri, load_classifier(folder, device=device))
-    with tempfile.TemporaryDirectory(prefix="coft-model-") as download:
-        bundle = download_bundle(tracking_for(runtime.workspace), uri, into=Path(download))
-        return Served.of(uri, load_classifier(bundle, device=device))
+    with local_bundle(uri, runtime) as folder:
+        return Served.of(uri, load_classifier(folder, device=device))
 
 
 def _device(name: str) -> str:

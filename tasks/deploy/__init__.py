@@ -1,0 +1,1 @@
+"""A registered model put to use: behind HTTP, or in the formats of other programs."""

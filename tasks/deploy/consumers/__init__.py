@@ -1,0 +1,1 @@
+"""Scripts that lie beside an exported model and classify with it; none of them needs coft."""
