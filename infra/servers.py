@@ -30,6 +30,9 @@ _PATIENCE = 300.0  # seconds until a server answers, on a busy machine
 _GRACE = 20.0  # seconds to end by itself
 
 
+_started: list["subprocess.Popen[bytes]"] = []  # kept: they may outlive this process
+
+
 class CouldNotStart(RuntimeError):
     """A server ended before it answered; the message has the end of its log."""
 
@@ -147,6 +150,7 @@ def _start(name: str, words: list[str], environment: Mapping[str, str], folder: 
             stderr=log,
             start_new_session=True,
         )
+    _started.append(process)
     started = psutil.Process(process.pid).create_time()
     noted = {**_noted(folder), name: (process.pid, started)}
     (folder / PROCESSES).write_text(json.dumps(noted))

@@ -147,6 +147,18 @@ def test_what_a_run_has_finished_is_what_an_equal_one_reuses(
     assert {path: path.stat().st_mtime_ns for path in place.workspace.rglob("*")} == before
 
 
+def test_nightly(adapted: dict[str, Any], place: Place) -> None:
+    words = [*place.about, *PHASE_2, "--register", "nights", "--gate.max-lost-classes", 9]
+    words += ["--gate.min-agreement", 0, "--gate.max-drift", 1, "--gate.min-kept-share", 0]
+    assert "the first that are adapted to" in coft("nightly", *words)
+    first = place.made()
+    assert first["adapted"]["accuracy"] == adapted["accuracy"]
+    assert first["decision"]["promoted"] is first["adapted"]["healthy"]
+    assert "Adaptation and gate" in Path(first["digest"]).read_text()
+    assert f"0 of {NUM_IMAGES} images are new" in coft("nightly", *words)
+    assert place.made()["adapted"] is None
+
+
 def test_embed(place: Place) -> None:
     backbone = f"local-dir:{place.clip}"
     printed = coft("embed", "--images", place.images, "--backbone", backbone, *place.kept)

@@ -1,6 +1,7 @@
 """The project as a whole: pins that hold, deployments that exist, files that name no machine."""
 
 import importlib
+import json
 import re
 import shutil
 import subprocess
@@ -8,12 +9,15 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from infra import offline
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -121,19 +125,45 @@ def _deployments() -> list[dict[str, object]]:
     return deployments
 
 
+def _flow_of(deployment: dict[str, object]) -> Any:
+    file, _, name = str(deployment["entrypoint"]).partition(":")
+    return getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+
+
 @pytest.mark.parametrize("deployment", _deployments(), ids=lambda one: str(one["name"]))
 def test_deployment_points_at_a_flow_that_takes_its_parameters(
     deployment: dict[str, object],
 ) -> None:
-    file, _, name = str(deployment["entrypoint"]).partition(":")
-    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-    flow = getattr(module, name)
-    assert flow.validate_parameters(deployment["parameters"])
+    assert _flow_of(deployment).validate_parameters(deployment["parameters"])
+    assert deployment["tags"]
+    assert deployment["description"]
+    limit = {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert deployment["concurrency_limit"] == limit
 
 
-def test_deployments_share_the_pool_that_infra_describes() -> None:
-    assert {one["work_pool"]["name"] for one in _deployments()} == {"coft"}  # type: ignore[index]
-    assert (ROOT / "infra/work-pool.json").exists()
+@pytest.mark.parametrize("deployment", _deployments(), ids=lambda one: str(one["name"]))
+def test_a_form_says_what_each_of_its_fields_means(deployment: dict[str, object]) -> None:
+    form = _flow_of(deployment).parameters.model_dump()
+    fields = {"": form["properties"]}
+    for name, definition in form.get("definitions", {}).items():
+        if name.endswith("Spec"):  # what a person fills in; a plan is a command's, and stays empty
+            fields[name] = definition["properties"]
+    unsaid = [
+        f"{name}.{field}"
+        for name, properties in fields.items()
+        for field, about in properties.items()
+        if not about.get("description")
+    ]
+    assert unsaid == []
+
+
+def test_deployments_go_to_any_pool_that_infra_describes() -> None:
+    places = {one["work_pool"]["name"] for one in _deployments()}  # type: ignore[index]
+    assert places == {"{{ $COFT_POOL }}"}
+    quiet = offline.quiet_environment()
+    for file in ("work-pool.json", "work-pool-kubernetes.json"):
+        template = json.loads((ROOT / "infra" / file).read_text())
+        assert template["variables"]["properties"]["env"]["default"] == quiet
 
 
 # --- files ----------------------------------------------------------------------------------------
