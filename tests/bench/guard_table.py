@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from clipcore.coft.guard import coherence
 from tests.bench.label_table import cell, read_trials, what
 
 EPOCH = re.compile(r"phase2-(\d+) epoch (\d+) alpha ([\d.]+) 0")
@@ -28,6 +30,7 @@ class Judged:
     far: tuple[int, int, float]  # iteration, epoch, mix; zero-shot is (0, 0, 0), Phase I (0, 1, 0)
     agreement: float  # of both networks
     neighbours: float  # of their mean with the neighbours' labels of Phase I
+    coherence: float  # of their mean: the guard's own measure
     test: float
     num: int  # of held-out images
 
@@ -83,6 +86,10 @@ def _neighbours(one: Judged) -> float:
     return one.neighbours
 
 
+def _coherence(one: Judged) -> float:
+    return one.coherence
+
+
 def _both(one: Judged) -> float:
     return (one.agreement + one.neighbours) / 2
 
@@ -96,6 +103,9 @@ RULES: dict[str, Rule] = {
     "neighbours, 1 error": _furthest(_neighbours, 1, "zero-shot"),
     "neighbours, 2 errors": _furthest(_neighbours, 2, "zero-shot"),
     "mean of both, 2 errors": _furthest(_both, 2),
+    "coherence, 1 error, mixes (coft)": _furthest(_coherence, 1, "mixes", "zero-shot"),
+    "coherence, best, mixes": _furthest(_coherence, 0, "mixes", "zero-shot"),
+    "coherence, 1 error": _furthest(_coherence, 1, "zero-shot"),
     "last epoch": lambda judged: max(judged, key=lambda one: one.far),
     "Phase I": lambda judged: judged[1],
     "zero-shot": lambda judged: judged[0],
@@ -111,6 +121,7 @@ def _judged(kept: Any) -> Iterator[Judged]:
             names[int(iteration), int(epoch), float(alpha)] = [name, f"{name[:-1]}1"]
     num, truth = len(kept["held_out"]), kept["test"]
     believed = kept["neighbours-1"].argmax(axis=1)
+    features = torch.from_numpy(kept["features"][:num].astype(np.float32))
     for far, members in names.items():
         said = [_softmax(kept[name].astype(np.float32)) for name in members]
         classes = [one.argmax(axis=1) for one in said]
@@ -119,6 +130,9 @@ def _judged(kept: Any) -> Iterator[Judged]:
             far=far,
             agreement=float((classes[0] == classes[-1])[:num].mean()),
             neighbours=float((mean == believed)[:num].mean()),
+            coherence=coherence(
+                torch.from_numpy(mean[:num]), features, num_classes=said[0].shape[1]
+            ),
             test=float((mean[num:] == truth).mean()),
             num=num,
         )
