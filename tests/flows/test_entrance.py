@@ -60,5 +60,5 @@ def test_a_signal_while_it_loads_is_answered_with_one_line(
         assert process.stdout
         assert process.stdout.readline() == "loading\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (128 + number, f"{interrupts.WORDS}\n")

@@ -84,7 +84,7 @@ def started(work: str, first: str = "") -> subprocess.Popen[str]:
 def test_a_signal_ends_it_with_one_line(work: str, number: int) -> None:
     process = started(WORK[work])
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert said == f"{interrupts.WORDS}\n"
 
@@ -112,7 +112,7 @@ os.set_blocking(other, True); os.dup2(other, 2)
 def test_it_ends_also_where_nobody_reads_its_last_words(words_go_to: str, work: str) -> None:
     process = started(f"{NOWHERE[words_go_to]}\n{WORK[work]}")
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGHUP
 
 
@@ -122,7 +122,7 @@ def test_when_all_is_done_a_signal_ends_it_as_it_would_have_ended() -> None:
     assert process.stdout.readline() == "what it found\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (7, "")
 
 
@@ -131,7 +131,7 @@ def test_who_asks_twice_does_not_wait() -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, f"{interrupts.WORDS}\n")
 
 
@@ -139,7 +139,7 @@ def test_what_it_ignores_stays_ignored() -> None:
     ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
     process = started("ready(); time.sleep(0.5); print('done')", first=ignoring)
     process.send_signal(signal.SIGHUP)
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "done\n")
 
 
@@ -158,5 +158,5 @@ ready(); time.sleep(60)
 """
     )
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (143, f"{interrupts.WORDS}\n")

@@ -64,7 +64,7 @@ def test_a_command_ends_with_what_ray_cannot_do_without(victim: str, words: str)
         kill_child(process.pid, words)
         if victim == "reaper":
             process.terminate()
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=100)
     told = f"coft: Ray's {victim} of this run has died. What is finished is kept; the same command"
     if victim == "reaper":
         assert (process.returncode, said) == (143, f"{interrupts.WORDS}\n")

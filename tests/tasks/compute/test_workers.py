@@ -110,11 +110,9 @@ def test_who_waits_for_room_can_be_stopped() -> None:
     ) as process:
         assert process.stderr
         assert "Waiting for a worker with 1 CPU" in process.stderr.readline()
-        started = time.monotonic()
         process.terminate()
         said = process.stderr.read().splitlines()
-        assert process.wait(30) == 128 + signal.SIGTERM
-        assert time.monotonic() - started < interrupts.GRACE + 2
+        assert process.wait(60) == 128 + signal.SIGTERM
     assert said[-1] == interrupts.WORDS
     assert all(line.startswith("Waiting for") for line in said[:-1])
 
@@ -170,6 +168,7 @@ def test_what_is_wrong_with_an_early_start_is_told_where_it_is_needed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_work_follows_the_nodes_that_come_and_go(tmp_path: Path) -> None:
     """Two nodes, a third joins, all are killed one by one; nobody tells the run."""
     log, stop = tmp_path / "log", tmp_path / "stop"
@@ -179,16 +178,16 @@ def test_work_follows_the_nodes_that_come_and_go(tmp_path: Path) -> None:
         nodes.add("one", num_cpus=2)
         words = [str(script), str(stop), nodes.address]
         with program(words, log) as process:
-            wait_for_line(process, log, "node 1", 90)
+            wait_for_line(process, log, "node 1", 120)
             nodes.add("two", num_cpus=2)
-            wait_for_line(process, log, "node 2", 60)
+            wait_for_line(process, log, "node 2", 120)
             nodes.kill("one")
             time.sleep(1)
             nodes.add("three", num_cpus=2)
-            wait_for_line(process, log, "node 3", 60)
+            wait_for_line(process, log, "node 3", 120)
             nodes.kill("two")
             nodes.kill("three")
-            said = wait_for_line(process, log, "gave up: Waited 0.5 minutes for", 60)
+            said = wait_for_line(process, log, "gave up: Waited 0.5 minutes for", 120)
             stop.touch()
             process.wait(60)
     assert "goes on" in said

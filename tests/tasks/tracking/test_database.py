@@ -121,6 +121,6 @@ def test_a_database_that_another_process_keeps_to_itself_is_not_to_be_moved(data
         other.execute("begin exclusive")
         started = time.monotonic()
         check_database(f"sqlite:///{database}")
-        assert time.monotonic() - started < 1, "a moment is no reason to wait, or to refuse"
+        assert time.monotonic() - started < 4, "a moment is no reason to wait, or to refuse"
         with pytest.raises(InputError, match="another process is at work on the database"):
             open_store(database)

@@ -35,7 +35,7 @@ def slow(handler: BaseHTTPRequestHandler, _: object) -> None:
 
 
 def silent(handler: BaseHTTPRequestHandler, _: object) -> None:
-    time.sleep(0.3)
+    time.sleep(1.1)
 
 
 def endless(handler: BaseHTTPRequestHandler, _: object) -> None:
@@ -80,7 +80,8 @@ def test_tokens_that_are_not_counted_are_estimated(usage: dict[str, Any]) -> Non
     ids=["429", "500", "503", "cut off", "silent"],
 )
 def test_what_a_later_call_may_mend_is_tried_again(failing: Any) -> None:
-    with serving(failing, failing, GOOD) as server, endpoint(server, timeout=0.2) as llm:
+    timeout = 1 if failing is silent else 30
+    with serving(failing, failing, GOOD) as server, endpoint(server, timeout=timeout) as llm:
         assert llm.complete(BODY).text == "well"
         assert llm.budget.used_calls == 3
 
@@ -117,7 +118,8 @@ def test_a_server_that_asks_for_time_gets_some(
     ],
 )
 def test_a_call_ends_without_an_answer(behaviour: Any, failure: Failure, calls: int) -> None:
-    with serving(behaviour) as server, endpoint(server, timeout=0.3) as llm:
+    timeout = 0.3 if behaviour is slow else 30
+    with serving(behaviour) as server, endpoint(server, timeout=timeout) as llm:
         with pytest.raises(NoAnswer) as refused:
             llm.complete(BODY)
         assert refused.value.failure is failure
