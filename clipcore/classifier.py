@@ -174,7 +174,19 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{folder}: expected model format {FORMAT}, got {version!r}. "
             "It was written by another version of coft."
         )
+    check_members(description["members"])
     return description
+
+
+def check_members(names: Sequence[str]) -> None:
+    """Refuse a description whose weights lie anywhere but beside it.
+
+    Raises:
+        BrokenModel: one of the names is a path.
+    """
+    plain = [name for name in names if name == Path(name).name and "\\" not in name]
+    if paths := [name for name in names if name not in plain or name == ".."]:
+        raise BrokenModel(f"expected weights beside {DESCRIPTION}, got {paths[0]!r}")
 
 
 def _read_member(path: Path, description: Mapping[str, Any]) -> Network:

@@ -54,11 +54,19 @@ def listen() -> None:
     threading.Thread(target=_end_in_time, args=(hears,), name="coft-signals", daemon=True).start()
 
 
-def leave_to_a_server() -> None:
-    """Ignore Ctrl-C and SIGTERM from here on, for who hears them and ends when all is answered."""
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM):
+@contextmanager
+def left_to_a_server() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM in the block: who hears them there ends when all is answered."""
+    tells = signal.set_wakeup_fd(-1)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
 
 
 def received() -> int | None:

@@ -2,8 +2,15 @@
 
 import json
 import os
+import pickle
+import signal
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import pyarrow as pa
@@ -19,9 +26,13 @@ from tasks.tracking.versions import list_models
 from tests.worlds.commands import coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.llm import serving, writes
+from tests.worlds.pickles import is_pickle
+from tests.worlds.served import free_port
 
 NUM_IMAGES = PER_CLASS * len(COLOURS)
 PER_ROUND = 6
+CANARY = "canary-5d1e07b2"
+SECRETS = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "COFT_ENDPOINT_KEY")
 MODEL = "colours"
 PHASE_2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
 
@@ -74,10 +85,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("commands")
     write_images(folder)
-    return Place(folder, tiny_clip)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in SECRETS:
+            environment.setenv(name, CANARY)
+        yield Place(folder, tiny_clip)
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +213,14 @@ def test_templates(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert with_key == []
 
 
+def test_no_file_is_a_pickle_or_holds_a_secret(adapted: dict[str, Any], place: Place) -> None:
+    files = [path for path in place.workspace.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".db", ".html", ".json", ".parquet", ".safetensors"}
+    assert [path for path in files if is_pickle(path.read_bytes())] == []
+    assert [path for path in files if _holds(path, CANARY)] == []
+    assert is_pickle(pickle.dumps({"a": [1]}))
+
+
 def _holds(path: Path, text: str) -> bool:
     return text.encode() in path.read_bytes()
 
@@ -212,6 +234,43 @@ def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
     assert f"\n7 predictions in {made['uri']}\nfiles      7 images, " in printed
     assert made["plan"]["model"] == model
     assert set(_rows(made["uri"], "label")["label"].to_pylist()) <= set(COLOURS)
+    printed = coft("predict", "--model", model, "--images", few, "--review-below", 1, *place.kept)
+    assert "images of the model's own pool, that it was not trained on" in printed
+    assert "\n7 to look at in " in printed
+    review = Path(place.made()["uri"], "review")
+    assert (review / "contact-sheet.html").read_text().count("<article") == 7
+    assert len(json.loads((review / "label-studio" / "tasks-0001.json").read_text())) == 7
+
+
+def test_serve(adapted: dict[str, Any], place: Place) -> None:
+    port, answers = free_port(), list[Any]()
+    image = pq.read_table(place.images).slice(0, 1)["image"][0].as_py()
+    client = Thread(target=_ask_and_stop, args=(port, image, answers))
+    client.start()
+    words = ["--model", adapted["model_uri"], "--workspace", place.workspace]
+    coft("serve", *words, "--port", port, "--image-hosts", "images.example")
+    client.join()
+    assert answers[0]["predictions"][0]["label"] in COLOURS
+
+
+def _ask_and_stop(port: int, image: bytes, answers: list[Any]) -> None:
+    """Ask as soon as there is a server, then stop it as a supervisor does."""
+    url = f"http://127.0.0.1:{port}/invocations"
+    request = urllib.request.Request(url, image, {"Content-Type": "image/jpeg"})
+    deadline = monotonic() + 120
+    while not answers and monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            answers.append(json.load(answer))
+        sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.* is deprecated")
+def test_export(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
+    words = ["--model", adapted["model_uri"], "--format", "torchscript", "--to", tmp_path]
+    printed = coft("export", *words, *place.kept)
+    assert place.made()["files"] == printed.splitlines()
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.json", "predict.py"}
 
 
 def test_models(adapted: dict[str, Any], place: Place) -> None:

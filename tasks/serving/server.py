@@ -86,10 +86,10 @@ def serve(
         timeout_graceful_shutdown=spec.stop_seconds,
     )
     server.append(uvicorn.Server(config))
-    interrupts.leave_to_a_server()
     host, port = listening.getsockname()[:2]
-    say(f"Serving {served.uri} at http://{host}:{port}/invocations; Ctrl-C or SIGTERM ends it.")
-    server[0].run(sockets=[listening])
+    with interrupts.left_to_a_server():
+        say(f"Serving {served.uri} at http://{host}:{port}/invocations; Ctrl-C or SIGTERM ends it.")
+        server[0].run(sockets=[listening])
     say("Stopped; what was taken is answered.")
 
 

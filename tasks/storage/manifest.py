@@ -6,7 +6,7 @@ A stage is finished when its manifest exists; readers ignore all files that it d
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from tasks.specs import Spec
 from tasks.storage.digests import SCHEMA_VERSION, ShardMismatch, code_version
@@ -22,6 +22,14 @@ class Part(Spec):
 
     name: str
     rows: int
+
+    @field_validator("name")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        """Refuse a name that leads out of the folder of the manifest."""
+        if "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise ValueError("a part lies in the folder of its manifest")
+        return name
 
 
 class Manifest(Spec):

@@ -4,7 +4,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tasks.on_demand import OnDemand
 from tasks.refs import ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
@@ -14,6 +16,11 @@ from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
 from tasks.tracking.champion import download_bundle, pinned
 from tasks.tracking.store import tracking_for
+
+if TYPE_CHECKING:
+    from clipcore import classifier
+else:  # a check of names does not wait for PyTorch
+    classifier = OnDemand("clipcore.classifier")
 
 
 def is_registered(uri: str) -> bool:
@@ -54,7 +61,12 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     """
     check_model(uri, runtime)
     if not is_registered(uri):
-        names = [DESCRIPTION, *read_json(join(uri, DESCRIPTION))["members"]]
+        members = read_json(join(uri, DESCRIPTION))["members"]
+        try:
+            classifier.check_members(members)
+        except classifier.BrokenModel as error:
+            raise InputError(f"{redact(uri)}: {error}") from error
+        names = [DESCRIPTION, *members]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
     with local_bundle(uri, runtime) as bundle:
         names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last

@@ -49,8 +49,11 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _speed(bench: Bench, module: torch.nn.Module, pixels: np.ndarray) -> list[Row]:
-    """Return the rows of speed; sessions are made before the clock runs."""
-    session = onnxruntime.InferenceSession(str(bench.folder / export.FILES["onnx"]))
+    """Return the rows of speed, with one thread each."""
+    torch.set_num_threads(1)
+    one = onnxruntime.SessionOptions()
+    one.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(bench.folder / export.FILES["onnx"]), one)
     traced = torch.jit.load(str(bench.folder / export.FILES["torchscript"]))
     tensor = torch.from_numpy(pixels)
 
@@ -67,7 +70,7 @@ def _speed(bench: Bench, module: torch.nn.Module, pixels: np.ndarray) -> list[Ro
 
     works = {"onnx": onnx, "torchscript": torchscript, "torch": torch_forward}
     timed = {name: partial(seconds, work) for name, work in works.items()}
-    found = interleaved(timed, rounds=1 if bench.quick else 9)
+    found = interleaved(timed, rounds=1 if bench.quick else 5)
     rate = {name: len(pixels) / value for name, value in found.items()}
     return [
         Row(f"{name} beside torch", "/s", rate[name], rate["torch"], rate[name] / rate["torch"])

@@ -15,7 +15,13 @@ from torch import Tensor
 from clipcore import adapters
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import AdapterName
-from clipcore.classifier import DESCRIPTION, BrokenModel, load_classifier, save_classifier
+from clipcore.classifier import (
+    DESCRIPTION,
+    BrokenModel,
+    load_classifier,
+    load_heads,
+    save_classifier,
+)
 from clipcore.image_files import BadImage
 from clipcore.images import decode, resize_and_crop
 from clipcore.network import Network, new_network
@@ -231,6 +237,15 @@ def test_a_broken_folder_is_named_with_what_is_wrong(damage: str, folder: Path) 
     break_it(folder)
     with pytest.raises(BrokenModel, match=f"(?s){folder}.*{message}"):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize("name", ["../member-1.safetensors", "/etc/passwd", "a/b", "..", "..\\x"])
+def test_a_model_names_no_file_outside_of_its_folder(folder: Path, name: str) -> None:
+    description = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**description, "members": [name]}))
+    for read in (load_classifier, load_heads):
+        with pytest.raises(BrokenModel, match="expected weights beside"):
+            read(folder)
 
 
 def test_no_folder_is_a_broken_model(tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ def predicted(place: str, digest: str, labels: list[str], skip: int = 0) -> Pred
     """Write predictions of images, without the first ones."""
     numbers = range(skip, len(labels))
     rows = [
-        {"label": labels[n], "score": 0.9, "probabilities": [1.0], "member_labels": [labels[n]]}
+        {
+            "label": labels[n],
+            "confidence": 0.9,
+            "probabilities": [1.0],
+            "member_labels": [labels[n]],
+        }
         for n in numbers
     ]
     write_predictions(place, digest * 16, [image_id(n) for n in numbers], rows)

@@ -247,6 +247,17 @@ def test_a_damaged_manifest_is_refused(folder: str, content: bytes, word: str) -
         read_manifest(folder)
 
 
+@pytest.mark.parametrize(
+    "name", ["../x.parquet", "/etc/x.parquet", "a/../../x", "s3://bucket/x", "..\\x", "", "a//b"]
+)
+def test_a_manifest_names_no_file_outside_of_its_folder(folder: str, name: str) -> None:
+    manifest = finish(folder, [TABLE]).model_dump(mode="json")
+    manifest["parts"][0]["name"] = name
+    write_bytes(join(folder, MANIFEST), json.dumps(manifest).encode())
+    with pytest.raises(ShardMismatch, match="fields parts are wrong"):
+        read_manifest(folder)
+
+
 def test_the_manifest_survives_the_round_trip(folder: str) -> None:
     assert read_manifest(folder) is None
     manifest = finish(folder, [TABLE])

@@ -1,0 +1,13 @@
+"""Whether bytes would run something when they are loaded."""
+
+import pickletools
+
+
+def is_pickle(data: bytes) -> bool:
+    """Say whether bytes are pickle opcodes up to a STOP, or what `torch.save` writes."""
+    if data.startswith(b"PK"):
+        return True
+    try:
+        return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(data))
+    except ValueError:
+        return False
