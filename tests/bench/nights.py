@@ -50,7 +50,7 @@ class Nights:
         self._written += count
 
     def parameters(self, sentences: Path | None = None) -> dict[str, Any]:
-        """Return what the deployment is asked for, with class sentences of a file if there is one."""
+        """Return what the deployment is asked for, maybe with class sentences of a file."""
         run = {
             "pool": {"images": str(self.images), "classes": ",".join(CLASSES)},
             "templates": None if sentences is None else str(sentences),
