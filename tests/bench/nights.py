@@ -7,6 +7,7 @@ a minute, and asserts after each night what should have come of it. Takes a quar
 two cores; says one line for each thing that is shown.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -48,10 +49,11 @@ class Nights:
             _put(self.images / row["name"], row["image"])
         self._written += count
 
-    def parameters(self, classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
-        """Return what the deployment is asked for."""
+    def parameters(self, sentences: Path | None = None) -> dict[str, Any]:
+        """Return what the deployment is asked for, maybe with class sentences of a file."""
         run = {
-            "pool": {"images": str(self.images), "classes": ",".join(classes)},
+            "pool": {"images": str(self.images), "classes": ",".join(CLASSES)},
+            "templates": None if sentences is None else str(sentences),
             "backbone": {"name": "embedded:glyph"},
             "label": {"templates": ["a photo of the {}."], "top": {"min_total": 160}},
             "phase1": {"min_steps": 60},
@@ -154,11 +156,15 @@ def show_new_images(nights: Nights, client: Any) -> None:
 def show_worse_model(nights: Nights, client: Any) -> None:
     """Class names that have changed places make a model that is not promoted."""
     champion = _aliases()["champion"]
-    nights.ask(client, nights.parameters((*CLASSES[1:], CLASSES[0])))
+    shuffled = nights.folder / "shuffled.json"
+    others = zip(CLASSES, (*CLASSES[1:], CLASSES[0]), strict=True)
+    shuffled.write_text(json.dumps({own: [f"a photo of the {other}."] for own, other in others}))
+    nights.ask(client, nights.parameters(shuffled))
     nights.add(NUM_MORE)
     page = nights.finish(client, nights.fire(client))
     _say("third night: the gate: " + next(line for line in page.splitlines() if "champion" in line))
     assert _aliases()["champion"] == champion, (page, _aliases())
+    assert "less often right" in page, page
 
 
 def show_killed_worker(nights: Nights, client: Any) -> None:
