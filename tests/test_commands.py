@@ -110,10 +110,7 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def asked(adapted: dict[str, Any], place: Place) -> list[object]:
-    """Return which images and classes a question is about: those that were adapted to.
-
-    Other commands sort the same images into the same classes in another order, without labels.
-    """
+    """Return what a question is about: the task with labels, which only `about` has."""
     manifests = [read_manifest(str(path)) for path in (place.workspace / "tasks").iterdir()]
     (task,) = [found.digest for found in manifests if found and found.rows == NUM_IMAGES]
     return ["--workspace", place.workspace, "--pool", task]
