@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the benchmarks")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU where one is")
     parser.add_argument("--images", type=Path, help="Parquet of real images, with labels")
-    parser.add_argument("--seconds", type=float, help="the most that `adapt` may take")
+    parser.add_argument(
+        "--seconds", type=float, help="the most that `adapt` may take; of each load of `serving`"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     return parser
 

@@ -39,7 +39,7 @@ PROGRAM = "from flows.cli import main; main()"
 
 def measure(bench: Bench) -> list[Row]:
     """Return the rows of this benchmark."""
-    seconds = 1.0 if bench.quick else 15.0
+    seconds = 1.0 if bench.quick else bench.seconds or 15.0
     tracking, bodies = _register(bench.folder / "serving"), _bodies(bench)
     cores = str(os.cpu_count())  # what PyTorch takes by itself
     with served(tracking, bench.folder, OMP_NUM_THREADS=cores) as url:

@@ -50,7 +50,7 @@ def stages_of(place: str, count: int, strange: int) -> tuple[EmbeddingsRef, Pred
     write_embeddings(place, "e" * 16, ids, vectors)
     names = [("cat", "dog")[number % 2] for number in order]
     rows = [
-        {"label": name, "score": 0.9, "probabilities": [1.0], "member_labels": [name]}
+        {"label": name, "confidence": 0.9, "probabilities": [1.0], "member_labels": [name]}
         for name in names
     ]
     write_predictions(place, "f" * 16, ids, rows)
