@@ -31,7 +31,7 @@ from tasks.storage.layout import METRICS
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join
 from tasks.tracking.registration import register_model
-from tasks.tracking.runs import Run, log_file, log_metrics
+from tasks.tracking.runs import Run, log_file, log_metrics, page_of
 
 if TYPE_CHECKING:
     from tasks.report import document
@@ -141,6 +141,8 @@ def publish_report(run: Run, inputs: ReportInputs) -> str:
         link = absolute(uri)
         link = link if "://" in link else Path(link).as_uri()
         create_link_artifact(link=link, link_text="Report", key="coft-report")
+        if (page := page_of(run)) is not None:
+            create_link_artifact(link=page, link_text="MLflow run", key="coft-mlflow-run")
     say(f"Report: {uri}")
     return uri
 

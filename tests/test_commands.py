@@ -284,6 +284,13 @@ def test_models(adapted: dict[str, Any], place: Place) -> None:
     printed = coft("models", "rollback", MODEL, *place.kept)
     assert printed == f"champion is {place.made()['uri']}\n"
     assert _aliases(place)["champion"] == "1"
+    about = ["--images", place.images, "--labels", "column", "--force", *place.kept]
+    assert "Version 2 is the champion" in coft("models", "promote", MODEL, "2", *about)
+    seen = place.made()["comparison"]
+    assert seen["num_labelled"] == NUM_IMAGES // 4
+    assert seen["accuracy"] == pytest.approx(adapted["zero_shot_accuracy"])
+    assert seen["champion_accuracy"] == pytest.approx(adapted["accuracy"])
+    assert _aliases(place) == {"champion": "2", "previous": "1"}
 
 
 def test_demo(tmp_path: Path) -> None:

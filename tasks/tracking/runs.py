@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from tasks.specs import InputError, Spec
 from tasks.storage.files import local_copy
 from tasks.tracking.database import SQLITE
-from tasks.tracking.redaction import redact, redact_fields
+from tasks.tracking.redaction import HIDDEN, redact, redact_fields
 from tasks.tracking.running import (
     FOLDER,
     SILENT_AFTER,
@@ -87,6 +87,14 @@ def start_run(
     )
     _log_params(run, params, existing=record.data.params)
     return run
+
+
+def page_of(run: Run) -> str | None:
+    """Return where a browser shows the run; None where no server does."""
+    if not run.tracking.uri.startswith(("http://", "https://")):
+        return None
+    server = redact(run.tracking.uri).replace(f"{HIDDEN}@", "").rstrip("/")
+    return f"{server}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
 
 
 def log_metrics(run: Run, metrics: Mapping[str, Number | None], *, step: int = 0) -> None:

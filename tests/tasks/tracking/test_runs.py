@@ -20,6 +20,7 @@ from tasks.tracking.runs import (
     log_history,
     log_metrics,
     log_text,
+    page_of,
 )
 from tasks.tracking.store import Tracking, connect
 from tests.worlds.runs import open_run
@@ -188,3 +189,10 @@ def test_a_run_of_a_machine_that_is_not_seen_is_dead_when_it_gave_no_sign(
     let_go(Path(str(tracking.home)) / "running" / run.run_id)  # no file that is seen from here
     assert end_dead_runs(tracking) == (["pets"] if status == "KILLED" else [])
     assert client.get_run(run.run_id).info.status == status
+
+
+def test_a_run_on_a_server_has_a_page_without_the_password() -> None:
+    of_server = Tracking(uri="https://me:canary@host:5000/")
+    run = Run(tracking=of_server, run_id="r", experiment_id="7", started=0)
+    assert page_of(run) == "https://host:5000/#/experiments/7/runs/r"
+    assert page_of(run.model_copy(update={"tracking": Tracking(uri="sqlite:///a.db")})) is None
