@@ -7,7 +7,6 @@ import signal
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -23,7 +22,7 @@ from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables, read_manifest
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
-from tests.worlds.commands import coft
+from tests.worlds.commands import Place, coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.llm import serving, writes
 from tests.worlds.pickles import is_pickle
@@ -43,45 +42,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType"),  # mlflow 3.17
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # mlflow 3.17
 ]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder with drawn images, a workspace, and a tiny CLIP."""
-
-    folder: Path
-    clip: Path
-
-    @property
-    def images(self) -> Path:
-        return self.folder / "images.parquet"
-
-    @property
-    def workspace(self) -> Path:
-        return self.folder / "workspace"
-
-    @property
-    def summary(self) -> Path:
-        return self.folder / "made" / "summary.json"
-
-    @property
-    def kept(self) -> list[object]:
-        """Where results go, and their summary."""
-        return ["--workspace", self.workspace, "--summary", self.summary]
-
-    @property
-    def about(self) -> list[object]:
-        """What is adapted to, in as few steps as there can be."""
-        words = ["--images", self.images, "--labels", "column", "--rows-per-shard", 16]
-        words += ["--backbone", f"local-dir:{self.clip}", *self.kept]
-        words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
-        return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
-
-    def made(self) -> Any:
-        """Return the summary of the last command."""
-        summary = json.loads(self.summary.read_text())
-        self.summary.unlink()
-        return summary
 
 
 @pytest.fixture(scope="module")

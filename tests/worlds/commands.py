@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flows import cli
 
@@ -25,6 +27,45 @@ for words in json.load(sys.stdin):
     loaded = [name for name in sys.argv[1:] if name in sys.modules]
     print(json.dumps({"code": code, "said": said.getvalue(), "loaded": loaded}), flush=True)
 """
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with drawn images, a workspace, and a tiny CLIP."""
+
+    folder: Path
+    clip: Path
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.parquet"
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / "made" / "summary.json"
+
+    @property
+    def kept(self) -> list[object]:
+        """Where results go, and their summary."""
+        return ["--workspace", self.workspace, "--summary", self.summary]
+
+    @property
+    def about(self) -> list[object]:
+        """What is adapted to, in as few steps as there can be."""
+        words = ["--images", self.images, "--labels", "column", "--rows-per-shard", 16]
+        words += ["--backbone", f"local-dir:{self.clip}", *self.kept]
+        words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
+        return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
+
+    def made(self) -> Any:
+        """Return the summary of the last command."""
+        summary = json.loads(self.summary.read_text())
+        self.summary.unlink()
+        return summary
 
 
 def coft(*words: object) -> str:
