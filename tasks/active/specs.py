@@ -11,6 +11,7 @@ from tasks.specs import (
     CoftSpec,
     DualSpec,
     PromptSpec,
+    RuntimeSpec,
     SgdSpec,
     Spec,
     TopSpec,
@@ -123,3 +124,8 @@ class SimulationSpec(TrialsSpec):
     """Rounds that a data set answers, for several strategies and seeds."""
 
     active: ActiveSpec
+
+    @property
+    def runtime(self) -> RuntimeSpec:
+        """Return where it runs."""
+        return self.active.run.runtime
