@@ -188,7 +188,8 @@ def test_predict(adapted: dict[str, Any], place: Place, tmp_path: Path) -> None:
     model = adapted["model_uri"]
     printed = coft("predict", "--model", model, "--images", few, *place.kept)
     made = place.made()
-    assert f"\n7 predictions in {made['uri']}\nfiles      7 images, " in printed
+    assert f"\n7 predictions in {made['uri']}\nnone_of_these is the share of " in printed
+    assert "\nfiles      7 images, " in printed
     assert made["plan"]["model"] == model
     assert set(_rows(made["uri"], "label")["label"].to_pylist()) <= set(COLOURS)
     printed = coft("predict", "--model", model, "--images", few, "--review-below", 1, *place.kept)

@@ -93,7 +93,7 @@ class VisualPrompts(nn.Module):
         """
         if index == 0:
             self._place = x.shape[1]
-        fresh = self._current()[index].to(x.dtype).expand(len(x), -1, -1)
+        fresh = self._current()[index].to(x.dtype).expand(x.shape[0], -1, -1)
         return torch.cat([x[:, : self._place], fresh, x[:, self._place + fresh.shape[1] :]], dim=1)
 
     def _current(self) -> Float[Tensor, "depth prompts width"]:

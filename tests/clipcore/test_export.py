@@ -36,6 +36,19 @@ def test_an_adapter_is_part_of_the_module(tmp_path: Path, name: AdapterName) -> 
     assert (found - plain).abs().max() > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.* is deprecated")
+def test_a_file_takes_any_number_of_images_whatever_the_adapter(tmp_path: Path) -> None:
+    classifier = adapted(tmp_path, "vpt")
+    file = write(adapted(tmp_path, "vpt"), "torchscript", tmp_path)
+    for count in (1, 5):
+        pixels = example(classifier, count)
+        with torch.inference_mode():
+            members = [member.logits(member.visual(pixels)) for member in classifier.members]
+            expected = torch.stack([m.softmax(dim=1) for m in members]).mean(dim=0)
+            found = torch.jit.load(str(file))(pixels)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 def test_safetensors_hold_what_is_a_weight_of_the_tower(tmp_path: Path) -> None:
     assert write(adapted(tmp_path / "lora", "lora"), "safetensors", tmp_path).is_file()
     with pytest.raises(CannotExport, match="--format onnx or torchscript"):

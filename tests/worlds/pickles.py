@@ -1,6 +1,7 @@
 """Whether bytes would run something when they are loaded."""
 
 import pickletools
+import warnings
 
 
 def is_pickle(data: bytes) -> bool:
@@ -8,6 +9,7 @@ def is_pickle(data: bytes) -> bool:
     if data.startswith(b"PK"):
         return True
     try:
-        return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(data))
+        with warnings.catch_warnings(action="ignore"):  # of texts that are no Python
+            return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(data))
     except ValueError:
         return False
