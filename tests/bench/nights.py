@@ -56,7 +56,7 @@ class Nights:
             "templates": None if sentences is None else str(sentences),
             "backbone": {"name": "embedded:glyph"},
             "label": {"templates": ["a photo of the {}."], "top": {"min_total": 160}},
-            "phase1": {"min_steps": 30},
+            "phase1": {"min_steps": 60},
             "phase2": {"learning_rate": 3e-4, "epochs": 1},
             "gate": {"max_lost_classes": 3},
             "flip": False,
