@@ -183,7 +183,8 @@ def show_killed_worker(nights: Nights, client: Any) -> None:
     nights.finish(client, nights.fire(client, 900))
     assert client.read_flow_run(killed).state.is_crashed()
     _say("fifth night: went on and ended; the killed run is Crashed")
-    assert not any((nights.workspace / "running").iterdir())
+    running = nights.workspace / "running"
+    _wait(lambda: not any(running.iterdir()), 120, "nobody is at work, or left as if")
 
 
 def _new_rows(
