@@ -29,7 +29,7 @@ def measure(bench: Bench) -> list[Row]:
 
 def _peak_mb(count: int) -> float:
     """Return the most memory of a process that lists so many objects of a server in this one."""
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
     with s3_server(BUCKET):

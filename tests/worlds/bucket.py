@@ -55,7 +55,10 @@ class Server:
 @contextmanager
 def s3_server(bucket: str) -> Iterator[Server]:
     """Start a server with one bucket; its address is in the environment."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # which logs each request
