@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tasks.images.objects import Object, objects_in, objects_like
 from tasks.specs import InputError
 from tasks.storage.uris import (
     absolute,
@@ -29,9 +30,6 @@ class NoImages(InputError):
 
 class SourceUnreadable(InputError):
     """The images URI cannot be listed: driver, permission, network or format."""
-
-
-Object = tuple[str, dict[str, Any]]  # of a bucket: its name, and what its driver says of it
 
 
 class Entry(NamedTuple):
@@ -199,7 +197,8 @@ def _list_bucket(uri: str, take: Take) -> Files:
     try:
         root, objects = _find_objects(filesystem, path, is_folder=is_folder)
         for name, info in objects:
-            if info.get("type") != "directory" and "/." not in name.removeprefix(root):
+            is_mark = name.endswith("/") or info.get("type") == "directory"
+            if not is_mark and "/." not in name.removeprefix(root):
                 take(Entry(prefix + name, int(info.get("size") or 0), _version(info)))
     except Exception as error:  # every driver raises errors of its own
         hint = "check that it exists, your credentials, and the permission to list and read it"
@@ -232,36 +231,11 @@ def _find_objects(filesystem: Any, path: str, *, is_folder: bool) -> tuple[str, 
     if filesystem.isfile(path) and not (is_folder and filesystem.isdir(path)):
         return path.rpartition("/")[0], [(path, filesystem.info(path))]
     if not is_pattern(path) or filesystem.isdir(path):
-        return path, _walk_bucket(filesystem, path)
+        return path, objects_in(filesystem, path)
     root = path
     while is_pattern(root):
         root = root.rpartition("/")[0]
-    return root, _match(filesystem, path)
-
-
-def _match(filesystem: Any, pattern: str) -> Iterator[Object]:
-    """Yield the objects that a pattern means, and those of folders that it means."""
-    for name, info in filesystem.glob(pattern, detail=True).items():
-        if info.get("type") != "directory":
-            yield name, info
-        elif "**" not in pattern:  # which means the objects of folders too
-            yield from filesystem.find(name, detail=True).items()
-
-
-def _walk_bucket(filesystem: Any, path: str) -> Iterator[Object]:
-    """Yield the objects under a path, with the details of one of its folders in memory at a time.
-
-    Drivers hold about 5 KB for each object that they list.
-    """
-    for info in filesystem.ls(path, detail=True):  # raises the reason: absent, or no permission
-        name = info["name"]
-        if info.get("type") != "directory":
-            yield name, info
-        elif name.rstrip("/") != path.rstrip("/"):
-            yield from filesystem.find(name, detail=True).items()
-        elif not _version(info):  # not the folder's own mark, but names with two slashes
-            within = filesystem.find(path, detail=True).items()
-            yield from (found for found in within if found[0].startswith(f"{name}/"))
+    return root, objects_like(filesystem, path)
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from tasks.images.pixel_cache import PixelCache, cache_of_run
 from tasks.images.quarantine import Quarantined
 from tasks.images.sources import read_images
 from tasks.specs import PoolSpec
+from tasks.storage.digests import content_id
 
 # Ray gives each worker the number of its cores in this variable.
 THREADS = max(2, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
@@ -64,7 +65,7 @@ class Pixels:
 
         Args:
             out: uint8 of shape (size, size, 3).
-            image_id: Its name in the cache.
+            image_id: The digest of its content, and its name in the cache.
             uri: Where it is.
             data: What is there, if it was read already.
         """
@@ -81,6 +82,8 @@ class Pixels:
                 out[:] = read_pixels(data, self.preprocess, max_pixels=self.max_pixels)
             except BadImage as error:
                 return BadImage(error.reason, error.detail)  # its frames would hold the image
+            if content_id(data) != image_id:
+                return OSError("it is another image than when it was listed; run again")
             self.cache.write(image_id, out)
         return None
 

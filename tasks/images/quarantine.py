@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from clipcore.image_files import MAY_PASS as OF_THE_MACHINE
 from clipcore.image_files import BadImage
-from tasks.images.sources import FileTooLarge
+from tasks.images.objects import FileTooLarge
 from tasks.storage.uris import redact
 
 SCHEMA = pa.schema(

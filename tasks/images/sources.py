@@ -6,6 +6,7 @@ URIs: a path, an object of a bucket, or `<Parquet file>#<row>`.
 
 import hashlib
 import os
+import random
 import re
 import stat
 import time
@@ -20,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.images.listing import Entry, NoImages, list_files, one_line
+from tasks.images.objects import FileTooLarge, read_object
 from tasks.images.parquet import image_column, scan_images, survey
 from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
 from tasks.images.suffixes import IMAGE_SUFFIXES, countable, describe_skipped
 from tasks.storage.digests import fingerprint
-from tasks.storage.uris import is_local, local_path, open_filesystem, redact
+from tasks.storage.uris import is_local, local_path, redact
 
 TABLE_SUFFIXES = frozenset((".parquet", ".pq"))
 LISTING = pa.schema(
@@ -33,14 +35,11 @@ LISTING = pa.schema(
 READERS = 16  # threads; plain files wait for disk or network, not for the processor
 ATTEMPTS = 3
 PAUSE = 0.2  # seconds before the second attempt; four times as long before each next one
+PATIENCE = 60  # seconds after which no other attempt begins
 _ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq))#(?P<row>\d+)", re.IGNORECASE | re.DOTALL)
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Kind = Literal["images", "tables"]
-
-
-class FileTooLarge(OSError):
-    """The file has more bytes than the limit and was not read."""
 
 
 @dataclass(frozen=True)
@@ -227,20 +226,23 @@ def _read_files(
 
 
 def _try_file(uri: str, max_bytes: int | None) -> bytes | OSError:
+    started = time.monotonic()
     for attempt in range(ATTEMPTS):
         try:
-            return _read_local(uri, max_bytes) if is_local(uri) else _read_object(uri, max_bytes)
+            return _read_local(uri, max_bytes) if is_local(uri) else read_object(uri, max_bytes)
         except (*_PERMANENT, FileTooLarge) as error:
             return error
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
             problem = OSError(one_line(error))
+            if time.monotonic() - started > PATIENCE:
+                break
             _pause(attempt)
     return problem
 
 
 def _pause(attempt: int) -> None:
     if attempt + 1 < ATTEMPTS:
-        time.sleep(PAUSE * 4**attempt)
+        time.sleep(PAUSE * 4**attempt * random.uniform(0.5, 1.5))  # noqa: S311  # not all at once
 
 
 def _read_local(uri: str, max_bytes: int | None) -> bytes:
@@ -251,13 +253,6 @@ def _read_local(uri: str, max_bytes: int | None) -> bytes:
         raise IsADirectoryError(msg)
     _check_size(status.st_size, max_bytes)
     return path.read_bytes()
-
-
-def _read_object(uri: str, max_bytes: int | None) -> bytes:
-    filesystem, path = open_filesystem(uri)
-    if max_bytes is not None:
-        _check_size(int(filesystem.size(path) or 0), max_bytes)
-    return bytes(filesystem.cat_file(path))
 
 
 def _check_size(size: int, max_bytes: int | None) -> None:

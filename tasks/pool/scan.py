@@ -5,7 +5,6 @@ changed. It depends on nothing else: whoever lists the image again, in any order
 others, reads it no more. A failure that may pass is not kept.
 """
 
-import hashlib
 import sys
 from collections import Counter
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from clipcore.images import check_header
 from tasks.images.parquet import read_columns
 from tasks.images.quarantine import MAY_PASS, TOO_LARGE, explain
 from tasks.images.sources import read_images
+from tasks.storage.digests import content_id
 from tasks.storage.store import Store
 
 KEY = "key"
@@ -84,5 +84,4 @@ def inspect(data: bytes | OSError) -> dict[str, Any]:
     except (BadImage, OSError) as error:
         reason, detail = explain(error)
         return {**size, "reason": reason, "detail": detail}
-    image_id = hashlib.sha256(data).hexdigest()
-    return {**size, "image_id": image_id, "width": width, "height": height}
+    return {**size, "image_id": content_id(data), "width": width, "height": height}

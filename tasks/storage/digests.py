@@ -32,6 +32,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def content_id(data: bytes) -> str:
+    """Return what an image is called by: a digest of its file, wherever that is."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def classes_digest(classes: Sequence[str]) -> str:
     """Return what tells one list of class names from another."""
     return fingerprint("classes", list(classes))

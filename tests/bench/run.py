@@ -24,6 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests.bench import (  # noqa: E402  # what these load reads the switches
     adapt_run,
+    bucket_listing,
     embed_memory,
     embedding,
     exports,
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
     "scale": scale.measure,
     "serving": serving.measure,
     "exports": exports.measure,
+    "bucket-listing": bucket_listing.measure,
 }
 FOR_A_GPU: dict[str, Callable[[Bench], list[Row]]] = {
     "vit-forward": vit_forward.measure,

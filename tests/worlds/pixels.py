@@ -10,6 +10,7 @@ from clipcore.images import Preprocess, read_pixels
 from tasks.images.cache_folder import CacheFolder
 from tasks.images.pixel_cache import PixelCache
 from tasks.images.pixels import Pixels
+from tasks.storage.digests import content_id
 from tests.worlds.images import encoded_image
 
 PREPROCESS = Preprocess(size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -26,7 +27,7 @@ def write_files(folder: Path, count: int) -> pa.Table:
             path.write_bytes(encoded_image(number, (10, 12)))
     return pa.table(
         {
-            "image_id": [path.stem for path in paths],
+            "image_id": [content_id(path.read_bytes()) for path in paths],
             "uri": [str(path) for path in paths],
             "bytes": [path.stat().st_size for path in paths],
         }

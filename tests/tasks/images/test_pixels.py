@@ -17,6 +17,7 @@ from tasks.images import cache_folder, pixels
 from tasks.images.pixels import Pixels, ahead, batches
 from tasks.images.quarantine import Quarantined
 from tasks.specs import PoolSpec
+from tasks.storage.digests import content_id
 from tests.worlds.images import encoded_image
 from tests.worlds.pixels import BYTES, cached, not_cached, pixels_in, write_files
 
@@ -146,10 +147,29 @@ def test_what_is_told_of_a_bad_image_does_not_hold_its_pixels(tmp_path: Path) ->
     """A batch of broken photos would be gigabytes."""
     data = encoded_image(1, (64, 64), form="JPEG")
     out = np.empty((8, 8, 3), np.uint8)
-    problem = not_cached().fill(out, "1", "1.jpg", data[: len(data) // 2])
+    half = data[: len(data) // 2]
+    problem = not_cached().fill(out, content_id(half), "1.jpg", half)
     assert isinstance(problem, BadImage)
     assert problem.reason == "truncated"
     assert (problem.__traceback__, problem.__context__, problem.__cause__) == (None, None, None)
+
+
+def test_an_image_that_took_the_place_of_another_is_not_taken_for_it(
+    images: pa.Table, place: Path
+) -> None:
+    first, second, *_ = map(Path, images["uri"].to_pylist())
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    quarantined = Quarantined("embed")
+    rows = [
+        row for rows, _ in batches(images, cached(place), quarantined, batch_size=4) for row in rows
+    ]
+    assert sorted(rows) == list(range(1, COUNT))
+    ((uri, reason, detail),) = [(r["uri"], r["reason"], r["detail"]) for r in quarantined.rows]
+    assert (uri, reason) == (str(first), "unreadable"), "the next run reads it again"
+    assert "another image than when it was listed" in str(detail)
+    first.write_bytes(data)
+    swept(images, cached(place))
 
 
 def test_pixels_that_are_damaged_are_decoded_again(images: pa.Table, place: Path) -> None:

@@ -15,12 +15,11 @@ from fsspec.registry import known_implementations
 
 from tasks.images import sources
 from tasks.images.listing import NoImages, SourceUnreadable
+from tasks.images.objects import FileTooLarge
 from tasks.images.parquet import read_columns
 from tasks.images.quarantine import UNREADABLE, explain
-from tasks.images.sources import FileTooLarge, list_source, read_images
+from tasks.images.sources import list_source, read_images
 from tasks.specs import InputError
-from tasks.storage.uris import open_filesystem
-from tests.worlds.bucket import s3_bucket
 
 
 def write_tree(root: Path, *names: str) -> Path:
@@ -50,51 +49,6 @@ def read(*uris: str | Path, **options: Any) -> list[bytes | OSError]:
 
 
 # --- listing --------------------------------------------------------------------------------
-
-
-def test_a_bucket_is_searched_and_read_as_a_folder_is(tmp_path: Path) -> None:
-    wanted = ["a.jpg", "b/c/d.png", "b/e f+g%20.webp", "z/1.pgm"]
-    write_tree(tmp_path, *wanted, "b/.x/y.png", "read.me")
-    with s3_bucket("photos") as bucket:
-        filesystem, path = open_filesystem(bucket)
-        filesystem.put(f"{tmp_path}/", f"{path}/pets/", recursive=True)
-        filesystem.touch(f"{path}/pets/b/")  # a placeholder, as consoles make them
-        source = list_source(f"{bucket}/pets")
-        assert names(f"{bucket}/pets") == sorted(wanted)
-        assert names(f"{bucket}/pets/b/*") == ["c/d.png", "e f+g%20.webp"]
-        assert read(*source.listing["uri"].to_pylist()) == [
-            name.encode() for name in sorted(wanted)
-        ]
-        before = source.listing["version"].to_pylist()
-        filesystem.pipe_file(f"{path}/pets/a.jpg", b"other")
-        after = list_source(f"{bucket}/pets").listing["version"].to_pylist()
-        assert before[0] != after[0]
-        assert before[1:] == after[1:]
-        with pytest.raises(SourceUnreadable, match="s3://photos/nothing: cannot be listed"):
-            list_source(f"{bucket}/nothing")
-        (absent,) = read(f"{bucket}/pets/gone.jpg")
-        assert isinstance(absent, FileNotFoundError)
-
-
-def test_names_of_objects_mean_nothing_but_themselves() -> None:
-    odd = ["a*b/1.png", "aXb/2.png", "[x]/3.png", "w?.png", "c::d/4.png", "5%20 #?.png", "5//6.png"]
-    odd += ["//7.png", "8.png", "8.png/9.png", "{a,b}/~ '\"`$HOME&=+@!;.png", "é🐱/x.parquet#3.png"]
-    with s3_bucket("odd") as bucket:
-        filesystem, path = open_filesystem(bucket)
-        for name in ["", *odd]:  # the first is a placeholder
-            filesystem.pipe_file(f"{path}/p/{name}", name.encode())
-        listed = list_source(f"{bucket}/p")
-        uris = listed.listing["uri"].to_pylist()
-        assert uris == sorted(f"{bucket}/p/{name}" for name in odd)
-        assert read(*uris) == [uri.removeprefix(f"{bucket}/p/").encode() for uri in uris]
-        assert names(f"{bucket}/p/a*b") == ["1.png"]
-        assert names(f"{bucket}/p/w?.png") == ["w?.png"]
-        assert names(f"{bucket}/p/5") == ["/6.png"]
-        assert names(f"{bucket}/p/c::d") == ["4.png"]
-        assert names(f"{bucket}/p/8.png") == ["8.png"]
-        assert names(f"{bucket}/p/8.png/") == ["9.png"], "a slash says that the folder is meant"
-        with pytest.raises(SourceUnreadable, match="got a version of one"):
-            list_source(f"{bucket}/p/8.png?versionId=3")
 
 
 def test_a_folder_is_searched_by_extension(tmp_path: Path) -> None:
