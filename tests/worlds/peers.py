@@ -16,6 +16,7 @@ from tasks.phase1 import PeerJob, PeerTrainer
 from tasks.phase2 import NetworkJob
 from tasks.refs import ImagesRef, LabelsRef, PeerRef, Reason, TaskRef
 from tasks.specs import AdapterSpec, BackboneSpec, Phase1Spec, Phase2Spec, PoolSpec, PromptSpec
+from tasks.storage.digests import content_id
 from tests.worlds.images import encoded_image
 from tests.worlds.stages import stage
 
@@ -48,9 +49,12 @@ class NetworkJobs:
 def write_images(folder: Path) -> tuple[ImagesRef, TaskRef, dict[str, Path]]:
     """Write images of noise, in one part, and the classes that they are sorted into."""
     folder.mkdir(parents=True)
-    files = {f"{number:032x}": folder / f"{number}.png" for number in range(COUNT)}
-    for number, path in enumerate(files.values()):
-        path.write_bytes(encoded_image(number))
+    files = {}
+    for number in range(COUNT):
+        path, data = folder / f"{number}.png", encoded_image(number)
+        path.write_bytes(data)
+        files[content_id(data)] = path
+    files = dict(sorted(files.items()))
     rows = [
         {"image_id": image, "uri": str(path), "split": "pool", "duplicate_of": None}
         for image, path in files.items()

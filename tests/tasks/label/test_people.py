@@ -294,7 +294,6 @@ def measure(
     """Return the metrics of a model that predicts as zero-shot does."""
     pool, features, zero_shot, _ = made
     rows = pa.concat_tables(iter_tables(zero_shot.uri, ["image_id", "label", "confidence"]))
-    rows = rows.rename_columns(["image_id", "label", "score"])
     parts = [rows.slice(start, ROWS) for start in range(0, COUNT, ROWS)]
     predictions = PredictionsRef(uri=stage(place / "predictions", parts), digest="predictions")
     backbone = BackboneRef(

@@ -1,6 +1,5 @@
 """A small finished run: images are drawn, labels are chosen; files come from their producers."""
 
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from tasks.report.document import write_report
 from tasks.report.inputs import Registered, ReportInputs
 from tasks.specs import CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.columns import fixed_size_list
-from tasks.storage.digests import fingerprint
+from tasks.storage.digests import content_id, fingerprint
 from tasks.storage.layout import QUARANTINE
 from tasks.storage.manifest import Part, make_manifest, write_manifest
 from tasks.storage.tables import write_table
@@ -61,9 +60,9 @@ class Pictures:
 
 
 def draw_pictures(folder: Path, num_classes: int, per_class: int) -> Pictures:
-    """Draw shapes, one file each."""
+    """Draw shapes, one file each; no two are equal."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = Pictures()
+    drawn = []
     rng = np.random.default_rng(0)
     for index in range(num_classes * per_class):
         truth = index % num_classes
@@ -73,13 +72,12 @@ def draw_pictures(folder: Path, num_classes: int, per_class: int) -> Pictures:
         shape = draw.rectangle if truth % 2 else draw.ellipse
         shape((x - r, y - r, x + r, y + r), fill=COLOURS[truth % len(COLOURS)])
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG")
+        image.save(buffer, "JPEG", comment=f"{index}")
         path = folder / f"{index:04d}.jpg"
         path.write_bytes(buffer.getvalue())
-        pictures.uris.append(str(path))
-        pictures.truths.append(truth)
-        pictures.ids.append(f"{index:04x}{hashlib.sha256(f'{index}'.encode()).hexdigest()[4:]}")
-    return pictures
+        drawn.append((content_id(buffer.getvalue()), str(path), truth))
+    ids, uris, truths = zip(*sorted(drawn), strict=True)
+    return Pictures(list(uris), list(truths), list(ids))
 
 
 def finish(folder: Path, table: pa.Table, middle: int, *, under: str = "") -> dict[str, object]:
@@ -256,7 +254,7 @@ class Run:
                 "split": pa.array(["pool"] * len(labels), pa.string()),
             }
         )
-        table = with_predictions(images, softmaxes, self.classes)
+        table = with_predictions(images, softmaxes, np.zeros(len(labels)), self.classes)
         made = self._finish("predictions", table)
         seen = self._embed("after", 0.3)
         return PredictionsRef(**made, seconds=3.0, features=(seen, seen))
