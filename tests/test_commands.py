@@ -70,9 +70,10 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def asked(adapted: dict[str, Any], place: Place) -> list[object]:
-    """Return what a question is about: the task with labels, which only `about` has."""
-    manifests = [read_manifest(str(path)) for path in (place.workspace / "tasks").iterdir()]
-    (task,) = [found.digest for found in manifests if found and found.rows == NUM_IMAGES]
+    """Return what a question is about: the first task with labels, that of `adapted`."""
+    folders = sorted((place.workspace / "tasks").iterdir(), key=lambda path: path.stat().st_ctime)
+    manifests = [read_manifest(str(path)) for path in folders]
+    task = next(found.digest for found in manifests if found and found.rows == NUM_IMAGES)
     return ["--workspace", place.workspace, "--pool", task]
 
 

@@ -32,6 +32,7 @@ from tests.worlds.images import write_images
 BUCKET = "s3://photos"
 WORKSPACE = f"{BUCKET}/coft"
 ROWS = 6  # of a shard: many shards, so that a node can be lost in the middle
+EPOCHS = 30  # of Phase I: long enough to be seen at work
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,7 +58,7 @@ def wait_until(condition: Callable[[], bool], what: str, process: Any, log: Path
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"{what} was never seen:\n{log.read_text()[-3000:]}")
-        time.sleep(0.5)  # the server of the bucket has the cores of the run
+        time.sleep(0.2)  # the server of the bucket has the cores of the run
 
 
 def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
@@ -69,7 +70,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
         pool=PoolSpec(images=str(images), labels="column", rows_per_shard=ROWS),
         backbone=BackboneSpec(name=f"local-dir:{tiny_clip}"),
         label=LabelSpec(top=TopSpec(per_class=4, min_total=0)),
-        phase1=Phase1Spec(epochs=12, min_steps=0, batch_size=8),
+        phase1=Phase1Spec(epochs=EPOCHS, min_steps=0, batch_size=8),
         # One worker with both cores sums in the order of those on nodes of two cores.
         runtime=RuntimeSpec(workspace=str(tmp_path / "whole"), num_actors=1),
         register_as="colours",
@@ -78,7 +79,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
     words += ["--images", str(images), "--labels", "column", "--rows-per-shard", str(ROWS)]
     words += ["--backbone", spec.backbone.name, "--register", "colours"]
     words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
-    words += ["--phase1.epochs", "12", "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
+    words += ["--phase1.epochs", str(EPOCHS), "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
     words += ["--workspace", WORKSPACE, "--summary", str(summary)]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     with ray_cluster(num_cpus=2) as nodes:
