@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,17 +133,14 @@ def test_ray_stays_on_loopback_without_a_dashboard() -> None:
     import psutil
     import ray
 
-    family = psutil.Process().children(recursive=True)
-    programs = {Path(part).name for process in family for part in process.cmdline()}
+    programs, heard = set[str](), set[str]()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            programs |= {Path(part).name for part in process.cmdline()}
+            connections = process.net_connections(kind="inet")
+            heard |= {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
     assert "raylet" in programs
     assert not programs & {"dashboard.py", "monitor.py", "log_monitor.py"}
-    heard = {
-        connection.laddr.ip
-        for process in family
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
     assert heard
     assert heard <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert ray.util.get_node_ip_address() == "127.0.0.1"
