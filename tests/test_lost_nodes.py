@@ -32,7 +32,7 @@ from tests.worlds.images import write_images
 BUCKET = "s3://photos"
 WORKSPACE = f"{BUCKET}/coft"
 ROWS = 6  # of a shard: many shards, so that a node can be lost in the middle
-EPOCHS = 30  # of Phase I: long enough to be seen at work
+EPOCHS = 80  # of Phase I: long enough to be seen at work
 
 pytestmark = [
     pytest.mark.slow,
