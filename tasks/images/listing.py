@@ -21,6 +21,7 @@ from tasks.storage.uris import (
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 _CHAINED = re.compile(r"\w+::|.*::\w+://", re.DOTALL)  # `zip://a.png::s3://b/c.zip`
 _PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]*@")
+_SILENCE = re.compile(r"timed?[- ]?out|connect", re.IGNORECASE)  # what drivers say of no answer
 _VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
 
 
@@ -228,14 +229,29 @@ def _find_objects(filesystem: Any, path: str, *, is_folder: bool) -> tuple[str, 
         path: A pattern, an object, or the beginning of the names of objects; it may be all three.
         is_folder: Whether a slash at the end said which.
     """
-    if filesystem.isfile(path) and not (is_folder and filesystem.isdir(path)):
+    kind = _kind(filesystem, path)
+    if kind == "file" and not (is_folder and filesystem.isdir(path)):
         return path.rpartition("/")[0], [(path, filesystem.info(path))]
-    if not is_pattern(path) or filesystem.isdir(path):
+    if not is_pattern(path) or kind == "directory":
         return path, objects_in(filesystem, path)
     root = path
     while is_pattern(root):
         root = root.rpartition("/")[0]
     return root, objects_like(filesystem, path)
+
+
+def _kind(filesystem: Any, path: str) -> str:
+    """Return `file`, `directory`, or nothing where there is neither or nobody may look.
+
+    Raises:
+        Exception: of the driver, when the server is silent: each next question would wait as long.
+    """
+    try:
+        return str(filesystem.info(path)["type"])
+    except Exception as error:  # every driver raises errors of its own
+        if _SILENCE.search(one_line(error)):
+            raise
+        return ""
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fsspec.asyn import sync
 from fsspec.utils import glob_translate
 
+from tasks.storage.drivers import waits
 from tasks.storage.uris import PATTERN, open_filesystem
 
+PAGE = 1000  # objects of a listing that a server is asked for at a time: the most that S3's gives
 Object = tuple[str, dict[str, Any]]  # its name, and what its driver says of it
 
 
@@ -56,7 +59,9 @@ def _pages_of_s3(filesystem: Any, start: str) -> Iterator[Object]:
     bucket, _, prefix = start.partition("/")
     more: dict[str, str] = {}
     while True:  # the driver tries each page again
-        page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        page = filesystem.call_s3(
+            "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=PAGE, **more
+        )
         for info in page.get("Contents", ()):
             yield f"{bucket}/{info['Key']}", {**info, "size": info["Size"]}
         if not page.get("IsTruncated"):
@@ -68,12 +73,30 @@ def _pages_of_gcs(filesystem: Any, start: str) -> Iterator[Object]:
     bucket, _, prefix = start.partition("/")
     token: str | None = None
     while True:
-        page = filesystem.call(
-            "GET", "b/{}/o", bucket, prefix=prefix, pageToken=token, json_out=True
-        )
+        asked = {"prefix": prefix, "pageToken": token, "maxResults": PAGE}
+        page = filesystem.call("GET", "b/{}/o", bucket, **asked, json_out=True)
         yield from ((f"{bucket}/{info['name']}", info) for info in page.get("items", ()))
         if not (token := page.get("nextPageToken")):
             return
+
+
+def _pages_of_azure(filesystem: Any, start: str) -> Iterator[Object]:
+    container, _, prefix = start.partition("/")
+    blobs = filesystem.service_client.get_container_client(container).list_blobs(
+        name_starts_with=prefix, include=["metadata"], results_per_page=PAGE, **waits("az://")
+    )
+    pages = blobs.by_page()
+    while (page := sync(filesystem.loop, _next_page, pages)) is not None:
+        for blob in page:
+            is_folder = "true" in map(blob.metadata.get, ("hdi_isfolder", "Hdi_isfolder"))
+            kind = "directory" if is_folder else "file"
+            info = {"size": blob.size, "etag": f'"{blob.etag}"', "type": kind}
+            yield f"{container}/{blob.name}", info
+
+
+async def _next_page(pages: Any) -> list[Any] | None:
+    page = await anext(pages, None)
+    return None if page is None else [blob async for blob in page]
 
 
 def _folders(filesystem: Any, start: str) -> Iterator[Object]:
@@ -92,6 +115,7 @@ def _folders(filesystem: Any, start: str) -> Iterator[Object]:
 _PAGES: dict[str, Callable[[Any, str], Iterator[Object]]] = {
     "s3": _pages_of_s3,
     "gs": _pages_of_gcs,
+    "az": _pages_of_azure,
 }
 
 

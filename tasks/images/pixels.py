@@ -7,10 +7,9 @@ and an image's pixels go straight from the cache into its batch.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ from clipcore.image_files import BadImage
 from clipcore.images import Preprocess, read_pixels
 from tasks.images.pixel_cache import PixelCache, cache_of_run
 from tasks.images.quarantine import Quarantined
-from tasks.images.sources import read_images
+from tasks.images.sources import ahead, read_images
 from tasks.specs import PoolSpec
 from tasks.storage.digests import content_id
 
@@ -31,7 +30,6 @@ BATCHES_AHEAD = 2
 ENCODED_AHEAD = 16 * THREADS  # files that wait in memory to be decoded
 
 Problem = BadImage | OSError
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def batches(
         batch_size: Images in a batch.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        for batch in ahead(_started(images, pixels, batch_size, threads)):
+        for batch in ahead(_started(images, pixels, batch_size, threads), BATCHES_AHEAD):
             problems = [future.result() for future in batch.futures]
             for row, problem in zip(batch.rows, problems, strict=True):
                 if problem is not None:
@@ -180,13 +178,3 @@ def _cached_first(
     wanted = [uris[row] for row in absent]
     for position, data in read_images(wanted, max_bytes=pixels.max_bytes):
         yield absent[position], data
-
-
-def ahead(started: Iterable[Item]) -> Iterator[Item]:
-    """Yield what was started, with the next ones begun while the caller works on one."""
-    queue: deque[Item] = deque()
-    for item in started:
-        queue.append(item)
-        if len(queue) > BATCHES_AHEAD:
-            yield queue.popleft()
-    yield from queue

@@ -12,15 +12,15 @@ import stat
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.images.listing import Entry, NoImages, list_files, one_line
+from tasks.images.listing import Entry, NoImages, SourceUnreadable, list_files, one_line
 from tasks.images.objects import FileTooLarge, read_object
 from tasks.images.parquet import image_column, scan_images, survey
 from tasks.images.spilled import AT_ONCE, Spill, sort_spilled
@@ -36,10 +36,14 @@ READERS = 16  # threads; plain files wait for disk or network, not for the proce
 ATTEMPTS = 3
 PAUSE = 0.2  # seconds before the second attempt; four times as long before each next one
 PATIENCE = 60  # seconds after which no other attempt begins
+SILENT = (
+    READERS  # images in a row that a server kept silent about, after which no more are asked for
+)
 _ROW = re.compile(r"(?P<file>.+\.(?:parquet|pq))#(?P<row>\d+)", re.IGNORECASE | re.DOTALL)
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Kind = Literal["images", "tables"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,10 @@ class Source:
         return self.listing["uri"].to_pylist() if self.kind == "tables" else []
 
 
+class _NoAnswer(OSError):
+    """A server was waited for in vain; the next images would wait as long."""
+
+
 def list_source(uri: str) -> Source:
     """List the images of a folder, glob, bucket URI, Parquet file or folder of Parquet files.
 
@@ -124,6 +132,9 @@ def read_images(
     of the caller. Of Parquet files only the needed row groups of one column are read. Temporary
     failures are tried again. Errors are yielded and not raised, so that a bad file stops nothing.
 
+    Raises:
+        SourceUnreadable: a server kept silent about one image after the other.
+
     Args:
         uris: Paths, bucket URIs, and `<Parquet file>#<row>`, in any mixture.
         max_bytes: Larger files are not read and yield FileTooLarge.
@@ -138,6 +149,16 @@ def read_images(
     yield from _read_files(plain, max_bytes)
     for table, wanted in tables.items():
         yield from _read_rows(table, wanted, max_bytes)
+
+
+def ahead(started: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yield what was started, with so many next ones begun while the caller works on one."""
+    queue: deque[Item] = deque()
+    for item in started:
+        queue.append(item)
+        if len(queue) > count:
+            yield queue.popleft()
+    yield from queue
 
 
 class _Listed:
@@ -214,15 +235,18 @@ def _list_tables(entries: Sequence[Entry]) -> tuple[pa.Table, int]:
 def _read_files(
     plain: Iterable[tuple[int, str]], max_bytes: int | None
 ) -> Iterator[tuple[int, bytes | OSError]]:
-    queue: deque[tuple[int, Future[bytes | OSError]]] = deque()
+    num_silent = 0
     with ThreadPoolExecutor(READERS) as readers:
-        for index, uri in plain:
-            queue.append((index, readers.submit(_try_file, uri, max_bytes)))
-            if len(queue) >= 2 * READERS:
-                read_index, future = queue.popleft()
-                yield read_index, future.result()
-        for read_index, future in queue:
-            yield read_index, future.result()
+        started = ((index, uri, readers.submit(_try_file, uri, max_bytes)) for index, uri in plain)
+        for index, uri, future in ahead(started, 2 * READERS):
+            read = future.result()
+            if not isinstance(read, _NoAnswer):
+                num_silent = 0
+            elif (num_silent := num_silent + 1) == SILENT:
+                readers.shutdown(cancel_futures=True)
+                msg = f"{redact(uri)}: no answer for this and the {SILENT - 1} images before it"
+                raise SourceUnreadable(f"{msg} ({read}); run again once the server answers")
+            yield index, read
 
 
 def _try_file(uri: str, max_bytes: int | None) -> bytes | OSError:
@@ -235,7 +259,7 @@ def _try_file(uri: str, max_bytes: int | None) -> bytes | OSError:
         except Exception as error:  # noqa: BLE001  # every driver raises errors of its own
             problem = OSError(one_line(error))
             if time.monotonic() - started > PATIENCE:
-                break
+                return _NoAnswer(one_line(error))
             _pause(attempt)
     return problem
 

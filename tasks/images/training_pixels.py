@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tasks.images.pixel_cache import write_all
-from tasks.images.pixels import ENCODED_AHEAD, THREADS, Pixels, Problem, ahead
-from tasks.images.sources import read_images
+from tasks.images.pixels import BATCHES_AHEAD, ENCODED_AHEAD, THREADS, Pixels, Problem
+from tasks.images.sources import ahead, read_images
 
 IMAGES_OF_A_COPY = 64
 IMAGES_OF_A_TASK = 8  # of a thread: a copy from the cache takes less time than a task
@@ -72,7 +72,7 @@ class TrainingPixels:
         """Yield uint8 pixels of shape (batch, size, size, 3) for each batch of positions."""
         with ThreadPoolExecutor(THREADS) as threads:
             started = (self._start(batch.tolist(), threads) for batch in batches)
-            for batch, futures in ahead(started):
+            for batch, futures in ahead(started, BATCHES_AHEAD):
                 for future in futures:
                     future.result()
                 yield batch

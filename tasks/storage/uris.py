@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from fsspec.config import conf
 from fsspec.core import url_to_fs
 
 from tasks.specs import URI
+from tasks.storage.drivers import limit_rounds, waits
 
 PATTERN = re.compile(r"[*?\[]")  # a character of glob patterns
-S3_ATTEMPTS = 3
 _FILE = re.compile(r"file://(?:localhost(?=/))?", re.IGNORECASE)
 _BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")  # as `escaped` writes it
 _USER = re.compile(r"(://)[^/@\s]+@")
@@ -84,20 +83,9 @@ def open_filesystem(uri: str) -> tuple[Any, str]:  # fsspec has no types
     # No cache of listings: other machines write to the bucket too. A `::` is part of a name here,
     # where fsspec would take it for a chain of URIs.
     first = uri.partition("::")[0]
-    filesystem, _ = url_to_fs(first, use_listings_cache=False, **_retries(first))
+    filesystem, _ = url_to_fs(first, use_listings_cache=False, **waits(first))
+    limit_rounds(filesystem)
     return filesystem, str(filesystem._strip_protocol(uri))  # noqa: SLF001  # as url_to_fs does
-
-
-def _retries(uri: str) -> dict[str, Any]:
-    """Return how often S3's client tries a request, with jitter, unless the user says it.
-
-    The driver tries again what that client gave up, and the reader of images does once more: by the
-    client's own five a server that hangs would be waited for for twenty minutes an image.
-    """
-    is_said = "AWS_MAX_ATTEMPTS" in os.environ or "config_kwargs" in conf.get("s3", {})
-    if is_said or not uri.startswith(("s3://", "s3a://")):
-        return {}
-    return {"config_kwargs": {"retries": {"total_max_attempts": S3_ATTEMPTS}}}
 
 
 def join(uri: str, *names: str) -> str:

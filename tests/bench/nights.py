@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from infra import servers
 from tasks.demo import CLASSES, write_digits
-from tests.worlds.mlflow_stores import free_port
+from tests.worlds.served import free_port
 
 NUM_FIRST, NUM_MORE, NUM_HELD_OUT = 300, 40, 300
 MODEL = "digits"

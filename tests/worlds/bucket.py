@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Literal
 
 import fsspec
@@ -16,7 +16,9 @@ import pytest
 
 from tasks.storage.uris import open_filesystem
 
-Fault = int | Literal["reset", "cut", "slow"]  # a status, or what becomes of the connection
+Fault = (
+    int | Literal["reset", "cut", "slow", "silent"]
+)  # a status, or what becomes of the connection
 CODES = {429: "TooManyRequests", 500: "InternalError", 503: "SlowDown"}
 
 
@@ -27,11 +29,13 @@ class Server:
     Attributes:
         requests: Method, path and query of each.
         fault: Told the same of a request; says what becomes of it, None for nothing.
+        gone: Until then requests that nothing is said to wait.
     """
 
     app: Callable[..., Iterable[bytes]]
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     fault: Callable[[str, str, str], Fault | None] = lambda *_: None
+    gone: Event = field(default_factory=Event)
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
@@ -48,6 +52,8 @@ class Server:
             return [] if request[0] == "HEAD" else [error.encode()]
         if fault == "slow":
             time.sleep(1)
+        if fault == "silent":
+            self.gone.wait()
         body = self.app(environ, start)
         return [b"".join(body)[:-1]] if fault == "cut" else body
 
@@ -82,6 +88,7 @@ def s3_server(bucket: str) -> Iterator[Server]:
             filesystem.mkdir(path)
             yield server
             server.fault = lambda *_: None
+            server.gone.set()
             filesystem.rm(path, recursive=True)
     finally:
         listening.shutdown()

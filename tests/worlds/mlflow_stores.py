@@ -3,24 +3,15 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.worlds.served import wait_until_up
+from tests.worlds.served import free_port, wait_until_up
 
 SUPERUSER = "postgres"  # of the machine; PostgreSQL refuses to run as root
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody has."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @contextmanager

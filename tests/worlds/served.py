@@ -41,6 +41,7 @@ def served(tracking: Tracking, folder: Path, **environment: str) -> Iterator[str
 
 
 def free_port() -> int:
+    """Return a port of loopback that nobody has."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

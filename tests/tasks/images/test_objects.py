@@ -8,15 +8,16 @@ from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
-import fsspec
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.images import objects as of_buckets
 from tasks.images import sources
 from tasks.images.listing import SourceUnreadable
 from tasks.images.objects import FileTooLarge, objects_in
 from tasks.images.sources import list_source, read_images
 from tasks.specs import RuntimeSpec
+from tasks.storage import drivers
 from tasks.storage.uris import open_filesystem
 from tests.worlds.bucket import Fault, Server, s3_server
 from tests.worlds.images import encoded_image
@@ -72,7 +73,7 @@ def test_a_listing_asks_for_a_page_when_the_one_before_is_used_up(
     """So its memory does not grow with the number of objects."""
     put(folder, **{f"a__{number}": b"x" for number in range(7)})
     filesystem, path = open_filesystem(folder)
-    monkeypatch.setitem(filesystem.req_kw, "MaxKeys", 2)  # a real page has a thousand
+    monkeypatch.setattr(of_buckets, "PAGE", 2)
     server.requests.clear()
     objects = objects_in(filesystem, path)
     taken = [name for name, _ in islice(objects, 1)]
@@ -124,9 +125,7 @@ def test_a_failure_that_passes_loses_nothing(
     server: Server, folder: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     monkeypatch.setattr(sources, "PAUSE", 0)
-    driver = fsspec.get_filesystem_class("s3")
-    driver.clear_instance_cache()
-    monkeypatch.setattr(driver, "read_timeout", 0.5 if fault == "slow" else 15)
+    monkeypatch.setattr(drivers, "READ_SECONDS", 0.5 if fault == "slow" else 15)
     put(folder, **{f"{number}": bytes([number]) * 3000 for number in range(4)})
     asked = Counter[str]()
 
@@ -138,7 +137,6 @@ def test_a_failure_that_passes_loses_nothing(
     server.fault = fail_once
     listed = list_source(folder).listing["uri"].to_pylist()
     assert read(*listed, max_bytes=3000) == [bytes([number]) * 3000 for number in range(4)]
-    driver.clear_instance_cache()
 
 
 def test_an_object_that_stays_unreadable_costs_a_bounded_number_of_requests(
@@ -152,6 +150,31 @@ def test_an_object_that_stays_unreadable_costs_a_bounded_number_of_requests(
     assert isinstance(bad, OSError)
     assert good == b"2"
     assert 3 <= len(server.requests) - 1 <= 9
+
+
+def test_a_server_that_keeps_silent_is_waited_for_within_a_bound(
+    server: Server, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About some images they are set aside; about one after the other all ends with a sentence."""
+    put(folder, **{f"{number:02}": b"x" for number in range(40)})
+    uris = list_source(folder).listing["uri"].to_pylist()
+    monkeypatch.setattr(drivers, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(drivers, "S3_ATTEMPTS", 2)
+    monkeypatch.setattr(sources, "PATIENCE", 0)
+    server.requests.clear()
+    server.fault = lambda _, path, __: "silent" if path.endswith("03.png") else None
+    answers = read(*uris)
+    assert [number for number, x in enumerate(answers) if isinstance(x, OSError)] == [3]
+    at_most = drivers.S3_ATTEMPTS * drivers.S3_ROUNDS**2  # s3fs counts its rounds twice
+    assert len([path for _, path, _ in server.requests if path.endswith("03.png")]) <= at_most
+    monkeypatch.setattr(drivers, "S3_ATTEMPTS", 1)
+    server.fault = lambda *_: "silent"
+    with pytest.raises(SourceUnreadable, match="no answer for this and the 15 images before"):
+        read(*uris)
+    server.requests.clear()
+    with pytest.raises(SourceUnreadable, match=r"cannot be listed \(.*Timeout"):
+        list_source(folder)
+    assert len(server.requests) <= drivers.S3_ROUNDS, "it is not asked for other things in vain"
 
 
 def test_the_largest_and_the_empty_object(server: Server, folder: str) -> None:
