@@ -95,7 +95,7 @@ buckets: install
 		gcp-storage-emulator==2026.7.19 && { ! command -v npm >/dev/null || npm install --silent \
 		--no-fund --no-audit --prefix $(BUCKETS) azurite@$(AZURITE_VERSION); } \
 		&& touch $(BUCKETS)/installed; }
-	BUCKETS_FOLDER=$(CURDIR)/$(BUCKETS) PYTHONPATH=$(BUCKETS) $(BIN)/python -m pytest tests/tasks/images/test_other_buckets.py
+	BUCKETS_FOLDER=$(CURDIR)/$(BUCKETS) PYTHONPATH=$(BUCKETS) $(BIN)/python -m pytest tests/tasks/storage/test_drivers.py
 
 up: install
 	@$(BIN)/python -m infra.servers up

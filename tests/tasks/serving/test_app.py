@@ -30,13 +30,18 @@ def body(*images: bytes, **params: int) -> dict[str, Any]:
 class World:
     """A service behind its application, a client of it, and its classifiers."""
 
-    def __init__(self, folder: Path, *, images: int = 8) -> None:
+    def __init__(self, folder: Path, *, images: int = 8, max_seconds: float = 60) -> None:
         self.folder = folder
         self.served, self.classifier = held(folder / "1")
         places = Places(images, 10 * MAX_BYTES)
         self.service = Service(self.served, Allowed(), places, most=min(4, images))
         self.stopping = False
-        self.app = make_app(self.service, max_bytes=MAX_BYTES, is_stopping=lambda: self.stopping)
+        self.app = make_app(
+            self.service,
+            max_bytes=MAX_BYTES,
+            max_seconds=max_seconds,
+            is_stopping=lambda: self.stopping,
+        )
         self.client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://coft"
         )
@@ -116,6 +121,23 @@ def test_what_is_no_request_is_refused(world: World) -> None:
 
         assert (await post("/invocations", content=pieces(), headers=json)).status_code == 413
         assert world.service.places.taken == 0
+
+    world.run(work)
+
+
+def test_who_sends_slowly_loses_the_place_to_others(tmp_path: Path) -> None:
+    world = World(tmp_path, images=1, max_seconds=0.2)
+
+    async def work() -> None:
+        async def slowly() -> Any:
+            yield b"{"
+            await asyncio.sleep(60)
+
+        json = {"content-type": "application/json", "content-length": "9"}
+        late = await world.client.post("/invocations", content=slowly(), headers=json)
+        assert (late.status_code, late.headers["connection"]) == (408, "close")
+        assert "within 0.2 seconds" in late.json()["message"]
+        assert (await world.ask(IMAGES[0])).status_code == 200
 
     world.run(work)
 

@@ -1,6 +1,7 @@
 """What should be served now is served soon; where that fails, the model stays."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from clipcore.rows import Allowed
 from tasks.serving.batcher import Served
 from tasks.serving.places import Places
-from tasks.serving.server import allowed_by, follow
+from tasks.serving.server import allowed_by, follow, open_socket
 from tasks.serving.service import Service
 from tasks.specs import InputError, ServeSpec
 from tests.worlds.service import held
@@ -64,3 +65,13 @@ def test_options_win_over_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "in").mkdir()
     spec = ServeSpec(image_root=str(tmp_path / "in"), image_hosts="B.example, c:81")
     assert allowed_by(spec) == Allowed(tmp_path / "in", frozenset({"b.example", "c:81"}))
+
+
+def test_connections_send_at_once() -> None:
+    """Else the second part of an answer waits until the client has confirmed the first: 40 ms."""
+    with (
+        open_socket(ServeSpec(port=0)) as listening,
+        socket.create_connection(listening.getsockname()[:2]),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
