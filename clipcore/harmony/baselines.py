@@ -1,0 +1,229 @@
+"""Other ways of keeping what was learned, for comparison; each under the contract of `Method`.
+
+Those that keep samples or more than statistics do so here and not in the state. `learn_jointly`
+and a state for each modality are what is possible when no data has to go.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from clipcore.fit import Schedule, TrainingSet, fit
+from clipcore.harmony.memory import ClassStatistics
+from clipcore.harmony.routing import Likeness
+from clipcore.harmony.stage import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    Keeper,
+    Step,
+    augmented,
+    drawn,
+)
+from clipcore.harmony.state import Modality, State
+from clipcore.harmony.stem import fit_stem
+from clipcore.harmony.trunk import Adapter, anchor_logits, frozen, new_adapter
+from clipcore.seeding import generator
+
+FISHER_SAMPLES = 256
+
+
+class Nothing:
+    """Keeps nothing: sequential fine-tuning, or with a frozen trunk adapters alone."""
+
+    aggregation = None
+
+    def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
+        """Return itself, which adds no loss."""
+        return self
+
+    def end(self, state: State, h: Tensor, labels: Tensor) -> State:  # noqa: ARG002
+        """Return the state."""
+        return state
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield nothing."""
+        return iter(())
+
+    def __call__(self, step: Step) -> Tensor:
+        """Return no loss."""
+        return step.feature.new_zeros(())
+
+
+class Lwf(Nothing):
+    """Learning without Forgetting (arXiv 1606.09282, Eq. 3).
+
+    The trunk says of today's samples what it said before, through the branch of each modality.
+    """
+
+    def __init__(self) -> None:
+        self._before: nn.Module | None = None
+        self._state: State | None = None
+
+    def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
+        """Keep a copy of the trunk for a stage."""
+        self._state, self._before = state, copy.deepcopy(state.trunk)
+        frozen([self._before])
+        return self
+
+    def __call__(self, step: Step) -> Tensor:
+        """Return the mean divergence over the earlier modalities."""
+        total = step.feature.new_zeros(())
+        assert self._state is not None and self._before is not None  # noqa: PT018, S101  # after begin
+        for past in self._state.modalities.values():
+            now = self._said(step.trunk(step.h, past.adapter))
+            with torch.no_grad():
+                before = self._said(self._before(step.h, past.adapter))
+            kept = F.kl_div(now, before, log_target=True, reduction="batchmean")
+            total = total + kept / len(self._state.modalities)
+        return total
+
+    def _said(self, feature: Tensor) -> Tensor:
+        assert self._state is not None  # noqa: S101  # after begin
+        return anchor_logits(feature, self._state.anchors, self._state.scale).log_softmax(dim=1)
+
+
+@dataclass
+class Ewc(Nothing):
+    """Elastic weight consolidation (arXiv 1612.00796, Eq. 3), with the Fisher of each stage.
+
+    Attributes:
+        weight: Of the penalty.
+    """
+
+    weight: float = 1000.0
+    _anchored: list[tuple[list[Tensor], list[Tensor]]] = field(default_factory=list)
+
+    def __call__(self, step: Step) -> Tensor:
+        """Return how far weights that matter have moved."""
+        total = step.feature.new_zeros(())
+        for fisher, values in self._anchored:
+            for one, value, parameter in zip(fisher, values, step.trunk.parameters(), strict=True):
+                total = total + (one * (parameter - value).square()).sum()
+        return self.weight / 2 * total
+
+    def end(self, state: State, h: Tensor, labels: Tensor) -> State:
+        """Note the weights and how much each matters."""
+        trunk = copy.deepcopy(state.trunk).requires_grad_(requires_grad=True)
+        adapter = state.modalities[list(state.modalities)[-1]].adapter
+        draws = generator(0, "harmony", "fisher", len(self._anchored))
+        chosen = torch.randperm(len(h), generator=draws)[:FISHER_SAMPLES]
+        fisher = [torch.zeros_like(one) for one in trunk.parameters()]
+        for row in chosen.tolist():
+            trunk.zero_grad()
+            logits = anchor_logits(trunk(h[row : row + 1], adapter), state.anchors, state.scale)
+            F.cross_entropy(logits, labels[row : row + 1]).backward()
+            for one, parameter in zip(fisher, trunk.parameters(), strict=True):
+                if parameter.grad is not None:
+                    one.add_(parameter.grad.square() / len(chosen))
+        values = [one.detach().clone() for one in trunk.parameters()]
+        self._anchored.append((fisher, values))
+        return state
+
+
+@dataclass
+class Replay(Nothing):
+    """Experience replay (arXiv 1902.10486): some samples of each class of each modality are kept.
+
+    Attributes:
+        per_class: How many.
+    """
+
+    per_class: int = 20
+    _kept: list[tuple[Adapter | None, Tensor, Tensor]] = field(default_factory=list)
+    _state: State | None = None
+    _draws: Generator | None = None
+
+    def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
+        """Begin a stage."""
+        self._state, self._draws = state, generator(seed, "harmony", "replay")
+        return self
+
+    def __call__(self, step: Step) -> Tensor:
+        """Return the mean cross-entropy of kept samples, a batch of each modality."""
+        total = step.feature.new_zeros(())
+        assert self._state is not None and self._draws is not None  # noqa: PT018, S101  # after begin
+        for adapter, h, labels in self._kept:
+            rows = torch.randint(len(h), (len(step.h),), generator=self._draws)
+            feature = step.trunk(augmented(h[rows], self._draws), adapter)
+            logits = anchor_logits(feature, self._state.anchors, self._state.scale)
+            total = total + F.cross_entropy(logits, labels[rows]) / len(self._kept)
+        return total
+
+    def end(self, state: State, h: Tensor, labels: Tensor) -> State:
+        """Keep samples of the stage."""
+        draws = generator(0, "harmony", "kept", len(self._kept))
+        order = torch.randperm(len(h), generator=draws)
+        rows = [order[labels[order] == k][: self.per_class] for k in range(len(state.classes))]
+        chosen = torch.cat(rows)
+        adapter = state.modalities[list(state.modalities)[-1]].adapter
+        self._kept.append((adapter, h[chosen], labels[chosen]))
+        return state
+
+
+def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
+    state: State,
+    data: Mapping[str, tuple[Tensor, Tensor]],
+    *,
+    seed: int,
+    with_adapter: bool = True,
+    steps: int,
+    batch_size: int = BATCH_SIZE // 2,
+    learning_rate: float = LEARNING_RATE,
+) -> State:
+    """Return what is known after all modalities were learned at once, from all their data.
+
+    Args:
+        state: That has seen none.
+        data: Inputs and labels of each modality.
+        seed: Of the run.
+        with_adapter: Whether each modality gets a part of its own in the trunk.
+        steps: Optimizer steps.
+        batch_size: Samples of each modality in a step.
+        learning_rate: Of AdamW at the first step.
+    """
+    trunk = copy.deepcopy(state.trunk)
+    stems = {name: fit_stem([inputs], dim=state.dim) for name, (inputs, _) in data.items()}
+    seen = {name: (stems[name](inputs), labels) for name, (inputs, labels) in data.items()}
+    adapters = {
+        name: new_adapter(trunk, generator(seed, "harmony", name, "adapter"))
+        for name in data
+        if with_adapter
+    }
+    orders = {
+        name: torch.cat(list(drawn(len(labels), batch_size, steps)(generator(seed, "joint", name))))
+        for name, (_, labels) in seen.items()
+    }
+
+    def loss_terms(_: Tensor, at: Tensor, draws: Generator) -> dict[str, Tensor]:
+        total = torch.zeros(())
+        for name, (h, labels) in seen.items():
+            start = int(at) * batch_size
+            rows = orders[name][start : start + batch_size]
+            feature = trunk(augmented(h[rows], draws), adapters.get(name))
+            logits = anchor_logits(feature, state.anchors, state.scale)
+            total = total + F.cross_entropy(logits, labels[rows]) / len(seen)
+        return {"loss": total}
+
+    learning = [*trunk.parameters()] + [p for one in adapters.values() for p in one.parameters()]
+    optimizer = torch.optim.AdamW(learning, lr=learning_rate)
+    numbers = torch.arange(steps)
+    counted = TrainingSet(numbers, iter)
+    in_turn = Schedule(1, 1, seed, "harmony/joint")
+    for _ in fit(
+        optimizer, loss_terms, counted, in_turn, epochs=range(1), batches=lambda _: numbers.split(1)
+    ):
+        pass
+    frozen([trunk, *adapters.values()])
+    modalities = {}
+    for name, (h, labels) in seen.items():
+        adapter = adapters.get(name)
+        inputs = ClassStatistics.of(h, labels, len(state.classes))
+        with torch.no_grad():
+            outputs = ClassStatistics.of(trunk(h, adapter), labels, len(state.classes))
+        likeness = Likeness.of(data[name][0])
+        modalities[name] = Modality(stems[name], adapter, None, inputs, outputs, likeness)
+    return replace(state, trunk=trunk, modalities=modalities)

@@ -1,0 +1,168 @@
+"""Stages: what they equal where they should equal something, and what they leave alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipcore.checkpoint import tensors_sha256
+from clipcore.harmony.baselines import Ewc, Lwf, Nothing, Replay, learn_jointly
+from clipcore.harmony.keeping import Harmony
+from clipcore.harmony.stage import KnownModality, Method, learn_stage
+from clipcore.harmony.state import State, from_tensors, new_state, predict, to_tensors
+from clipcore.harmony.trunk import TrunkName
+from tests.worlds.tensors import draws, random_features
+
+CLASSES, WIDTHS = ("one", "two", "three"), {"photo": 20, "sketch": 20, "sound": 12}
+STEPS, RATE = 30, 1e-2
+
+
+def samples(name: str, count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return inputs that a mean of each class tells apart, other ones in each modality."""
+    places = torch.randn(len(CLASSES), WIDTHS[name], generator=draws(sum(map(ord, name))))
+    labels = torch.arange(count) % len(CLASSES)
+    noise = torch.randn(count, WIDTHS[name], generator=draws(seed + 100))
+    return 2 * places[labels] + noise + 3 * (name == "sketch"), labels
+
+
+def fresh(trunk: TrunkName = "mlp", seed: int = 0) -> State:
+    anchors = random_features(len(CLASSES), 24, seed=3)
+    return new_state(CLASSES, anchors, scale=17.4, seed=seed, trunk=trunk, dim=32)
+
+
+def learned(state: State, name: str, method: Method, **options: Any) -> State:
+    usual: dict[str, Any] = {"seed": 0, "steps": STEPS, "learning_rate": RATE}
+    return learn_stage(state, name, *samples(name), method=method, **usual, **options)
+
+
+def accuracy(state: State, name: str) -> float:
+    inputs, labels = samples(name, seed=1)
+    return float((state.logits(name, inputs).argmax(dim=1) == labels).float().mean())
+
+
+def digest(state: State, name: str) -> str:
+    tensors, header = to_tensors(state)
+    number = header["modalities"].index(name)
+    return tensors_sha256({k: v for k, v in tensors.items() if k.startswith(f"modality.{number}.")})
+
+
+@pytest.mark.parametrize(
+    "method", [Harmony(), Harmony.as_written(), Lwf(), Ewc(), Replay(2)], ids=str
+)
+def test_the_first_stage_is_plain_training(method: Method) -> None:
+    plain, kept = learned(fresh(), "photo", Nothing()), learned(fresh(), "photo", method)
+    inputs, _ = samples("photo", seed=1)
+    assert torch.equal(plain.logits("photo", inputs), kept.logits("photo", inputs))
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "transformer"])
+def test_without_weights_and_gate_it_is_sequential_training_of_adapters(trunk: TrunkName) -> None:
+    none = Harmony(retention=0.0)
+    one = learned(learned(fresh(trunk), "photo", none), "sound", none)
+    two = learned(learned(fresh(trunk), "photo", Nothing()), "sound", Nothing())
+    for name in ("photo", "sound"):
+        inputs, _ = samples(name, seed=1)
+        assert torch.equal(one.logits(name, inputs), two.logits(name, inputs))
+
+
+@pytest.mark.parametrize("method", [Nothing(), Harmony(retention=0.0, aggregate=True)], ids=str)
+def test_a_frozen_trunk_answers_for_earlier_modalities_as_it_did(method: Method) -> None:
+    state = learned(fresh(), "photo", method)
+    inputs, _ = samples("photo", seed=1)
+    before = state.logits("photo", inputs)
+    for name in ("sketch", "sound"):
+        state = learned(state, name, method, freeze_trunk=True)
+    assert torch.equal(state.logits("photo", inputs), before)
+    assert accuracy(state, "sound") > 0.8
+
+
+def test_a_stage_leaves_what_is_kept_of_earlier_ones_and_the_state_before_alone() -> None:
+    first = learned(fresh(), "photo", Harmony())
+    before = tensors_sha256(to_tensors(first)[0]), digest(first, "photo")
+    second = learned(first, "sound", Harmony())
+    assert (tensors_sha256(to_tensors(first)[0]), digest(second, "photo")) == (*before,)
+    assert not torch.equal(first.trunk.projection.weight, second.trunk.projection.weight)
+
+
+def test_equal_seeds_give_equal_states_and_others_do_not() -> None:
+    runs = [learned(learned(fresh(), "photo", Harmony()), "sound", Harmony()) for _ in range(2)]
+    one, two = (tensors_sha256(to_tensors(state)[0]) for state in runs)
+    other = learn_stage(runs[0], "sketch", *samples("sketch"), method=Harmony(), seed=1, steps=2)
+    same = learn_stage(runs[1], "sketch", *samples("sketch"), method=Harmony(), seed=2, steps=2)
+    assert one == two
+    assert digest(other, "sketch") != digest(same, "sketch")
+
+
+def test_it_keeps_what_sequential_training_forgets() -> None:
+    names = ("photo", "sketch", "sound")
+    ends = {}
+    for method in (Harmony(), Nothing()):
+        state = fresh()
+        for name in names:
+            state = learned(state, name, method)
+        ends[method] = [accuracy(state, name) for name in names]
+    kept, lost = ends.values()
+    assert min(kept) > 0.9
+    assert sum(kept[:2]) - sum(lost[:2]) > 0.3
+
+
+@pytest.mark.parametrize("method", [Lwf, Ewc, Replay, Harmony.as_written], ids=str)
+def test_other_methods_learn_each_modality(method: Any) -> None:
+    one, state = method(), fresh()
+    for name in ("photo", "sound"):
+        state = learned(state, name, one)
+        assert accuracy(state, name) > 0.8
+
+
+def test_all_at_once_is_right_about_all() -> None:
+    data = {name: samples(name) for name in WIDTHS}
+    for with_adapter in (True, False):
+        state = learn_jointly(
+            fresh(), data, seed=0, with_adapter=with_adapter, steps=STEPS, learning_rate=RATE
+        )
+        assert min(accuracy(state, name) for name in WIDTHS) > 0.9
+
+
+def test_classes_that_a_stage_has_not_are_left_out_of_what_it_keeps() -> None:
+    inputs, labels = samples("photo")
+    some = labels < 2
+    state = learn_stage(
+        fresh(), "photo", inputs[some], labels[some], method=Harmony(), seed=0, steps=STEPS
+    )
+    assert state.modalities["photo"].inputs.present.tolist() == [True, True, False]
+    after = learned(state, "sound", Harmony())
+    assert torch.isfinite(after.logits("photo", inputs)).all()
+    only_new = labels == 2
+    sound, _ = samples("sound")
+    alone = learn_stage(
+        state, "sound", sound[only_new], labels[only_new], method=Harmony(), seed=0, steps=2
+    )
+    assert torch.isfinite(alone.logits("sound", sound)).all()
+
+
+def test_a_modality_is_learned_once() -> None:
+    state = learned(fresh(), "photo", Harmony())
+    with pytest.raises(KnownModality, match="photo was learned already"):
+        learned(state, "photo", Harmony())
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "transformer"])
+@pytest.mark.parametrize("aggregate", [False, True])
+def test_a_state_comes_back_from_tensors(trunk: TrunkName, aggregate: bool) -> None:  # noqa: FBT001
+    state = fresh(trunk)
+    for name in ("photo", "sound"):
+        state = learned(state, name, Harmony(aggregate=aggregate))
+    again = from_tensors(*to_tensors(state))
+    for name in ("photo", "sound"):
+        inputs, _ = samples(name, seed=1)
+        assert torch.equal(state.logits(name, inputs), again.logits(name, inputs))
+        assert again.modalities[name].num_bytes == state.modalities[name].num_bytes
+    guessed = predict(again, samples("photo", seed=1)[0])
+    assert set(guessed.modalities) == {"photo"}
+    assert torch.allclose(guessed.probabilities.sum(dim=1), torch.ones(90))
+
+
+def test_no_tensor_of_a_state_has_a_row_for_each_sample() -> None:
+    tensors, _ = to_tensors(learned(fresh(), "photo", Harmony()))
+    assert not [name for name, one in tensors.items() if 90 in one.shape]
