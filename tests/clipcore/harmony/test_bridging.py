@@ -65,6 +65,6 @@ def test_the_gate_starts_closed_and_opens() -> None:
     torch.testing.assert_close(aggregation(feature, [*branches, feature]), feature)
     with torch.no_grad():
         aggregation.gate.fill_(1.0)
-    opened = aggregation(feature, [*branches, feature])
+    opened = aggregation(feature, [*branches, feature]).detach()
     assert float((opened - feature).abs().max()) > 0.05
     torch.testing.assert_close(opened.norm(dim=1), torch.ones(4))
