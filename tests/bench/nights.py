@@ -1,6 +1,6 @@
 """Nights as they come, with real servers: cron, new images, a worse model, a killed worker.
 
-    python -m tests.bench.nights [FOLDER]
+    python -m tests.bench.nights [FOLDER [new-images] [worse-model] [killed-worker]]
 
 Starts what `make up` starts, in FOLDER, on ports of its own; deploys the nightly flow on a cron of
 a minute, and asserts after each night what should have come of it. Takes a quarter of an hour on
@@ -38,7 +38,7 @@ class Nights:
         self.folder, self.images, self.workspace = folder, folder / "photos", folder / "workspace"
         rows = pq.read_table(write_digits(str(folder / "digits.parquet"))).to_pylist()
         self._pool = [row for row in rows if row["split"] == "pool"]
-        self._written = 0
+        self._written = len(list(self.images.glob("*")))
         for row in [row for row in rows if row["split"] == "test"][:NUM_HELD_OUT]:
             _put(folder / "held-out" / row["label"] / row["name"], row["image"])
         self.seen: set[UUID] = set()
@@ -91,6 +91,7 @@ class Nights:
                 )
             ],
         )
+        self.seen = {run.id for run in _runs(client, self.id)}  # of nights that were before
 
     def ask(self, client: Any, parameters: dict[str, Any]) -> None:
         """Change what the deployment is asked for."""
@@ -126,13 +127,6 @@ class Nights:
         """Return the rows and the time of each file of embeddings, by what saw them first."""
         files = (self.workspace / "embeddings").glob("*/part-*.parquet")
         return {str(f): (pq.read_metadata(f).num_rows, f.stat().st_mtime_ns) for f in files}
-
-
-def show(nights: Nights, client: Any) -> None:
-    """Live through the nights."""
-    show_new_images(nights, client)
-    show_worse_model(nights, client)
-    show_killed_worker(nights, client)
 
 
 def show_new_images(nights: Nights, client: Any) -> None:
@@ -185,6 +179,13 @@ def show_killed_worker(nights: Nights, client: Any) -> None:
     _say("fifth night: went on and ended; the killed run is Crashed")
     running = nights.workspace / "running"
     _wait(lambda: not any(running.iterdir()), 120, "nobody is at work, or left as if")
+
+
+PARTS = {
+    "new-images": show_new_images,
+    "worse-model": show_worse_model,
+    "killed-worker": show_killed_worker,
+}
 
 
 def _new_rows(
@@ -259,7 +260,7 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Start the servers, live through the nights, and end the servers."""
-    given = sys.argv[1:]
+    given, parts = sys.argv[1:2], sys.argv[2:] or list(PARTS)
     folder = Path(given[0] if given else tempfile.mkdtemp(prefix="coft-nights-")).absolute()
     os.environ["COFT_PREFECT_PORT"], os.environ["COFT_MLFLOW_PORT"] = (
         str(free_port()) for _ in range(2)
@@ -272,7 +273,8 @@ def main() -> None:
         with get_client(sync_client=True) as client:
             nights = Nights(folder)
             nights.deploy(client)
-            show(nights, client)
+            for part in parts:
+                PARTS[part](nights, client)
     finally:
         _say(f"ended: {', '.join(servers.down(folder / 'servers'))}")
     if not given:
