@@ -26,6 +26,7 @@ from infra.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROCESSES = "processes.json"
 POOL = "coft"
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 _PATIENCE = 300.0  # seconds until a server answers, on a busy machine
 _GRACE = 20.0  # seconds to end by itself
 
@@ -51,6 +52,9 @@ def up(folder: Path) -> dict[str, str]:
         **quiet_environment(),
         **found,
         "PREFECT_HOME": str(folder / "prefect"),
+        # Who holds a slot is known after a restart too; a run says twice a minute that it lives.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_API_DATABASE_CONNECTION_URL": places["prefect"],
         "COFT_POOL": POOL,
         "COFT_FOLDER": str(ROOT),
@@ -68,6 +72,7 @@ def up(folder: Path) -> dict[str, str]:
     kind = ["--type", "process", "--base-job-template", str(template), "--overwrite"]
     _run([*prefect, "work-pool", "create", POOL, *kind], environment)
     _run([*prefect, "deploy", "--all"], environment)
+    _run(["infra.dead_runs", POOL], environment)
     _start("worker", [*prefect, "worker", "start", "--pool", POOL], environment, folder)
     return found
 
