@@ -71,7 +71,7 @@ def up(folder: Path) -> dict[str, str]:
     template = ROOT / "infra" / "work-pool.json"
     kind = ["--type", "process", "--base-job-template", str(template), "--overwrite"]
     _run([*prefect, "work-pool", "create", POOL, *kind], environment)
-    _run([*prefect, "deploy", "--all"], environment)
+    _run(["infra.deployments", str(folder / "prefect.yaml")], environment)
     _run(["infra.dead_runs", POOL], environment)
     _start("worker", [*prefect, "worker", "start", "--pool", POOL], environment, folder)
     return found
@@ -155,10 +155,15 @@ def _start(name: str, words: list[str], environment: Mapping[str, str], folder: 
             stderr=log,
             start_new_session=True,
         )
+    _say(f"starting {name}; what it says is in {folder / name}.log")
     _started.append(process)
     started = psutil.Process(process.pid).create_time()
     noted = {**_noted(folder), name: (process.pid, started)}
     (folder / PROCESSES).write_text(json.dumps(noted))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _noted(folder: Path) -> dict[str, tuple[int, float]]:
@@ -178,6 +183,7 @@ def _wait(name: str, url: str, folder: Path) -> None:
 
 
 def _run(words: list[str], environment: Mapping[str, str]) -> None:
+    _say(f"python -m {' '.join(words)}")
     command = [sys.executable, "-m", *words]
     done = subprocess.run(  # noqa: S603  # programs of our environment
         command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=False
