@@ -9,6 +9,7 @@ two cores; says one line for each thing that is shown.
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -121,7 +122,8 @@ class Nights:
         for one in _runs(client, self.id):  # what the cron had started meanwhile
             if not one.state.is_final():
                 client.delete_flow_run(one.id)
-        return max((self.workspace / "nightly" / MODEL).glob("*.md")).read_text()
+        page = max((self.workspace / "nightly" / MODEL).glob("*.html")).read_text()
+        return re.sub(r"<[^>]+>", "", page)
 
     def embedded(self) -> dict[str, tuple[int, int]]:
         """Return the rows and the time of each file of embeddings, by what saw them first."""
