@@ -28,6 +28,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import Crashed
 
 SILENT_AFTER = timedelta(seconds=120)  # four heartbeats of a run by the worker of `make up`
+WITHOUT_A_SIGN = "runs without a heartbeat have crashed"
 _AT_WORK = [StateType.RUNNING, StateType.CANCELLING]
 _SECONDS_OF_CLOCKS = 5.0
 _ENDS = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Crashed", "Cancelled")}
@@ -50,7 +51,7 @@ def end_dead_runs(client: SyncPrefectClient, pool: str) -> list[str]:
 
 def watch(client: SyncPrefectClient, pool: str) -> None:
     """Have Prefect end runs of a pool that fall silent, from now on."""
-    name = f"{pool}: runs without a heartbeat have crashed"
+    name = f"{pool}: {WITHOUT_A_SIGN}"
     automation = AutomationCore(
         name=name,
         description="The process of the run died and could not say so.",

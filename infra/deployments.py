@@ -10,7 +10,8 @@ changed in it counts.
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,21 @@ _KEPT = ("parameters", "schedules")
 _OF_A_SCHEDULE = {"schedule", "active", "parameters", "slug", "max_scheduled_runs"}
 
 
-def deploy(client: SyncPrefectClient, noted: Path) -> None:
-    """Deploy all, and write what people changed back over it.
+@contextmanager
+def keeping_changes(client: SyncPrefectClient, file: Path, noted: Path) -> Iterator[None]:
+    """Write what people changed on the server back after the block, which deploys a file.
 
-    Raises:
-        CalledProcessError: Prefect refused; it has said why.
+    Args:
+        client: Of the server.
+        file: With deployments.
+        noted: The file as it was deployed last; written when the block has ended.
     """
-    file = ROOT / "prefect.yaml"
-    names = _deployments(file)
-    before = {one.name: one for one in client.read_deployments() if one.name in names}
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603  # a program of our environment
     then, now = _deployments(noted), _deployments(file)
-    for name, one in before.items():
-        kept = [field for field in _KEPT if then.get(name, {}).get(field) == now[name].get(field)]
-        if name in then:
-            _write_back(client, one, kept)
+    before = [one for one in client.read_deployments() if one.name in {*then} & {*now}]
+    yield
+    for one in before:
+        own, new = then[one.name], now[one.name]
+        _write_back(client, one, [key for key in _KEPT if own.get(key) == new.get(key)])
     noted.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
 
 
@@ -68,8 +68,12 @@ def _deployments(file: Path) -> Mapping[str, Mapping[str, Any]]:
 
 def main(noted: str) -> None:
     """Deploy to the server that `PREFECT_API_URL` names."""
-    with get_client(sync_client=True) as client:
-        deploy(client, Path(noted))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    with (
+        get_client(sync_client=True) as client,
+        keeping_changes(client, ROOT / "prefect.yaml", Path(noted)),
+    ):
+        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603  # of our environment
 
 
 if __name__ == "__main__":
