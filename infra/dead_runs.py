@@ -1,11 +1,11 @@
 """Flow runs that died with their process: ended, and from then on watched for.
 
-    python -m infra.dead_runs POOL
+    python -m infra.dead_runs POOL [--here]
 
-`make up` calls it before it starts a worker. Every worker of its server is on this machine, so the
-process that Prefect has of a run tells whether it is still there. What dies later without a word is
-told by its silence: an automation of Prefect takes a run of the pool for crashed that has sent no
-heartbeat for `SILENT_AFTER`. Either way its concurrency slot is free at once.
+What dies without a word is told by its silence: an automation of Prefect takes a run of the pool
+for crashed that has sent no heartbeat for `SILENT_AFTER`. `make up` calls this before it starts a
+worker, with `--here`: every worker of its server is on this machine, so the process that Prefect
+has of a run tells at once whether it is there. Either way its concurrency slot is free then.
 """
 
 import sys
@@ -36,7 +36,12 @@ _PAUSES = {f"prefect.flow-run.{pause}" for pause in ("Paused", "Suspended", "Awa
 
 
 def end_dead_runs(client: SyncPrefectClient, pool: str) -> list[str]:
-    """Tell Prefect which runs of a pool have no process on this machine; return their names."""
+    """Tell Prefect which runs of a pool have no process here; return their names.
+
+    Args:
+        client: Of a server whose workers are all on this machine.
+        pool: Of processes.
+    """
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=_AT_WORK))
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=state),
@@ -95,10 +100,10 @@ def _is_there(run: FlowRun) -> bool:
     return run.start_time is None or began < run.start_time.timestamp() + _SECONDS_OF_CLOCKS
 
 
-def main(pool: str) -> None:
-    """End what is dead, and watch from now on."""
+def main(pool: str, where: str = "") -> None:
+    """End what is dead here, and watch from now on."""
     with get_client(sync_client=True) as client:
-        for name in end_dead_runs(client, pool):
+        for name in end_dead_runs(client, pool) if where == "--here" else ():
             sys.stdout.write(f"{name} had died with its process: Crashed\n")
         watch(client, pool)
 

@@ -94,7 +94,7 @@ def _set_up(environment: Mapping[str, str], folder: Path) -> None:
     _run(f"work pool {POOL}", [*PREFECT, *pool, "--base-job-template", template], environment)
     deploy = ["infra.deployments", str(folder / "prefect.yaml")]
     _run("deployments of prefect.yaml", deploy, environment)
-    _run("runs that have died", ["infra.dead_runs", POOL], environment)
+    _run("runs that have died", ["infra.dead_runs", POOL, "--here"], environment)
 
 
 def down(folder: Path, names: Collection[str] | None = None) -> list[str]:
