@@ -16,6 +16,7 @@ from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     WorkPoolFilter,
@@ -29,6 +30,7 @@ from prefect.states import Crashed
 
 SILENT_AFTER = timedelta(seconds=120)  # four heartbeats of a run by the worker of `make up`
 WITHOUT_A_SIGN = "runs without a heartbeat have crashed"
+_DIED = "Its process has died; found by `make up`."
 _AT_WORK = [StateType.RUNNING, StateType.CANCELLING]
 _SECONDS_OF_CLOCKS = 5.0
 _ENDS = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Crashed", "Cancelled")}
@@ -36,11 +38,14 @@ _PAUSES = {f"prefect.flow-run.{pause}" for pause in ("Paused", "Suspended", "Awa
 
 
 def end_dead_runs(client: SyncPrefectClient, pool: str) -> list[str]:
-    """Tell Prefect which runs of a pool have no process here; return their names.
+    """Tell Prefect which runs of a pool have no process here, and what ran inside of them.
 
     Args:
         client: Of a server whose workers are all on this machine.
         pool: Of processes.
+
+    Returns:
+        The names of the runs.
     """
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=_AT_WORK))
     runs = client.read_flow_runs(
@@ -48,9 +53,14 @@ def end_dead_runs(client: SyncPrefectClient, pool: str) -> list[str]:
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
     )
     dead = [run for run in runs if not _is_there(run)]
+    for run in dead:  # and those that are found meanwhile
+        dead += client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=state, parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id])
+            )
+        )
     for run in dead:
-        message = f"Process {run.infrastructure_pid} has died; found by `make up`."
-        client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+        client.set_flow_run_state(run.id, Crashed(message=_DIED), force=True)
     return [run.name for run in dead]
 
 

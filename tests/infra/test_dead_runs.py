@@ -5,7 +5,7 @@ import subprocess
 import sys
 from uuid import UUID
 
-from prefect import flow, get_client
+from prefect import flow, get_client, task
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.states import Pending, Running
@@ -20,6 +20,11 @@ def at_work() -> None:
     """Stand for what a worker runs."""
 
 
+@task
+def a_task() -> None:
+    """Stand for the task run by which Prefect knows a flow inside of a flow."""
+
+
 def begun(client: SyncPrefectClient, name: str, process: int) -> tuple[UUID, UUID]:
     deployment = client.create_deployment(
         client.create_flow(at_work), name, work_pool_name=POOL, concurrency_limit=1
@@ -29,6 +34,13 @@ def begun(client: SyncPrefectClient, name: str, process: int) -> tuple[UUID, UUI
     client.set_flow_run_state(run, Running())
     client.update_flow_run(run, infrastructure_pid=str(process))
     return deployment, run
+
+
+def begun_inside(client: SyncPrefectClient, run: UUID) -> UUID:
+    parent = client.create_task_run(a_task, run, "inside-of-it")
+    inner = client.create_flow_run(at_work, parent_task_run_id=parent.id).id
+    client.set_flow_run_state(inner, Running())
+    return inner
 
 
 def slots(client: SyncPrefectClient, deployment: UUID) -> int:
@@ -45,8 +57,11 @@ def test_runs_without_a_process_are_ended(prefect_session: str) -> None:
         deployment, dead = begun(client, "dead", gone.pid)
         other, alive = begun(client, "alive", os.getpid())
         assert (slots(client, deployment), slots(client, other)) == (1, 1)
-        assert end_dead_runs(client, POOL) == [client.read_flow_run(dead).name]
-        assert client.read_flow_run(dead).state_name == "Crashed"
+        inner = begun_inside(client, dead)
+        names = [client.read_flow_run(run).name for run in (dead, inner)]
+        assert end_dead_runs(client, POOL) == names
+        for run in (dead, inner):
+            assert client.read_flow_run(run).state_name == "Crashed"
         assert client.read_flow_run(alive).state_name == "Running"
         assert (slots(client, deployment), slots(client, other)) == (0, 1)
         assert end_dead_runs(client, "another") == []
