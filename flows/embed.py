@@ -1,6 +1,7 @@
 """Embed images: features of every image in Parquet, and nothing else."""
 
 from prefect import flow
+from pydantic.json_schema import SkipJsonSchema
 
 from tasks.backbone import find_backbone
 from tasks.embed import embed_pool
@@ -9,23 +10,30 @@ from tasks.plan.files import count_files
 from tasks.plan.make import follow
 from tasks.pool.open import open_images
 from tasks.refs import EmbeddingsRef, Files
-from tasks.specs import CoftSpec
+from tasks.specs import BackboneSpec, CoftSpec, PoolSpec, RuntimeSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.turns import in_turn
 
 
 @flow(name="embed")
 @in_turn
-def embed(spec: CoftSpec, plan: Plan | None = None) -> tuple[EmbeddingsRef, Files]:
+def embed(
+    pool: PoolSpec,
+    backbone: BackboneSpec = BackboneSpec(),
+    runtime: RuntimeSpec = RuntimeSpec(),
+    plan: SkipJsonSchema[Plan | None] = None,
+) -> tuple[EmbeddingsRef, Files]:
     """Write the image features of a folder or bucket; class names and labels are not needed.
 
     Args:
-        spec: Images and backbone; the rest does not count.
-        plan: Of the command that starts this flow; leave it empty.
+        pool: The images.
+        backbone: The pretrained CLIP.
+        runtime: Where the results go, and where to compute.
+        plan: Of the command that starts this flow.
     """
+    spec = CoftSpec(pool=pool, backbone=backbone, runtime=runtime)
     plan = follow(plan, spec, "embed")
-    images = open_images(spec.pool, spec.runtime, for_training=False)
-    backbone = find_backbone(spec.backbone, spec.runtime)
-    features = embed_pool(images, backbone, spec)
-    record_finished(spec.runtime.workspace)
+    images = open_images(pool, runtime, for_training=False)
+    features = embed_pool(images, find_backbone(backbone, runtime), spec)
+    record_finished(runtime.workspace)
     return features, count_files(plan, images, features)

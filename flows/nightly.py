@@ -40,7 +40,7 @@ def nightly(spec: NightlySpec) -> NightlyResult:
     result = NightlyResult(change=change)
     if change.enough:
         result = _adapted(result, images, embeddings, predictions, spec)
-    result = result.model_copy(update={"digest": write_digest(result, spec)})
+    result = result.model_copy(update={"digest": write_digest(result, images, spec)})
     post(result, spec)
     record_finished(run.runtime.workspace)
     return result

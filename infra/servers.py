@@ -9,11 +9,12 @@ else is ever stopped. Both servers keep their tables in SQLite, or in the databa
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,56 +27,87 @@ from infra.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROCESSES = "processes.json"
 POOL = "coft"
+PREFECT = ("prefect", "--no-prompt")
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 _PATIENCE = 300.0  # seconds until a server answers, on a busy machine
 _GRACE = 20.0  # seconds to end by itself
 
 
-_started: list["subprocess.Popen[bytes]"] = []  # kept: they may outlive this process
+_started: dict[str, "subprocess.Popen[bytes]"] = {}  # by this process
 
 
 class CouldNotStart(RuntimeError):
-    """A server ended before it answered; the message has the end of its log."""
+    """A server cannot start, or ended before it answered; the message says why, or has its log."""
 
 
 def up(folder: Path) -> dict[str, str]:
-    """Start what does not run yet; return the variables with which flows find the servers."""
+    """Start what does not run yet; return the variables with which flows find the servers.
+
+    Raises:
+        CouldNotStart: a port is taken, or a server ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings()
     found = {
         "PREFECT_API_URL": f"http://127.0.0.1:{settings.prefect_port}/api",
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{settings.mlflow_port}",
     }
+    for name in ("prefect", "mlflow"):
+        if name not in running(folder):
+            _check_port(f"{name}_port", getattr(settings, f"{name}_port"))
     places = databases(folder, settings)
-    environment = {
-        **os.environ,
-        **quiet_environment(),
-        **found,
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": places["prefect"],
-        "COFT_POOL": POOL,
-        "COFT_FOLDER": str(ROOT),
-    }
-    prefect = ["prefect", "--no-prompt"]
+    environment = _environment(folder, found, places)
     server = ["server", "start", "--host", "127.0.0.1", "--port", str(settings.prefect_port)]
     tables = ["--backend-store-uri", places["mlflow"]]
     files = ["--artifacts-destination", str(folder / "artifacts")]
     mlflow = ["mlflow", "server", "--port", str(settings.mlflow_port), "--workers", "2"]
-    _start("prefect", [*prefect, *server], environment, folder)
+    _start("prefect", [*PREFECT, *server], environment, folder)
     _start("mlflow", [*mlflow, *tables, *files], environment, folder)
     _wait("prefect", f"{found['PREFECT_API_URL']}/health", folder)
     _wait("mlflow", f"{found['MLFLOW_TRACKING_URI']}/health", folder)
-    template = ROOT / "infra" / "work-pool.json"
-    kind = ["--type", "process", "--base-job-template", str(template), "--overwrite"]
-    _run([*prefect, "work-pool", "create", POOL, *kind], environment)
-    _run([*prefect, "deploy", "--all"], environment)
-    _start("worker", [*prefect, "worker", "start", "--pool", POOL], environment, folder)
+    _set_up(environment, folder)
+    _start("worker", [*PREFECT, "worker", "start", "--pool", POOL], environment, folder)
     return found
 
 
-def down(folder: Path) -> list[str]:
-    """End what `up` started, and what these started, by process id; return their names."""
+def _environment(
+    folder: Path, found: Mapping[str, str], places: Mapping[str, str]
+) -> dict[str, str]:
+    return {
+        **os.environ,
+        **quiet_environment(),
+        **found,
+        "PREFECT_HOME": str(folder / "prefect"),
+        # Who holds a slot is known after a restart too; a run says twice a minute that it lives.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_API_DATABASE_CONNECTION_URL": places["prefect"],
+        "COFT_POOL": POOL,
+        "COFT_FOLDER": str(ROOT),
+    }
+
+
+def _set_up(environment: Mapping[str, str], folder: Path) -> None:
+    """Tell the server what there is to run, and which runs have died."""
+    template = str(ROOT / "infra" / "work-pool.json")
+    pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    _run(f"work pool {POOL}", [*PREFECT, *pool, "--base-job-template", template], environment)
+    deploy = ["infra.deployments", str(folder / "prefect.yaml")]
+    _run("deployments of prefect.yaml", deploy, environment)
+    _run("runs that have died", ["infra.dead_runs", POOL, "--here"], environment)
+
+
+def down(folder: Path, names: Collection[str] | None = None) -> list[str]:
+    """End what `up` started, and what these started, by process id; return their names.
+
+    Args:
+        folder: Of `up`.
+        names: What to end; by default all.
+    """
     ended = []
     for name, process in reversed(running(folder).items()):
+        if names is not None and name not in names:
+            continue
         family = [process, *process.children(recursive=True)]
         for one in family[:1] if name == "worker" else family:  # a worker ends its runs itself
             with suppress(psutil.NoSuchProcess):
@@ -85,7 +117,8 @@ def down(folder: Path) -> list[str]:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
         ended.append(name)
-    (folder / PROCESSES).unlink(missing_ok=True)
+    if not running(folder):
+        (folder / PROCESSES).unlink(missing_ok=True)
     return ended
 
 
@@ -137,6 +170,16 @@ def _make_database(url: str, name: str) -> None:
         connection.close()
 
 
+def _check_port(setting: str, port: int) -> None:
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            other = f"COFT_{setting.upper()}={port + 1} make up"
+            raise CouldNotStart(f"port {port} is taken by another program; try {other}") from error
+
+
 def _start(name: str, words: list[str], environment: Mapping[str, str], folder: Path) -> None:
     if name in running(folder):
         return
@@ -150,10 +193,15 @@ def _start(name: str, words: list[str], environment: Mapping[str, str], folder: 
             stderr=log,
             start_new_session=True,
         )
-    _started.append(process)
+    _say(f"starting {name}; what it says is in {folder / name}.log")
+    _started[name] = process
     started = psutil.Process(process.pid).create_time()
     noted = {**_noted(folder), name: (process.pid, started)}
     (folder / PROCESSES).write_text(json.dumps(noted))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _noted(folder: Path) -> dict[str, tuple[int, float]]:
@@ -172,7 +220,8 @@ def _wait(name: str, url: str, folder: Path) -> None:
     raise CouldNotStart(f"{name} does not answer at {url}; the end of its log:\n{log}")
 
 
-def _run(words: list[str], environment: Mapping[str, str]) -> None:
+def _run(what: str, words: list[str], environment: Mapping[str, str]) -> None:
+    _say(what)
     command = [sys.executable, "-m", *words]
     done = subprocess.run(  # noqa: S603  # programs of our environment
         command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, check=False
@@ -191,7 +240,7 @@ def main(words: list[str]) -> int:
     try:
         found = up(folder)
     except CouldNotStart as error:
-        down(folder)
+        down(folder, _started)
         sys.stderr.write(f"{error}\n")
         return 1
     lines = "".join(f"  export {name}={value}\n" for name, value in found.items())

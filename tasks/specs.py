@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
@@ -32,8 +33,8 @@ class PoolSpec(Spec):
     """Which images, which class names, which labels (for evaluation only)."""
 
     images: str = Field(description="Folder, glob, bucket URI, Parquet file or folder of Parquet.")
-    test: str | None = Field(None, description="Images that are never trained on, same forms.")
     classes: str | None = Field(None, description="A file of names, or names split by commas.")
+    test: str | None = Field(None, description="Images that are never trained on, same forms.")
     class_column: str | None = Field(
         None, description="Of a file of names: a header, a number from 1, or 'line'."
     )
@@ -344,6 +345,7 @@ class CoftSpec(Spec):
     """Everything that `coft adapt` was asked to do."""
 
     pool: PoolSpec = Field(description="The images, their class names, labels for evaluation.")
+    register_as: str | None = Field(None, description="Name in the model registry.")
     method: Method = Field("coft", description="How to adapt; zero-shot trains nothing.")
     backbone: BackboneSpec = Field(BackboneSpec(), description="The pretrained CLIP.")
     student: BackboneSpec | None = Field(
@@ -361,11 +363,10 @@ class CoftSpec(Spec):
     seed: int = Field(0, ge=0, description="Of every draw.")
     flip: bool = Field(default=True, description="Whether a mirrored image shows the same class.")
     runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
-    register_as: str | None = Field(None, description="Name in the model registry.")
     answers: str | None = Field(
         None, description="Labels of people to learn from: a file of them, or the folder of rounds."
     )
-    command: str = Field("", description="The command line, for the report.")
+    command: SkipJsonSchema[str] = Field("", description="The command line, for the report.")
 
 
 def check_settings(spec: CoftSpec) -> None:

@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from prefect.utilities.schema_tools.validation import validate
 
 from infra import offline
 
@@ -35,6 +36,8 @@ FORBIDDEN = [
     "/wo" + "rk/",
     "/home/" + "user",
 ]
+
+INTERNAL = {"plan", "command"}  # what a command tells its flow
 
 
 def _locked() -> dict[str, Requirement]:
@@ -145,9 +148,7 @@ def test_deployment_points_at_a_flow_that_takes_its_parameters(
 def test_a_form_says_what_each_of_its_fields_means(deployment: dict[str, object]) -> None:
     form = _flow_of(deployment).parameters.model_dump()
     fields = {"": form["properties"]}
-    for name, definition in form.get("definitions", {}).items():
-        if name.endswith("Spec"):  # what a person fills in; a plan is a command's, and stays empty
-            fields[name] = definition["properties"]
+    fields |= {name: group["properties"] for name, group in form["definitions"].items()}
     unsaid = [
         f"{name}.{field}"
         for name, properties in fields.items()
@@ -155,6 +156,26 @@ def test_a_form_says_what_each_of_its_fields_means(deployment: dict[str, object]
         if not about.get("description")
     ]
     assert unsaid == []
+
+
+@pytest.mark.parametrize("deployment", _deployments(), ids=lambda one: str(one["name"]))
+def test_a_form_asks_for_nothing_that_is_not_filled_in(deployment: dict[str, Any]) -> None:
+    form = _flow_of(deployment).parameters.model_dump()
+    validate(
+        deployment["parameters"], form, raise_on_error=True
+    )  # as the server does before it takes a run
+    assert INTERNAL.isdisjoint(form["properties"])
+    assert all(INTERNAL.isdisjoint(one["properties"]) for one in form["definitions"].values())
+
+
+def test_images_classes_and_a_name_are_all_that_an_adaptation_asks_for() -> None:
+    spec = {"pool": {"images": "photos", "classes": "cat,dog"}, "register_as": "pets"}
+    (about,) = (one for one in _deployments() if one["name"] == "adapt")
+    form = _flow_of(about).parameters.model_dump()
+    validate({"spec": spec}, form, raise_on_error=True)
+    first = form["definitions"]
+    assert list(first["CoftSpec"]["properties"])[:2] == ["pool", "register_as"]
+    assert list(first["PoolSpec"]["properties"])[:2] == ["images", "classes"]
 
 
 def test_deployments_go_to_any_pool_that_infra_describes() -> None:

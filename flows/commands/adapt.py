@@ -130,7 +130,7 @@ def embed(
         end_dry_run(plan, spec, where.summary, tracked=False)
         return
     startup.begin(spec.runtime, "flows.embed", tracked=False)
-    embeddings, files = embed_flow.embed(spec, plan)
+    embeddings, files = embed_flow.embed(spec.pool, spec.backbone, spec.runtime, plan)
     line = f"{embeddings.rows:,} embeddings of {embeddings.dim} dimensions in {embeddings.uri}"
     _conclude_files(embeddings, files, plan, [line], where.summary)
 
@@ -157,7 +157,9 @@ def predict(
         return
     startup.begin(spec.runtime, "flows.predict", tracked=tracked)
     chosen = plan.model or model
-    predictions, files, reviewed = predict_flow.predict(spec, chosen, plan, review)
+    predictions, files, reviewed = predict_flow.predict(
+        spec.pool, chosen, review, spec.runtime, plan
+    )
     lines = [
         f"{predictions.rows:,} predictions in {predictions.uri}",
         "none_of_these is the share of a pool that looks more like a class: "

@@ -112,7 +112,9 @@ def templates(  # noqa: PLR0913  # one option each
         end_dry_run(plan, spec, where.summary, tracked=False)
         return
     startup.begin(spec.runtime, "flows.templates", tracked=False)
-    chosen = templates_flow.templates(spec, plan)
+    chosen = templates_flow.templates(
+        spec.pool, spec.sentences, spec.label, spec.backbone, spec.runtime, plan
+    )
     record = records.read_record(chosen.file)
     facts = {**record.model_dump(mode="json"), "file": chosen.file, "digest": chosen.digest}
     lines = [*words.table(record), f"chosen     {record.why}", f"file       {chosen.file}"]

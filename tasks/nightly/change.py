@@ -31,12 +31,14 @@ from tasks.storage.uris import redact
 LAST = "last.json"
 QUANTILE = 0.01
 _ENOUGH_FOR_DRIFT = 20  # new images; of fewer a share says little
-_NUM_FOREIGN = 12  # that a digest names
+NUM_FOREIGN = 12  # that a digest names and shows
+NUM_DRAWN = 16  # of the new ones, drawn by their ids, which are digests
 
 
-class Foreign(Spec):
-    """An image that is like no class."""
+class NewImage(Spec):
+    """An image that nothing was adapted to before."""
 
+    image_id: str
     uri: str
     label: str = Field(description="The nearest class.")
     cosine: float
@@ -53,7 +55,10 @@ class Change(Spec):
     by_class: dict[str, int] = Field(
         default_factory=dict, description="New images by the class that they are most like."
     )
-    foreign: tuple[Foreign, ...] = Field((), description="Of the new ones, strangest first.")
+    foreign: tuple[NewImage, ...] = Field(
+        (), description="Of the new ones, those that are like no class, strangest first."
+    )
+    drawn: tuple[NewImage, ...] = Field((), description="Some of the new ones, by chance.")
 
     @property
     def text(self) -> str:
@@ -120,27 +125,32 @@ def look(
     limit = float(np.quantile(known, QUANTILE))
     old = pa.array([], pa.string()) if last is None else _ids(last)
     strangest: list[tuple[float, str, str]] = []
+    drawn: list[tuple[float, str, str]] = []
     labels, num_foreign = Counter[str](), 0
     for ids, names, cosines in _likeness(shards(images, embeddings, predictions), classes):
         new = pc.invert(pc.is_in(ids, old)).to_numpy(zero_copy_only=False)
-        rows = zip(cosines[new].tolist(), ids.filter(new).to_pylist(), names[new], strict=True)
+        rows = list(
+            zip(cosines[new].tolist(), ids.filter(new).to_pylist(), names[new], strict=True)
+        )
         strange = [row for row in rows if row[0] < limit]
         labels.update(names[new].tolist())
         num_foreign += len(strange)
-        strangest = heapq.nsmallest(_NUM_FOREIGN, [*strangest, *strange])
+        strangest = heapq.nsmallest(NUM_FOREIGN, [*strangest, *strange])
+        drawn = heapq.nsmallest(NUM_DRAWN, [*drawn, *rows], key=lambda row: row[1])
     update = {
         "drift": num_foreign / max(1, sum(labels.values())) if last is not None else None,
         "by_class": dict(labels.most_common()),
         "foreign": _named(images, strangest),
+        "drawn": _named(images, drawn),
     }
     return change.model_copy(update=update)
 
 
-def _named(images: ImagesRef, strangest: Sequence[tuple[float, str, str]]) -> tuple[Foreign, ...]:
-    uris = uris_of(images, [image for _, image, _ in strangest])
+def _named(images: ImagesRef, rows: Sequence[tuple[float, str, str]]) -> tuple[NewImage, ...]:
+    uris = uris_of(images, [image for _, image, _ in rows])
     return tuple(
-        Foreign(uri=redact(uri), label=name, cosine=round(cosine, 3))
-        for uri, (cosine, _, name) in zip(uris, strangest, strict=True)
+        NewImage(image_id=image, uri=redact(uri), label=name, cosine=round(cosine, 3))
+        for uri, (cosine, image, name) in zip(uris, rows, strict=True)
     )
 
 

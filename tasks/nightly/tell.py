@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from tasks.nightly.change import Change, model_name
+from tasks.nightly.pictures import with_pictures
 from tasks.nightly.specs import NightlySpec
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.promotion.settle import Decision
-from tasks.refs import RunSummary
+from tasks.refs import ImagesRef, RunSummary
 from tasks.specs import Spec
 from tasks.storage.files import write_bytes
 from tasks.storage.layout import Folder, in_workspace
@@ -28,6 +29,7 @@ else:
     artifacts, webhook = OnDemand("prefect.artifacts"), OnDemand("prefect.blocks.webhook")
 
 _MOST_CLASSES = 20  # that a page names
+_MARKS = str.maketrans({"|": "&#124;", "`": "&#96;", "[": "&#91;", "*": "&#42;"})  # of Markdown
 
 
 class NightlyResult(Spec):
@@ -40,13 +42,16 @@ class NightlyResult(Spec):
 
 
 @step("digest")
-def write_digest(result: NightlyResult, spec: NightlySpec) -> str:
-    """Write the page to the workspace and to Prefect's UI; return where it is."""
+def write_digest(result: NightlyResult, images: ImagesRef, spec: NightlySpec) -> str:
+    """Write the page to the workspace, with pictures, and to Prefect's UI; return where it is."""
     name, now = model_name(spec), datetime.now(UTC)
     text = "\n".join(_page(result, name, f"{now:%Y-%m-%d %H:%M} UTC"))
     folder = in_workspace(spec.adapt.runtime.workspace, Folder.NIGHTLY, name)
-    uri = f"{folder}/{now:%Y-%m-%dT%H-%M-%S}.md"
-    write_bytes(uri, text.encode())
+    uri = f"{folder}/{now:%Y-%m-%dT%H-%M-%S}.html"
+    title, max_pixels = f"{name}, {now:%Y-%m-%d}", spec.adapt.pool.max_pixels
+    page = with_pictures(text, title, result.change, images, max_pixels=max_pixels)
+    write_bytes(uri, page.encode())
+    text = f"{text}\nWith pictures: {_plain(uri)}\n"
     artifacts.create_markdown_artifact(text, key="coft-digest", description=f"Digest of {name}")
     say(f"Digest: {uri}")
     return uri
@@ -121,4 +126,4 @@ def _foreign(change: Change) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Return what others wrote so that it is text in Markdown and HTML."""
-    return html.escape(redact(text), quote=False).replace("|", "&#124;").replace("`", "&#96;")
+    return html.escape(redact(text), quote=False).translate(_MARKS)

@@ -1,6 +1,7 @@
 """What `make up` notes of its processes, and that nothing else is ever stopped."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def test_only_what_was_started_is_ended(tmp_path: Path) -> None:
     assert "ours" in servers.running(tmp_path)
     assert "stranger" not in servers.running(tmp_path)
     servers._start("ours", ["this"], {}, tmp_path)  # runs already
+    assert servers.down(tmp_path, ["another"]) == []
+    assert "ours" in servers.running(tmp_path)
     assert "ours" in servers.down(tmp_path)
     assert servers.running(tmp_path) == {}
     assert other.poll() is None
@@ -38,6 +41,18 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None
     servers._start("prefect", ["nothing-of-that-name"], {}, tmp_path)
     with pytest.raises(servers.CouldNotStart, match=r"(?s)prefect does not answer .*No module"):
         servers._wait("prefect", "http://127.0.0.1:9/", tmp_path)
+
+
+def test_a_port_that_another_program_has_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("COFT_PREFECT_PORT", str(other.getsockname()[1]))
+        with pytest.raises(servers.CouldNotStart, match=r"is taken .* COFT_PREFECT_PORT="):
+            servers.up(tmp_path)
+    assert servers.running(tmp_path) == {}
 
 
 def test_tables_are_in_files_or_in_two_databases(

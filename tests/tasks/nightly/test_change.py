@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.nightly.change import last_images, measure_change, remember
+from tasks.nightly.change import NUM_DRAWN, last_images, measure_change, remember
 from tasks.nightly.specs import NightlySpec
 from tasks.refs import EmbeddingsRef, ImagesRef, PredictionsRef
 from tasks.specs import InputError
@@ -84,6 +84,9 @@ def test_drift_is_the_share_of_new_images_that_are_like_no_class(place: str, str
     assert change.enough is (strange > 0), change.text
     named = {int(Path(one.uri).stem) for one in change.foreign}
     assert set(range(OLD + NEW - strange, OLD + NEW)) <= named
+    drawn = {int(Path(one.uri).stem) for one in change.drawn}
+    assert drawn <= set(range(OLD, OLD + NEW))
+    assert len(drawn) == NUM_DRAWN
     assert [one.cosine for one in change.foreign] == sorted(one.cosine for one in change.foreign)
 
 
