@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,7 +53,11 @@ def reach_ray(address: str | None) -> Check:
     if address is None or address in _LOCAL:
         return fine("ray", "on this machine")
     if address.startswith("ray://"):
-        return wrong("ray", f"{redact(address)} is for Ray's client, and a run is a member of its cluster", _SUBMIT)
+        return wrong(
+            "ray",
+            f"{redact(address)} is for Ray's client, and a run is a member of its cluster",
+            _SUBMIT,
+        )
     place = _address_of_auto() if address == "auto" else address
     if place is None:
         advice = "start one here (`ray start --head`), name its address, or name none"
@@ -97,13 +102,17 @@ def _address_of_auto() -> str | None:
     named = os.environ.get("RAY_ADDRESS", "")
     if named not in (*_LOCAL, "auto"):
         return named
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "raylet":
-            for word in process.info["cmdline"] or ():
-                if word.startswith("--gcs-address="):
-                    return str(word.partition("=")[2])
+    words = (word for process in _raylets() for word in process.info["cmdline"] or ())
+    prefix = "--gcs-address="
+    found = {word.removeprefix(prefix) for word in words if word.startswith(prefix)}
     file = Path(offline.usual_ray_folder()) / "ray" / "ray_current_cluster"
-    return file.read_text().strip() or None if file.is_file() else None
+    noted = file.read_text().strip() if file.is_file() else ""
+    return found.pop() if found and (len(found) == 1 or not noted) else noted or None
+
+
+def _raylets() -> Iterator[psutil.Process]:
+    processes = psutil.process_iter(["name", "cmdline"])
+    return (process for process in processes if process.info["name"] == "raylet")
 
 
 def _host_and_port(place: str) -> str:
