@@ -153,13 +153,18 @@ def _refused(head: Head, stranger: Person) -> None:
 
 def _stopped(head: Head) -> None:
     head.submit("stopped", "--no-wait")
-    peers = head.workspace / "peers"
-    _wait_until(lambda: len(list(peers.glob("*/resume*"))) == 2, "both peers learn")
+    _wait_until(lambda: _learns(head), "both peers learn")
     started = time.monotonic()
     head.ask("stop", "stopped")
     last = head.ask("logs", "stopped").stdout.strip().splitlines()[-1]
     assert last == "coft: stopped. The same command goes on from here.", last
     _say(f"a job is stopped in Phase I in {time.monotonic() - started:.1f} s: {last}")
+
+
+def _learns(head: Head) -> bool:
+    said = head.ask("status", "stopped").stdout
+    assert "failed" not in said, head.ask("logs", "stopped").stdout
+    return len(list((head.workspace / "peers").glob("*/resume*"))) == 2
 
 
 def _finished(head: Head) -> None:
