@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -124,14 +125,18 @@ def test_the_job_runs_this_ray_with_a_token_and_no_secret_in_it() -> None:
         assert [one["name"] for one in container["env"] if SECRET.search(one["name"])] == []
 
 
-def test_the_job_types_a_command_and_waits_for_room_that_the_autoscaler_can_make() -> None:
-    entrypoint = RAY_JOB["spec"]["entrypoint"]
-    options_exist(entrypoint)
+def test_the_job_asks_for_the_cores_of_its_workers_and_types_a_command() -> None:
     cluster = RAY_JOB["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"]
     (workers,) = cluster["workerGroupSpecs"]
     assert 1 <= workers["minReplicas"] < workers["maxReplicas"]
-    assert f"--num-actors {workers['maxReplicas']}" in entrypoint
+    # The submitter's shell reads the words, and Ray writes them as a line for the head's shell.
+    (_, _, line) = shlex.split(subprocess.list2cmdline(shlex.split(RAY_JOB["spec"]["entrypoint"])))
+    asking, command = line.split(" && exec ")
+    options_exist(command)
+    cores = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert f"request_resources(num_cpus={cores * workers['maxReplicas']})" in asking
+    compile(shlex.split(asking)[2], "the question", "exec")
 
 
 def test_pods_have_no_privilege_and_one_image() -> None:
