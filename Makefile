@@ -13,6 +13,8 @@
 # make bundle PYTHON_VERSION=3.12   an archive for machines without a package index, in dist/. Options:
 #               BASE=pytorch|science: what they have already; BUNDLE_WITHOUT="grpcio ...": and these;
 #               PARTS=60M: in files of at most that size; PRESET=6: smaller than 1, and far slower
+# make image   a container image; with TORCH_INDEX, the address of PyTorch's index of CPU builds, for
+#               CPUs, else with CUDA. IMAGE=registry.example/coft:1, CONTAINER=docker
 # make picture  draw the picture of the README from a report of the demo, with Chromium
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
@@ -40,9 +42,13 @@ BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum)
 
+CONTAINER ?= $(shell for name in podman docker buildah; do command -v $$name && break; done)
+IMAGE ?= coft:latest
+TORCH_INDEX ?=
+
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up down install demo test fast lint format label-studio llm buckets bench bundle picture lock venv packages clean
+.PHONY: up down install demo test fast lint format label-studio llm buckets bench bundle image picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -109,6 +115,10 @@ bench: install
 bundle: install
 	@$(BIN)/python -m infra.bundle --python-version "$(PYTHON_VERSION)" \
 		--base "$(BASE)" --without "$(BUNDLE_WITHOUT)" --parts "$(PARTS)" --preset "$(PRESET)"
+
+image:
+	@test -n "$(CONTAINER)" || { echo "make image needs podman, docker or buildah"; exit 1; }
+	$(CONTAINER) build --file Containerfile --tag "$(IMAGE)" --build-arg TORCH_INDEX="$(TORCH_INDEX)" .
 
 # Chromium comes from the system; on Debian: apt-get install chromium
 picture: install

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
+from infra import ray_token
 from infra.reaper import reaping
 
 CLOSED_PORT = "http://127.0.0.1:9/"  # the discard service: nobody listens, nothing leaves
@@ -24,7 +25,6 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_FOLDER = 103 - 72  # bytes of a socket's path on Linux and macOS, less what Ray appends
 SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108  # Ray makes a folder of its own in it
-RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 unusable_proxies: list[str] = []  # variables whose proxy was replaced
 
@@ -100,9 +100,9 @@ def local_ray() -> Iterator[None]:
     from ray._raylet import Config  # type: ignore[attr-defined]  # noqa: PLC0415
 
     apply()
-    if not os.environ.keys() & set(RAY_TOKEN_VARIABLES):
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if not os.environ.keys() & set(ray_token.VARIABLES):
+        os.environ[ray_token.MODE] = "token"
+        os.environ[ray_token.TOKEN] = secrets.token_hex(32)
         Config.initialize("")  # Ray read its environment when it was imported
     with (
         patch.dict(os.environ, {"RAY_TMPDIR": ray_folder()}),

@@ -1,9 +1,12 @@
 """The process of a Prefect server: a program, run by `prefect_server.py` and never imported."""
 
 import os
+import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def serve(listener: socket.socket) -> None:
@@ -16,6 +19,10 @@ def serve(listener: socket.socket) -> None:
             await super().startup(sockets)
             if self.started:
                 os.write(to_starter, b"up")
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
 
     # Whatever else is printed here is no word for the process that reads this one's output.
     to_starter = os.dup(sys.stdout.fileno())
@@ -31,5 +38,8 @@ def end_with_the_pipe() -> None:
 
 
 if __name__ == "__main__":
+    # Who stops a command may stop all its processes; it still has to tell this one how it ended.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with_the_pipe, daemon=True).start()
     serve(socket.socket(fileno=int(sys.argv[1])))

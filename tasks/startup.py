@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra import offline, prefect_server
 from infra.settings import Settings
-from tasks.doctor import machine, servers
+from tasks.doctor import machine, ray_cluster, servers
 from tasks.doctor.findings import Check
 from tasks.on_demand import OnDemand
 from tasks.progress import say
@@ -73,7 +73,7 @@ def _checks(runtime: RuntimeSpec, *, tracked: bool) -> Iterator[Check]:
     yield machine.check_open_files()
     if not runtime.ray_address:
         yield machine.check_room_for_ray()
-    yield servers.reach_ray(runtime.ray_address)
+    yield ray_cluster.reach_ray(runtime.ray_address)
     yield servers.check_prefect(Settings().prefect_api_url)
     if tracked:
         yield servers.check_mlflow(runtime.workspace)

@@ -12,12 +12,14 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from tasks.active.rounds import open_rounds, read_query
+from tasks.compute.calls import run_tasks
 from tasks.specs import RuntimeSpec
 from tasks.storage.manifest import iter_tables, read_manifest
 from tasks.tracking.store import tracking_for
@@ -25,6 +27,7 @@ from tasks.tracking.versions import list_models
 from tests.worlds.commands import Place, coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.llm import serving, writes
+from tests.worlds.object_store import bytes_taken_in
 from tests.worlds.pickles import is_pickle
 from tests.worlds.served import free_port
 
@@ -33,6 +36,7 @@ PER_ROUND = 6
 CANARY = "canary-5d1e07b2"
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "COFT_ENDPOINT_KEY")
 MODEL = "colours"
+LEAST_OF_AN_ARRAY = 100 * 1024  # bytes of a result from which on Ray puts it into its object store
 PHASE_2 = ["--phase2.epochs", 1, "--phase2.batch-size", 8, "--phase2.holdout", 0.2]
 
 pytestmark = [
@@ -257,6 +261,7 @@ def test_models(adapted: dict[str, Any], place: Place) -> None:
 
 def test_demo(tmp_path: Path) -> None:
     workspace, summary = tmp_path / "demo", tmp_path / "demo.json"
+    before = bytes_taken_in()
     printed = coft("demo", "--workspace", workspace, "--summary", summary, "--seed", 0)
     made = json.loads(summary.read_text())
     assert f"report     {made['report']}" in printed
@@ -264,6 +269,10 @@ def test_demo(tmp_path: Path) -> None:
     assert made["num_images"] == 1797
     assert made["accuracy"] > made["zero_shot_accuracy"] > 0.6
     assert made["model_uri"] == "models:/coft-demo/1"
+    assert bytes_taken_in() - before < LEAST_OF_AN_ARRAY
+    # The other way round: this is how it would be seen.
+    ((_, digits),) = run_tasks(np.zeros, [((made["num_images"], 32, 32),)], runtime=RuntimeSpec())
+    assert bytes_taken_in() - before > digits.nbytes
 
 
 # --- questions ------------------------------------------------------------------------------------

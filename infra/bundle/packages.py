@@ -76,9 +76,9 @@ def install(wanted: Sequence[str], python_version: str, site: Path) -> None:
     run(_uv(), "pip", "install", *target, *_for(python_version), *wanted)
 
 
-def prune(site: Path) -> None:
-    """Remove what is never read."""
-    for pattern in NEVER_READ:
+def prune(site: Path, *, keep: Sequence[str] = ()) -> None:
+    """Remove what is never read, but for some patterns of that."""
+    for pattern in (pattern for pattern in NEVER_READ if pattern not in keep):
         for folder in site.glob(pattern):
             shutil.rmtree(folder)
     for folder in list(site.rglob("__pycache__")):

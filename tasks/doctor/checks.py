@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 
 from infra.settings import Settings
-from tasks.doctor import machine, models, packages, repair, servers
+from tasks.doctor import machine, models, packages, ray_cluster, repair, servers
 from tasks.doctor.findings import Check, note
 from tasks.storage.uris import absolute, redact
 
@@ -35,7 +35,7 @@ def diagnose(backbone: str | None, workspace: str) -> list[Check]:
         "temporary files": machine.check_temporary,
         "open files": machine.check_open_files,
         "room for ray": machine.check_room_for_ray,
-        "ray": lambda: servers.check_ray(settings.ray_address),
+        "ray": lambda: ray_cluster.check_ray(settings.ray_address),
         "prefect": lambda: servers.check_prefect(settings.prefect_api_url),
         "mlflow": lambda: servers.check_mlflow(folder),
         "dead runs": lambda: repair.check_dead(folder),

@@ -34,6 +34,8 @@ print(seven())
 with get_client(sync_client=True) as client:
     print(client.read_flow_runs()[0].state_name)
     print("prefect.server.api.server" in sys.modules)
+    os.kill(server(), signal.SIGTERM)  # as `ray job stop` and systemd do; it says nothing
+    print(len(client.read_flow_runs()))
     os.kill(server(), signal.SIGKILL)
     print(seven())
     print(len(client.read_flow_runs()), flush=True)
@@ -73,11 +75,11 @@ def started(program: str, folder: Path, home: Path) -> subprocess.Popen[str]:
 def test_flows_run_on_it_also_when_it_dies_and_it_ends_with_the_process(tmp_path: Path) -> None:
     with started(PROGRAM, tmp_path, tmp_path) as process:
         assert process.stdout
-        lines = [process.stdout.readline().strip() for _ in range(7)]
-        assert lines[:3] == ["7", "Completed", "False"]
-        assert lines[3].startswith("Prefect's server of this run has died; another one goes on")
-        assert lines[4:6] == ["7", "2"], "what the first one knew, the second one knows"
-        server = int(lines[6])
+        lines = [process.stdout.readline().strip() for _ in range(8)]
+        assert lines[:4] == ["7", "Completed", "False", "1"]
+        assert lines[4].startswith("Prefect's server of this run has died; another one goes on")
+        assert lines[5:7] == ["7", "2"], "what the first one knew, the second one knows"
+        server = int(lines[7])
         assert psutil.pid_exists(server)
         process.send_signal(signal.SIGKILL)
     assert is_gone(server)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra import offline
+from infra import offline, ray_token
 from infra.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_work_pool_gives_its_runs_the_switches() -> None:
 def test_local_ray_takes_a_token_of_its_own_unless_a_person_chose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in offline.RAY_TOKEN_VARIABLES:
+    for name in ray_token.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with offline.local_ray():

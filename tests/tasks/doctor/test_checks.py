@@ -14,7 +14,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from infra import offline
-from tasks.doctor import checks, machine, models, packages, servers
+from tasks.doctor import checks, machine, models, packages, ray_cluster, servers
 from tasks.doctor.checks import diagnose, to_text
 from tasks.doctor.findings import Check
 from tests.worlds.clip import write_tiny_clip
@@ -189,8 +189,8 @@ def test_servers_that_do_not_answer(quiet: pytest.MonkeyPatch, closed: str, tmp_
         servers.check_prefect(f"http://me:secret@{closed}/api"),
         servers.check_prefect("ftp://x"),
         servers.check_mlflow(str(tmp_path)),
-        servers.check_ray(closed),
-        servers.check_ray(f"ray://{closed}"),
+        ray_cluster.check_ray(closed),
+        ray_cluster.check_ray(f"ray://{closed}"),
     ):
         assert found.ok is False
         assert "secret" not in found.detail
@@ -200,25 +200,26 @@ def test_auto_is_where_ray_start_has_left_a_note(
     quiet: pytest.MonkeyPatch, silent: str, closed: str, tmp_path: Path
 ) -> None:
     quiet.setenv("RAY_TMPDIR", str(tmp_path))
-    quiet.setattr(servers.psutil, "process_iter", lambda _: [])  # other tests may run a cluster
-    assert "no cluster was found on this machine" in servers.reach_ray("auto").detail
+    quiet.setattr(ray_cluster.psutil, "process_iter", lambda _: [])  # other tests may run a cluster
+    assert "no cluster was found on this machine" in ray_cluster.reach_ray("auto").detail
     note = tmp_path / "ray" / "ray_current_cluster"
     note.parent.mkdir()
     for address, ok in ((silent, True), (closed, False)):
         note.write_text(f"{address}\n")
-        assert servers.reach_ray("auto").ok is ok
-        assert address in servers.reach_ray("auto").detail
+        assert ray_cluster.reach_ray("auto").ok is ok
+        assert address in ray_cluster.reach_ray("auto").detail
     quiet.setenv("RAY_ADDRESS", silent)
-    assert servers.reach_ray("auto").ok
+    assert ray_cluster.reach_ray("auto").ok
 
 
 def test_a_server_that_is_silent_costs_seconds(
     monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
     monkeypatch.setattr(servers, "PATIENCE", 0.3)
+    monkeypatch.setattr(ray_cluster, "PATIENCE", 0.3)
     started = time.monotonic()
     assert servers.check_prefect(f"http://{silent}/api").ok is False
-    assert servers.check_ray(silent).ok is None  # no Ray behind the port
+    assert ray_cluster.check_ray(silent).ok is None  # no Ray behind the port
     assert time.monotonic() - started < 20
 
 
