@@ -19,7 +19,7 @@ from pathlib import Path
 from infra import offline, ray_token
 from tests.worlds.clip import write_tiny_clip
 from tests.worlds.images import write_images
-from tests.worlds.mlflow_stores import free_port
+from tests.worlds.served import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
