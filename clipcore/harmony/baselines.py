@@ -25,7 +25,7 @@ from clipcore.harmony.stage import (
 )
 from clipcore.harmony.state import Modality, State
 from clipcore.harmony.stem import fit_stem
-from clipcore.harmony.trunk import Adapter, anchor_logits, frozen, new_adapter
+from clipcore.harmony.trunk import Part, PartName, PromptPool, anchor_logits, frozen, new_part
 from clipcore.seeding import generator
 
 FISHER_SAMPLES = 256
@@ -74,9 +74,9 @@ class Lwf(Nothing):
         total = step.feature.new_zeros(())
         assert self._state is not None and self._before is not None  # noqa: PT018, S101  # after begin
         for past in self._state.modalities.values():
-            now = self._said(step.trunk(step.h, past.adapter))
+            now = self._said(step.trunk(step.h, past.part))
             with torch.no_grad():
-                before = self._said(self._before(step.h, past.adapter))
+                before = self._said(self._before(step.h, past.part))
             kept = F.kl_div(now, before, log_target=True, reduction="batchmean")
             total = total + kept / len(self._state.modalities)
         return total
@@ -84,6 +84,28 @@ class Lwf(Nothing):
     def _said(self, feature: Tensor) -> Tensor:
         assert self._state is not None  # noqa: S101  # after begin
         return anchor_logits(feature, self._state.anchors, self._state.scale).log_softmax(dim=1)
+
+
+class L2p(Nothing):
+    """Prompts that samples choose from one pool (arXiv 2112.08654, Eq. 5): `part_name` `prompts`.
+
+    Attributes:
+        weight: Of what draws the keys of chosen prompts to the samples.
+    """
+
+    weight = 0.5
+
+    def __call__(self, step: Step) -> Tensor:
+        """Return how unlike the chosen keys are."""
+        assert isinstance(step.part, PromptPool)  # noqa: S101  # as the class says
+        unlike: Tensor = step.part(step.h)[1]
+        return self.weight * unlike
+
+    def end(self, state: State, h: Tensor, labels: Tensor) -> State:  # noqa: ARG002
+        """Hand the pool to all modalities."""
+        pool = state.modalities[list(state.modalities)[-1]].part
+        shared = {name: replace(one, part=pool) for name, one in state.modalities.items()}
+        return replace(state, modalities=shared)
 
 
 @dataclass
@@ -108,13 +130,13 @@ class Ewc(Nothing):
     def end(self, state: State, h: Tensor, labels: Tensor) -> State:
         """Note the weights and how much each matters."""
         trunk = copy.deepcopy(state.trunk).requires_grad_(requires_grad=True)
-        adapter = state.modalities[list(state.modalities)[-1]].adapter
+        part = state.modalities[list(state.modalities)[-1]].part
         draws = generator(0, "harmony", "fisher", len(self._anchored))
         chosen = torch.randperm(len(h), generator=draws)[:FISHER_SAMPLES]
         fisher = [torch.zeros_like(one) for one in trunk.parameters()]
         for row in chosen.tolist():
             trunk.zero_grad()
-            logits = anchor_logits(trunk(h[row : row + 1], adapter), state.anchors, state.scale)
+            logits = anchor_logits(trunk(h[row : row + 1], part), state.anchors, state.scale)
             F.cross_entropy(logits, labels[row : row + 1]).backward()
             for one, parameter in zip(fisher, trunk.parameters(), strict=True):
                 if parameter.grad is not None:
@@ -133,7 +155,7 @@ class Replay(Nothing):
     """
 
     per_class: int = 20
-    _kept: list[tuple[Adapter | None, Tensor, Tensor]] = field(default_factory=list)
+    _kept: list[tuple[Part | None, Tensor, Tensor]] = field(default_factory=list)
     _state: State | None = None
     _draws: Generator | None = None
 
@@ -146,9 +168,9 @@ class Replay(Nothing):
         """Return the mean cross-entropy of kept samples, a batch of each modality."""
         total = step.feature.new_zeros(())
         assert self._state is not None and self._draws is not None  # noqa: PT018, S101  # after begin
-        for adapter, h, labels in self._kept:
+        for part, h, labels in self._kept:
             rows = torch.randint(len(h), (len(step.h),), generator=self._draws)
-            feature = step.trunk(augmented(h[rows], self._draws), adapter)
+            feature = step.trunk(augmented(h[rows], self._draws), part)
             logits = anchor_logits(feature, self._state.anchors, self._state.scale)
             total = total + F.cross_entropy(logits, labels[rows]) / len(self._kept)
         return total
@@ -159,8 +181,8 @@ class Replay(Nothing):
         order = torch.randperm(len(h), generator=draws)
         rows = [order[labels[order] == k][: self.per_class] for k in range(len(state.classes))]
         chosen = torch.cat(rows)
-        adapter = state.modalities[list(state.modalities)[-1]].adapter
-        self._kept.append((adapter, h[chosen], labels[chosen]))
+        part = state.modalities[list(state.modalities)[-1]].part
+        self._kept.append((part, h[chosen], labels[chosen]))
         return state
 
 
@@ -169,7 +191,7 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
     data: Mapping[str, tuple[Tensor, Tensor]],
     *,
     seed: int,
-    with_adapter: bool = True,
+    part_name: PartName = "adapter",
     steps: int,
     batch_size: int = BATCH_SIZE // 2,
     learning_rate: float = LEARNING_RATE,
@@ -180,7 +202,7 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
         state: That has seen none.
         data: Inputs and labels of each modality.
         seed: Of the run.
-        with_adapter: Whether each modality gets a part of its own in the trunk.
+        part_name: What each modality gets of its own in the trunk.
         steps: Optimizer steps.
         batch_size: Samples of each modality in a step.
         learning_rate: Of AdamW at the first step.
@@ -188,10 +210,9 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
     trunk = copy.deepcopy(state.trunk)
     stems = {name: fit_stem([inputs], dim=state.dim) for name, (inputs, _) in data.items()}
     seen = {name: (stems[name](inputs), labels) for name, (inputs, labels) in data.items()}
-    adapters = {
-        name: new_adapter(trunk, generator(seed, "harmony", name, "adapter"))
+    parts = {
+        name: new_part(part_name, trunk, state.dim, generator(seed, "harmony", name, "part"))
         for name in data
-        if with_adapter
     }
     orders = {
         name: torch.cat(list(drawn(len(labels), batch_size, steps)(generator(seed, "joint", name))))
@@ -203,12 +224,12 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
         for name, (h, labels) in seen.items():
             start = int(at) * batch_size
             rows = orders[name][start : start + batch_size]
-            feature = trunk(augmented(h[rows], draws), adapters.get(name))
+            feature = trunk(augmented(h[rows], draws), parts[name])
             logits = anchor_logits(feature, state.anchors, state.scale)
             total = total + F.cross_entropy(logits, labels[rows]) / len(seen)
         return {"loss": total}
 
-    learning = [*trunk.parameters()] + [p for one in adapters.values() for p in one.parameters()]
+    learning = [p for one in (trunk, *parts.values()) if one for p in one.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=learning_rate)
     numbers = torch.arange(steps)
     counted = TrainingSet(numbers, iter)
@@ -217,13 +238,13 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
         optimizer, loss_terms, counted, in_turn, epochs=range(1), batches=lambda _: numbers.split(1)
     ):
         pass
-    frozen([trunk, *adapters.values()])
+    frozen([trunk, *(one for one in parts.values() if one)])
     modalities = {}
     for name, (h, labels) in seen.items():
-        adapter = adapters.get(name)
+        part = parts[name]
         inputs = ClassStatistics.of(h, labels, len(state.classes))
         with torch.no_grad():
-            outputs = ClassStatistics.of(trunk(h, adapter), labels, len(state.classes))
+            outputs = ClassStatistics.of(trunk(h, part), labels, len(state.classes))
         likeness = Likeness.of(data[name][0])
-        modalities[name] = Modality(stems[name], adapter, None, inputs, outputs, likeness)
+        modalities[name] = Modality(stems[name], part, None, inputs, outputs, likeness)
     return replace(state, trunk=trunk, modalities=modalities)

@@ -87,7 +87,7 @@ class History:
         return self._aggregation
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what learns beside trunk and adapter."""
+        """Yield what learns beside trunk and part."""
         for modulation in self._modulations.values():
             yield from modulation.parameters()
         if self._aggregation is not None:
@@ -110,9 +110,9 @@ class History:
             return step.feature.new_zeros(())
         h, labels, feature = step.h[seen], step.labels[seen], step.feature[seen]
         historical, total = self._historical(name, past, h, labels)
-        now = step.trunk(historical, past.adapter)
+        now = step.trunk(historical, past.part)
         with torch.no_grad():
-            before = self._before(historical, past.adapter)
+            before = self._before(historical, past.part)
         logits, held = (
             anchor_logits(one, self._state.anchors, self._state.scale) for one in (now, before)
         )
@@ -141,7 +141,7 @@ class History:
         return made, 0.01 * (gamma.square().mean() + beta.square().mean())
 
     def _aggregated(self, step: Step, aggregation: Aggregation) -> Tensor:
-        branches = [step.trunk(step.h, one.adapter) for one in self._state.modalities.values()]
+        branches = [step.trunk(step.h, one.part) for one in self._state.modalities.values()]
         feature = aggregation(step.feature, [*branches, step.feature])
         logits = anchor_logits(feature, self._state.anchors, self._state.scale)
         return F.cross_entropy(logits, step.labels)

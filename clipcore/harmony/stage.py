@@ -21,7 +21,15 @@ from clipcore.harmony.memory import ClassStatistics
 from clipcore.harmony.routing import Likeness
 from clipcore.harmony.state import Modality, State
 from clipcore.harmony.stem import fit_stem
-from clipcore.harmony.trunk import Adapter, Trunk, anchor_logits, frozen, new_adapter
+from clipcore.harmony.trunk import (
+    Part,
+    PartName,
+    PromptPool,
+    Trunk,
+    anchor_logits,
+    frozen,
+    new_part,
+)
 from clipcore.seeding import generator
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 300, 48, 1e-3
@@ -38,14 +46,14 @@ class Step:
 
     Attributes:
         trunk: As it learns.
-        adapter: Of the new modality.
+        part: Of the new modality.
         h: What the stem made of the batch.
         feature: Of the batch.
         labels: Of the batch.
     """
 
     trunk: Trunk
-    adapter: Adapter | None
+    part: Part | None
     h: Float[Tensor, "batch dim"]
     feature: Float[Tensor, "batch out"]
     labels: Int[Tensor, " batch"]
@@ -56,7 +64,7 @@ class Keeper(Protocol):
     """What keeps the earlier modalities during one stage."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what learns beside trunk and adapter."""
+        """Yield what learns beside trunk and part."""
 
     def __call__(self, step: Step) -> Tensor:
         """Return $L_{keep}$ of a step."""
@@ -97,7 +105,7 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     *,
     method: Method,
     seed: int,
-    with_adapter: bool = True,
+    part_name: PartName = "adapter",
     freeze_trunk: bool = False,
     steps: int = STEPS,
     batch_size: int = BATCH_SIZE,
@@ -112,7 +120,8 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
         labels: Class of each.
         method: What keeps the earlier modalities.
         seed: Of the run.
-        with_adapter: Whether the modality gets a part of its own in the trunk.
+        part_name: What the modality gets of its own in the trunk. Of prompts there is one pool,
+            which goes on learning; the method hands it to the earlier modalities.
         freeze_trunk: Whether the trunk learns at the first stage alone.
         steps: Optimizer steps.
         batch_size: Samples of a step.
@@ -129,30 +138,35 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     trunk = copy.deepcopy(state.trunk)
     moves = not (freeze_trunk and state.modalities)
     trunk.requires_grad_(moves)
-    adapter = (
-        new_adapter(trunk, generator(seed, "harmony", name, "adapter")) if with_adapter else None
-    )
+    part = _part_of_stage(part_name, state, trunk, generator(seed, "harmony", name, "part"))
     today = ClassStatistics.of(h, labels, len(state.classes))
     keeper = method.begin(state, today, seed + len(state.modalities))
     learning = [
         *(trunk.parameters() if moves else ()),
-        *(adapter.parameters() if adapter else ()),
+        *(part.parameters() if part else ()),
         *keeper.parameters(),
     ]
 
     def loss_terms(batch: Tensor, y: Tensor, draws: Generator) -> dict[str, Tensor]:
-        feature = trunk(augmented(batch, draws), adapter)
+        feature = trunk(augmented(batch, draws), part)
         own = F.cross_entropy(anchor_logits(feature, state.anchors, state.scale), y)
-        kept = keeper(Step(trunk, adapter, batch, feature, y))
+        kept = keeper(Step(trunk, part, batch, feature, y))
         return {"loss": own + kept, "own": own, "kept": kept}
 
     _minimise(loss_terms, learning, h, labels, name, seed, steps, batch_size, learning_rate)
-    frozen([part for part in (trunk, adapter, keeper.aggregation) if part is not None])
+    frozen([one for one in (trunk, part, keeper.aggregation) if one is not None])
     with torch.no_grad():
-        outputs = ClassStatistics.of(trunk(h, adapter), labels, len(state.classes))
-    kept = Modality(stem, adapter, keeper.aggregation, today, outputs, Likeness.of(inputs))
+        outputs = ClassStatistics.of(trunk(h, part), labels, len(state.classes))
+    kept = Modality(stem, part, keeper.aggregation, today, outputs, Likeness.of(inputs))
     after = replace(state, trunk=trunk, modalities={**state.modalities, name: kept})
     return method.end(after, h, labels)
+
+
+def _part_of_stage(name: PartName, state: State, trunk: Trunk, start: Generator) -> Part | None:
+    last = next(reversed([one.part for one in state.modalities.values()]), None)
+    if name == "prompts" and isinstance(last, PromptPool):
+        return copy.deepcopy(last).requires_grad_(requires_grad=True)
+    return new_part(name, trunk, state.dim, start)
 
 
 def augmented(h: Float[Tensor, "batch dim"], draws: Generator) -> Float[Tensor, "batch dim"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,16 @@ from clipcore.harmony.bridging import Aggregation
 from clipcore.harmony.memory import ClassStatistics
 from clipcore.harmony.routing import Likeness, route
 from clipcore.harmony.stem import WIDTH, Stem
-from clipcore.harmony.trunk import Adapter, Trunk, TrunkName, anchor_logits, new_adapter, new_trunk
+from clipcore.harmony.trunk import (
+    Adapter,
+    Part,
+    PartName,
+    Trunk,
+    TrunkName,
+    anchor_logits,
+    new_part,
+    new_trunk,
+)
 from clipcore.seeding import generator
 
 MOST_SCALE = 17.4  # of the logits: with CLIP's own 100 a stage is learned by heart
@@ -29,7 +38,7 @@ class Modality:
 
     Attributes:
         stem: Of its inputs.
-        adapter: Its own part of the trunk.
+        part: What it has of its own in the trunk.
         aggregation: How it listens to the branches of earlier modalities, if it does.
         inputs: Statistics of what the stem made, for each class.
         outputs: Statistics of the features.
@@ -37,7 +46,7 @@ class Modality:
     """
 
     stem: Stem
-    adapter: Adapter | None
+    part: Part | None
     aggregation: Aggregation | None
     inputs: ClassStatistics
     outputs: ClassStatistics
@@ -45,7 +54,7 @@ class Modality:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its memory: statistics and likeness, without stem and adapter."""
+        """Bytes of its memory: statistics and likeness, without stem and part."""
         likeness = (self.likeness.mean, self.likeness.variance)
         seen = sum(part.numel() * part.element_size() for part in likeness)
         return self.inputs.num_bytes + self.outputs.num_bytes + seen
@@ -91,10 +100,10 @@ class State:
         """Return L2-normalised features of inputs of a modality."""
         modality = self.modality(name)
         h = modality.stem(inputs)
-        feature: Tensor = self.trunk(h, modality.adapter)
+        feature: Tensor = self.trunk(h, modality.part)
         if modality.aggregation is None:
             return feature
-        branches = [self.trunk(h, self.modalities[one].adapter) for one in self.before(name)]
+        branches = [self.trunk(h, self.modalities[one].part) for one in self.before(name)]
         aggregated: Tensor = modality.aggregation(feature, [*branches, feature])
         return aggregated
 
@@ -201,7 +210,7 @@ def to_tensors(state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:
             **prefixed("outputs", one.outputs.tensors()),
             "likeness.mean": one.likeness.mean,
             "likeness.variance": one.likeness.variance,
-            **(prefixed("adapter", one.adapter.state_dict()) if one.adapter else {}),
+            **(prefixed(_name(one.part), one.part.state_dict()) if one.part else {}),
             **(prefixed("aggregation", one.aggregation.state_dict()) if one.aggregation else {}),
         }
         tensors |= prefixed(f"modality.{number}", parts)
@@ -231,18 +240,25 @@ def from_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> St
 
 
 def _modality(tensors: Mapping[str, Tensor], trunk: Trunk, number: int) -> Modality:
-    adapter, aggregation = None, None
-    if learned := under("adapter", tensors):
-        adapter = new_adapter(trunk, generator(0))
-        adapter.load_state_dict(learned)
+    stem = Stem(tensors["stem.mean"], tensors["stem.components"])
+    part, aggregation = None, None
+    kinds: tuple[PartName, ...] = ("adapter", "prompts")
+    for kind in kinds:
+        if learned := under(kind, tensors):
+            part = new_part(kind, trunk, stem.components.shape[1], generator(0))
+            cast("Part", part).load_state_dict(learned)
     if learned := under("aggregation", tensors):
         aggregation = Aggregation(learned["query"].shape[0], number + 1, generator(0))
         aggregation.load_state_dict(learned)
     return Modality(
-        Stem(tensors["stem.mean"], tensors["stem.components"]),
-        adapter,
+        stem,
+        part,
         aggregation,
         ClassStatistics(**under("inputs", tensors)),
         ClassStatistics(**under("outputs", tensors)),
         Likeness(**under("likeness", tensors)),
     )
+
+
+def _name(part: Part) -> PartName:
+    return "adapter" if isinstance(part, Adapter) else "prompts"

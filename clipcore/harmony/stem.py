@@ -49,7 +49,7 @@ class Stem:
 
 
 def fit_stem(
-    batches: Iterable[Float[Tensor, "samples width"]],
+    batches: Iterable[Tensor],
     *,
     dim: int = WIDTH,
     whitening: float = WHITENING,
@@ -57,7 +57,7 @@ def fit_stem(
     """Return the stem of a modality from its inputs, read once; labels have no part in it.
 
     Args:
-        batches: Inputs, some at a time; there is at least one.
+        batches: Inputs of shape (samples, width), some at a time; there is at least one.
         dim: Numbers that the trunk sees.
         whitening: The power of the standard deviation that a component is divided by.
     """

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 TrunkName = Literal["mlp", "transformer"]
+PartName = Literal["adapter", "prompts", "none"]
 
 HIDDEN = 256
 BLOCKS = 2
@@ -22,6 +23,7 @@ TOKENS = 16  # that the transformer cuts its input into
 TOKEN_WIDTH = 64
 HEADS = 4
 BOTTLENECK = 16
+PROMPTS, PROMPT_TOKENS, CHOSEN = 16, 2, 4
 
 
 class Adapter(nn.Module):
@@ -41,6 +43,32 @@ class Adapter(nn.Module):
         return added
 
 
+class PromptPool(nn.Module):
+    """Prompts that samples choose among by themselves; one pool for all modalities.
+
+    Each sample takes the `CHOSEN` prompts whose keys are most like what its stem made.
+    Reference: L2P, https://arxiv.org/abs/2112.08654, Eq. 3 to 5.
+    """
+
+    def __init__(self, dim: int, width: int, generator: Generator) -> None:
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(PROMPTS, dim, generator=generator))
+        prompts = torch.randn(PROMPTS, PROMPT_TOKENS, width, generator=generator)
+        self.prompts = nn.Parameter(0.02 * prompts)
+
+    def forward(
+        self, h: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, ""]]:
+        """Return the prompts of each sample, and how unlike their keys are: 0 to 2."""
+        cosines = F.normalize(h, dim=1) @ F.normalize(self.keys, dim=1).T
+        best = cosines.topk(CHOSEN, dim=1)
+        return self.prompts[best.indices].flatten(1, 2), (1 - best.values).mean()
+
+
+Part = Adapter | PromptPool
+"""What a modality has of its own."""
+
+
 class MlpTrunk(nn.Module):
     """Residual MLP blocks and a projection to the width of the anchors."""
 
@@ -53,9 +81,10 @@ class MlpTrunk(nn.Module):
         self.projection = _linear(dim, out, generator)
 
     def forward(
-        self, h: Float[Tensor, "batch dim"], adapter: Adapter | None
+        self, h: Float[Tensor, "batch dim"], part: Part | None
     ) -> Float[Tensor, "batch out"]:
-        """Return L2-normalised features."""
+        """Return L2-normalised features; there are no tokens here that prompts could join."""
+        adapter = part if isinstance(part, Adapter) else None
         for block, (norm, mlp) in enumerate(zip(self.norms, self.mlps, strict=True)):
             v = norm(h)
             h = h + mlp(v) + (adapter(block, v) if adapter else 0)
@@ -84,14 +113,14 @@ class TransformerTrunk(nn.Module):
     def forward(
         self,
         h: Float[Tensor, "batch dim"],
-        adapter: Adapter | None,
-        prompts: Float[Tensor, "batch prompts width"] | None = None,
+        part: Part | None,
     ) -> Float[Tensor, "batch out"]:
-        """Return L2-normalised features; `prompts` are further tokens of each sample."""
+        """Return L2-normalised features; prompts are further tokens of each sample."""
+        adapter = part if isinstance(part, Adapter) else None
         pieces = self.embed(h.unflatten(1, (TOKENS, -1)))
         x = torch.cat([self.start.expand(len(h), -1, -1), pieces], dim=1) + self.places
-        if prompts is not None:
-            x = torch.cat([x, prompts], dim=1)
+        if isinstance(part, PromptPool):
+            x = torch.cat([x, part(h)[0]], dim=1)
         for block, (norm, mlp) in enumerate(zip(self.norms, self.mlps, strict=True)):
             x = x + self._attend(block, self.first[block](x))
             v = norm(x)
@@ -114,9 +143,20 @@ def new_trunk(name: TrunkName, dim: int, out: int, generator: Generator) -> Trun
     return kind(dim, out, generator)
 
 
-def new_adapter(trunk: Trunk, generator: Generator) -> Adapter:
-    """Return a new adapter for a trunk, which it does not change yet."""
-    return Adapter(trunk.width, BLOCKS, generator)
+def new_part(name: PartName, trunk: Trunk, dim: int, generator: Generator) -> Part | None:
+    """Return a new part for a trunk; an adapter changes nothing yet.
+
+    Raises:
+        ValueError: prompts for a trunk without tokens.
+    """
+    if name == "none":
+        return None
+    if name == "adapter":
+        return Adapter(trunk.width, BLOCKS, generator)
+    if isinstance(trunk, MlpTrunk):
+        msg = "expected the trunk `transformer` for prompts, got `mlp`"
+        raise ValueError(msg)  # noqa: TRY004  # two arguments that do not go together
+    return PromptPool(dim, trunk.width, generator)
 
 
 def anchor_logits(

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from clipcore.backbone import load
-from clipcore.harmony.baselines import Ewc, Lwf, Nothing, Replay, learn_jointly
+from clipcore.harmony.baselines import Ewc, L2p, Lwf, Nothing, Replay, learn_jointly
 from clipcore.harmony.keeping import Harmony
 from clipcore.harmony.stage import STEPS, Method, learn_stage
 from clipcore.harmony.state import State, new_state
+from clipcore.harmony.trunk import PartName, TrunkName
 from clipcore.zero_shot import class_embeddings
 
 FOLDER = Path(__file__).parents[3] / "shared" / "bench" / "modalities"
@@ -36,20 +37,21 @@ METHODS: dict[str, tuple[Callable[[], Method], dict[str, Any]]] = {
     "harmony, rho 0": (lambda: Harmony(rho=0.0), {}),
     "harmony, rho 1": (lambda: Harmony(rho=1.0), {}),
     "harmony, all parts": (lambda: Harmony(instance=0.1, distribution=0.1), {}),
-    "harmony, no adapters": (Harmony, {"with_adapter": False}),
+    "harmony, no adapters": (Harmony, {"part_name": "none"}),
     "harmony as written": (Harmony.as_written, {}),
     "harmony, frozen trunk, aggregated": (
         lambda: Harmony(retention=0.0, aggregate=True),
         {"freeze_trunk": True},
     ),
-    "sequential": (Nothing, {"with_adapter": False}),
+    "sequential": (Nothing, {"part_name": "none"}),
     "sequential + adapters": (Nothing, {}),
     "adapters only": (Nothing, {"freeze_trunk": True}),
     "LwF + adapters": (Lwf, {}),
-    "EWC": (Ewc, {"with_adapter": False}),
+    "L2P": (L2p, {"part_name": "prompts", "freeze_trunk": True}),
+    "EWC": (Ewc, {"part_name": "none"}),
     "EWC + adapters": (Ewc, {}),
     "replay, 5 a class + adapters": (lambda: Replay(5), {}),
-    "replay, 20 a class": (lambda: Replay(20), {"with_adapter": False}),
+    "replay, 20 a class": (lambda: Replay(20), {"part_name": "none"}),
     "replay, 20 a class + adapters": (lambda: Replay(20), {}),
 }
 
@@ -59,7 +61,9 @@ def main() -> None:
     options = _options()
     data, classes = read(options.order)
     anchors = class_embeddings(load("embedded:glyph"), classes, ["digit {}"])
-    for name in options.methods or [*METHODS, "joint", "joint + adapters", "separate"]:
+    others = ["joint", "joint + adapters", "separate"]
+    others += [f"{name}, transformer" for name in ("harmony", "sequential", "adapters only")]
+    for name in options.methods or [*METHODS, *others]:
         runs = [run(name, data, classes, anchors, seed) for seed in range(options.seeds)]
         sys.stdout.write(json.dumps({"method": name, **_means(runs)}) + "\n")
         sys.stdout.flush()
@@ -83,12 +87,13 @@ def read(order: list[str]) -> tuple[Data, list[str]]:
 def run(name: str, data: Data, classes: list[str], anchors: Tensor, seed: int) -> dict[str, float]:
     """Return what a method came to."""
     started = time.process_time()
-    first = new_state(classes, anchors, scale=SCALE, seed=seed)
+    kind: TrunkName = "transformer" if name.endswith("transformer") or name == "L2P" else "mlp"
+    first = new_state(classes, anchors, scale=SCALE, seed=seed, trunk=kind)
     train = {modality: splits["train"] for modality, splits in data.items()}
     if name.startswith("joint"):
-        adapted = "adapters" in name
+        part_name: PartName = "adapter" if "adapters" in name else "none"
         states = [
-            learn_jointly(first, train, seed=seed, with_adapter=adapted, steps=len(data) * STEPS)
+            learn_jointly(first, train, seed=seed, part_name=part_name, steps=len(data) * STEPS)
         ]
         after = [{one: accuracy(states[0], one, data[one]["test"]) for one in data}] * len(data)
     elif name == "separate":
@@ -99,7 +104,7 @@ def run(name: str, data: Data, classes: list[str], anchors: Tensor, seed: int) -
         states = list(alone.values())
         after = [{one: accuracy(alone[one], one, data[one]["test"]) for one in data}] * len(data)
     else:
-        make, more = METHODS[name]
+        make, more = METHODS[name.removesuffix(", transformer")]
         method, state, states, after = make(), first, [], []
         for one, split in train.items():
             state = learn_stage(state, one, *split, method=method, seed=seed, **more)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from clipcore.checkpoint import tensors_sha256
-from clipcore.harmony.baselines import Ewc, Lwf, Nothing, Replay, learn_jointly
+from clipcore.harmony.baselines import Ewc, L2p, Lwf, Nothing, Replay, learn_jointly
 from clipcore.harmony.keeping import Harmony
 from clipcore.harmony.stage import KnownModality, Method, learn_stage
 from clipcore.harmony.state import State, from_tensors, new_state, predict, to_tensors
-from clipcore.harmony.trunk import TrunkName
+from clipcore.harmony.trunk import PartName, TrunkName
 from tests.worlds.tensors import draws, random_features
 
 CLASSES, WIDTHS = ("one", "two", "three"), {"photo": 20, "sketch": 20, "sound": 12}
@@ -34,7 +34,7 @@ def fresh(trunk: TrunkName = "mlp", seed: int = 0) -> State:
 def learned(state: State, name: str, method: Method, **options: Any) -> State:
     usual: dict[str, Any] = {"seed": 0, "steps": STEPS, "learning_rate": RATE}
     inputs, labels = samples(name)
-    return learn_stage(state, name, inputs, labels, method=method, **usual, **options)
+    return learn_stage(state, name, inputs, labels, method=method, **(usual | options))
 
 
 def accuracy(state: State, name: str) -> float:
@@ -52,7 +52,7 @@ def digest(state: State, name: str) -> str:
     "method", [Harmony(), Harmony.as_written(), Lwf(), Ewc(), Replay(2)], ids=str
 )
 def test_the_first_stage_is_plain_training(method: Method) -> None:
-    plain, kept = learned(fresh(), "photo", Nothing()), learned(fresh(), "photo", method)
+    plain, kept = (learned(fresh(), "photo", one, steps=5) for one in (Nothing(), method))
     inputs, _ = samples("photo", seed=1)
     assert torch.equal(plain.logits("photo", inputs), kept.logits("photo", inputs))
 
@@ -60,8 +60,10 @@ def test_the_first_stage_is_plain_training(method: Method) -> None:
 @pytest.mark.parametrize("trunk", ["mlp", "transformer"])
 def test_without_weights_and_gate_it_is_sequential_training_of_adapters(trunk: TrunkName) -> None:
     none = Harmony(retention=0.0)
-    one = learned(learned(fresh(trunk), "photo", none), "sound", none)
-    two = learned(learned(fresh(trunk), "photo", Nothing()), "sound", Nothing())
+    one, two = fresh(trunk), fresh(trunk)
+    for name in ("photo", "sound"):
+        one = learned(one, name, none, steps=5)
+        two = learned(two, name, Nothing(), steps=5)
     for name in ("photo", "sound"):
         inputs, _ = samples(name, seed=1)
         assert torch.equal(one.logits(name, inputs), two.logits(name, inputs))
@@ -116,12 +118,26 @@ def test_other_methods_learn_each_modality(method: Any) -> None:
         assert accuracy(state, name) > 0.8
 
 
-@pytest.mark.parametrize(("with_adapter", "at_least"), [(True, 0.9), (False, 0.5)])
-def test_all_at_once_is_right_about_all(*, with_adapter: bool, at_least: float) -> None:
+def test_one_pool_of_prompts_goes_through_all_stages() -> None:
+    state = fresh("transformer")
+    for name in ("photo", "sound"):
+        state = learned(state, name, L2p(), part_name="prompts", freeze_trunk=True)
+    again = from_tensors(*to_tensors(state))
+    pools = [one.part for one in state.modalities.values()]
+    assert pools[0] is pools[1]
+    inputs, _ = samples("photo", seed=1)
+    assert torch.equal(state.logits("photo", inputs), again.logits("photo", inputs))
+    assert accuracy(state, "sound") > 0.5
+    with pytest.raises(ValueError, match="expected the trunk `transformer`"):
+        learned(fresh(), "photo", L2p(), part_name="prompts")
+
+
+@pytest.mark.parametrize(("part_name", "at_least"), [("adapter", 0.9), ("none", 0.5)])
+def test_all_at_once_is_right_about_all(part_name: PartName, at_least: float) -> None:
     """Without adapters one trunk has to tell apart what the same numbers mean in each modality."""
     data = {name: samples(name) for name in WIDTHS}
     state = learn_jointly(
-        fresh(), data, seed=0, with_adapter=with_adapter, steps=2 * STEPS, learning_rate=3e-3
+        fresh(), data, seed=0, part_name=part_name, steps=2 * STEPS, learning_rate=3e-3
     )
     assert min(accuracy(state, name) for name in WIDTHS) > at_least
 
@@ -154,7 +170,7 @@ def test_a_modality_is_learned_once() -> None:
 def test_a_state_comes_back_from_tensors(trunk: TrunkName, aggregate: bool) -> None:  # noqa: FBT001
     state = fresh(trunk)
     for name in ("photo", "sound"):
-        state = learned(state, name, Harmony(aggregate=aggregate))
+        state = learned(state, name, Harmony(aggregate=aggregate), steps=3)
     again = from_tensors(*to_tensors(state))
     for name in ("photo", "sound"):
         inputs, _ = samples(name, seed=1)
