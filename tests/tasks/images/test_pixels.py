@@ -14,8 +14,9 @@ from PIL import Image
 from clipcore.image_files import MAX_ASPECT_RATIO, BadImage
 from clipcore.images import BYTES_AT_ONCE, BYTES_PER_PIXEL
 from tasks.images import cache_folder, pixels
-from tasks.images.pixels import Pixels, ahead, batches
+from tasks.images.pixels import Pixels, batches
 from tasks.images.quarantine import Quarantined
+from tasks.images.sources import ahead
 from tasks.specs import PoolSpec
 from tasks.storage.digests import content_id
 from tests.worlds.images import encoded_image
@@ -217,7 +218,7 @@ def test_two_processes_decode_each_image_once_over_all_passes_and_epochs(tmp_pat
 
 def test_the_next_ones_are_begun_before_the_first_is_asked_for() -> None:
     begun: list[int] = []
-    items = ahead(begun.append(number) or number for number in range(5))
+    items = ahead((begun.append(number) or number for number in range(5)), 2)
     assert next(items) == 0
     assert begun == [0, 1, 2]
     assert list(items) == [1, 2, 3, 4]
