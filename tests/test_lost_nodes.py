@@ -19,6 +19,7 @@ from tasks.specs import (
     CoftSpec,
     LabelSpec,
     Phase1Spec,
+    Phase2Spec,
     PoolSpec,
     RuntimeSpec,
     TopSpec,
@@ -33,6 +34,7 @@ BUCKET = "s3://photos"
 WORKSPACE = f"{BUCKET}/coft"
 ROWS = 6  # of a shard: many shards, so that a node can be lost in the middle
 EPOCHS = 80  # of Phase I: long enough to be seen at work
+EPOCHS_OF_PHASE2 = 6  # the first of which ends long before the last
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,6 +73,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
         backbone=BackboneSpec(name=f"local-dir:{tiny_clip}"),
         label=LabelSpec(top=TopSpec(per_class=4, min_total=0)),
         phase1=Phase1Spec(epochs=EPOCHS, min_steps=0, batch_size=8),
+        phase2=Phase2Spec(epochs=EPOCHS_OF_PHASE2),
         # One worker with both cores sums in the order of those on nodes of two cores.
         runtime=RuntimeSpec(workspace=str(tmp_path / "whole"), num_actors=1),
         register_as="colours",
@@ -80,6 +83,7 @@ def test_a_run_that_loses_a_node_in_every_stage_arrives_at_the_same(
     words += ["--backbone", spec.backbone.name, "--register", "colours"]
     words += ["--label.top.per-class", "4", "--label.top.min-total", "0"]
     words += ["--phase1.epochs", str(EPOCHS), "--phase1.min-steps", "0", "--phase1.batch-size", "8"]
+    words += ["--phase2.epochs", str(EPOCHS_OF_PHASE2)]
     words += ["--workspace", WORKSPACE, "--summary", str(summary)]
     variables = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     with ray_cluster(num_cpus=2) as nodes:
