@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from clipcore.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingSet
 from clipcore.harmony.memory import ClassStatistics
-from clipcore.harmony.routing import Likeness
 from clipcore.harmony.stage import (
     BATCH_SIZE,
     LEARNING_RATE,
@@ -22,10 +21,12 @@ from clipcore.harmony.stage import (
     Step,
     augmented,
     drawn,
+    minimise,
+    remembered,
 )
-from clipcore.harmony.state import Modality, State
+from clipcore.harmony.state import State
 from clipcore.harmony.stem import fit_stem
-from clipcore.harmony.trunk import Part, PartName, PromptPool, anchor_logits, frozen, new_part
+from clipcore.harmony.trunk import Part, PartName, PromptPool, frozen, new_part
 from clipcore.seeding import generator
 
 FISHER_SAMPLES = 256
@@ -60,30 +61,25 @@ class Lwf(Nothing):
     """
 
     def __init__(self) -> None:
-        self._before: nn.Module | None = None
         self._state: State | None = None
 
     def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
-        """Keep a copy of the trunk for a stage."""
-        self._state, self._before = state, copy.deepcopy(state.trunk)
-        frozen([self._before])
+        """Keep the trunk of before for a stage."""
+        self._state = state
         return self
 
     def __call__(self, step: Step) -> Tensor:
         """Return the mean divergence over the earlier modalities."""
         total = step.feature.new_zeros(())
-        assert self._state is not None and self._before is not None  # noqa: PT018, S101  # after begin
+        assert self._state is not None  # noqa: S101  # after begin
+        said = self._state.scores
         for past in self._state.modalities.values():
-            now = self._said(step.trunk(step.h, past.part))
+            now = said(step.trunk(step.h, past.part)).log_softmax(dim=1)
             with torch.no_grad():
-                before = self._said(self._before(step.h, past.part))
+                before = said(self._state.trunk(step.h, past.part)).log_softmax(dim=1)
             kept = F.kl_div(now, before, log_target=True, reduction="batchmean")
             total = total + kept / len(self._state.modalities)
         return total
-
-    def _said(self, feature: Tensor) -> Tensor:
-        assert self._state is not None  # noqa: S101  # after begin
-        return anchor_logits(feature, self._state.anchors, self._state.scale).log_softmax(dim=1)
 
 
 class L2p(Nothing):
@@ -103,7 +99,7 @@ class L2p(Nothing):
 
     def end(self, state: State, h: Tensor, labels: Tensor) -> State:  # noqa: ARG002
         """Hand the pool to all modalities."""
-        pool = state.modalities[list(state.modalities)[-1]].part
+        pool = state.last_part
         shared = {name: replace(one, part=pool) for name, one in state.modalities.items()}
         return replace(state, modalities=shared)
 
@@ -130,13 +126,13 @@ class Ewc(Nothing):
     def end(self, state: State, h: Tensor, labels: Tensor) -> State:
         """Note the weights and how much each matters."""
         trunk = copy.deepcopy(state.trunk).requires_grad_(requires_grad=True)
-        part = state.modalities[list(state.modalities)[-1]].part
+        part = state.last_part
         draws = generator(0, "harmony", "fisher", len(self._anchored))
         chosen = torch.randperm(len(h), generator=draws)[:FISHER_SAMPLES]
         fisher = [torch.zeros_like(one) for one in trunk.parameters()]
         for row in chosen.tolist():
             trunk.zero_grad()
-            logits = anchor_logits(trunk(h[row : row + 1], part), state.anchors, state.scale)
+            logits = state.scores(trunk(h[row : row + 1], part))
             F.cross_entropy(logits, labels[row : row + 1]).backward()
             for one, parameter in zip(fisher, trunk.parameters(), strict=True):
                 if parameter.grad is not None:
@@ -171,8 +167,8 @@ class Replay(Nothing):
         for part, h, labels in self._kept:
             rows = torch.randint(len(h), (len(step.h),), generator=self._draws)
             feature = step.trunk(augmented(h[rows], self._draws), part)
-            logits = anchor_logits(feature, self._state.anchors, self._state.scale)
-            total = total + F.cross_entropy(logits, labels[rows]) / len(self._kept)
+            own = F.cross_entropy(self._state.scores(feature), labels[rows])
+            total = total + own / len(self._kept)
         return total
 
     def end(self, state: State, h: Tensor, labels: Tensor) -> State:
@@ -181,7 +177,7 @@ class Replay(Nothing):
         order = torch.randperm(len(h), generator=draws)
         rows = [order[labels[order] == k][: self.per_class] for k in range(len(state.classes))]
         chosen = torch.cat(rows)
-        part = state.modalities[list(state.modalities)[-1]].part
+        part = state.last_part
         self._kept.append((part, h[chosen], labels[chosen]))
         return state
 
@@ -225,26 +221,16 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
             start = int(at) * batch_size
             rows = orders[name][start : start + batch_size]
             feature = trunk(augmented(h[rows], draws), parts[name])
-            logits = anchor_logits(feature, state.anchors, state.scale)
-            total = total + F.cross_entropy(logits, labels[rows]) / len(seen)
+            total = total + F.cross_entropy(state.scores(feature), labels[rows]) / len(seen)
         return {"loss": total}
 
     learning = [p for one in (trunk, *parts.values()) if one for p in one.parameters()]
-    optimizer = torch.optim.AdamW(learning, lr=learning_rate)
     numbers = torch.arange(steps)
-    counted = TrainingSet(numbers, iter)
-    in_turn = Schedule(1, 1, seed, "harmony/joint")
-    for _ in fit(
-        optimizer, loss_terms, counted, in_turn, epochs=range(1), batches=lambda _: numbers.split(1)
-    ):
-        pass
+    counted, in_turn = TrainingSet(numbers, iter), Schedule(1, 1, seed, "harmony/joint")
+    minimise(loss_terms, learning, counted, lambda _: numbers.split(1), in_turn, learning_rate)
     frozen([trunk, *(one for one in parts.values() if one)])
-    modalities = {}
-    for name, (h, labels) in seen.items():
-        part = parts[name]
-        inputs = ClassStatistics.of(h, labels, len(state.classes))
-        with torch.no_grad():
-            outputs = ClassStatistics.of(trunk(h, part), labels, len(state.classes))
-        likeness = Likeness.of(data[name][0])
-        modalities[name] = Modality(stems[name], part, None, inputs, outputs, likeness)
+    modalities = {
+        name: remembered(trunk, stems[name], parts[name], inputs, labels, len(state.classes))
+        for name, (inputs, labels) in data.items()
+    }
     return replace(state, trunk=trunk, modalities=modalities)

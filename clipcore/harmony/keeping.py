@@ -6,7 +6,6 @@ $$L_{keep} = \frac1{t-1} \sum_{j<t} L_{ret}(h^{(j)}) + \lambda_1 L_{inst} + \lam
 On by default is what measured better with than without: $L_{ret}$ on class-wise statistics.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,7 +25,6 @@ from clipcore.harmony.modulation import (
 )
 from clipcore.harmony.stage import Step
 from clipcore.harmony.state import Modality, State
-from clipcore.harmony.trunk import anchor_logits, frozen
 from clipcore.seeding import generator
 
 
@@ -69,8 +67,6 @@ class History:
 
     def __init__(self, method: Harmony, state: State, today: ClassStatistics, seed: int) -> None:
         self._method, self._state, self._today = method, state, today
-        self._before = copy.deepcopy(state.trunk).eval()
-        frozen([self._before])
         self._noise = generator(seed, "harmony", "history")
         start = generator(seed, "harmony", "keeper")
         count, out = len(state.modalities), state.anchors.shape[1]
@@ -112,10 +108,8 @@ class History:
         historical, total = self._historical(name, past, h, labels)
         now = step.trunk(historical, past.part)
         with torch.no_grad():
-            before = self._before(historical, past.part)
-        logits, held = (
-            anchor_logits(one, self._state.anchors, self._state.scale) for one in (now, before)
-        )
+            before = self._state.trunk(historical, past.part)
+        logits, held = (self._state.scores(one) for one in (now, before))
         parts = bridging.retention(now, before, logits, held, labels)
         total = total + self._method.retention * torch.stack(list(parts.values())).sum()
         if self._method.modulation == "learned":
@@ -143,5 +137,4 @@ class History:
     def _aggregated(self, step: Step, aggregation: Aggregation) -> Tensor:
         branches = [step.trunk(step.h, one.part) for one in self._state.modalities.values()]
         feature = aggregation(step.feature, [*branches, step.feature])
-        logits = anchor_logits(feature, self._state.anchors, self._state.scale)
-        return F.cross_entropy(logits, step.labels)
+        return F.cross_entropy(self._state.scores(feature), step.labels)

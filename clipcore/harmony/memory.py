@@ -1,6 +1,7 @@
 """What is kept of a modality once its data has gone: statistics of each class, no sample."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -47,7 +48,7 @@ class ClassStatistics:
         count = torch.cat([self.count, self.count.new_zeros(more)])
         return ClassStatistics(count, torch.cat([self.mean, pad]), torch.cat([self.deviation, pad]))
 
-    @property
+    @cached_property
     def std(self) -> Float[Tensor, "classes dim"]:
         """Standard deviation of each class; that of all together where a class has one sample."""
         counted = self.count[:, None]
@@ -64,9 +65,7 @@ class ClassStatistics:
     @property
     def num_bytes(self) -> int:
         """Bytes that it takes, however many samples there were."""
-        return sum(part.numel() * part.element_size() for part in (self.count, self.mean)) + (
-            self.deviation.numel() * self.deviation.element_size()
-        )
+        return sum(part.nbytes for part in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its parts by name."""

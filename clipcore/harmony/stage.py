@@ -6,7 +6,7 @@ What keeps (`Method`) is the one thing in which Harmony and the methods beside i
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -15,18 +15,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from clipcore.fit import Batches, Schedule, TrainingSet, fit
+from clipcore.fit import Batches, LossTerms, Schedule, TrainingSet, fit
 from clipcore.harmony.bridging import Aggregation
 from clipcore.harmony.memory import ClassStatistics
 from clipcore.harmony.routing import Likeness
 from clipcore.harmony.state import Modality, State
-from clipcore.harmony.stem import fit_stem
+from clipcore.harmony.stem import Stem, fit_stem
 from clipcore.harmony.trunk import (
     Part,
     PartName,
     PromptPool,
     Trunk,
-    anchor_logits,
     frozen,
     new_part,
 )
@@ -149,23 +148,39 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
 
     def loss_terms(batch: Tensor, y: Tensor, draws: Generator) -> dict[str, Tensor]:
         feature = trunk(augmented(batch, draws), part)
-        own = F.cross_entropy(anchor_logits(feature, state.anchors, state.scale), y)
+        own = F.cross_entropy(state.scores(feature), y)
         kept = keeper(Step(trunk, part, batch, feature, y))
         return {"loss": own + kept, "own": own, "kept": kept}
 
-    _minimise(loss_terms, learning, h, labels, name, seed, steps, batch_size, learning_rate)
+    data = TrainingSet(labels, lambda order: (h[batch] for batch in order))
+    batches = drawn(len(labels), batch_size, steps)
+    schedule = Schedule(1, batch_size, seed, f"harmony/{name}")
+    minimise(loss_terms, learning, data, batches, schedule, learning_rate)
     frozen([one for one in (trunk, part, keeper.aggregation) if one is not None])
-    with torch.no_grad():
-        outputs = ClassStatistics.of(trunk(h, part), labels, len(state.classes))
-    kept = Modality(stem, part, keeper.aggregation, today, outputs, Likeness.of(inputs))
+    kept = remembered(trunk, stem, part, inputs, labels, len(state.classes), keeper.aggregation)
     after = replace(state, trunk=trunk, modalities={**state.modalities, name: kept})
     return method.end(after, h, labels)
 
 
+@torch.no_grad()
+def remembered(  # noqa: PLR0913, PLR0917  # what learned, and from what
+    trunk: Trunk,
+    stem: Stem,
+    part: Part | None,
+    inputs: Float[Tensor, "samples width"],
+    labels: Int[Tensor, " samples"],
+    classes: int,
+    aggregation: Aggregation | None = None,
+) -> Modality:
+    """Return what is kept of a modality that was learned."""
+    h = stem(inputs)
+    own, made = (ClassStatistics.of(one, labels, classes) for one in (h, trunk(h, part)))
+    return Modality(stem, part, aggregation, own, made, Likeness.of(inputs))
+
+
 def _part_of_stage(name: PartName, state: State, trunk: Trunk, start: Generator) -> Part | None:
-    last = next(reversed([one.part for one in state.modalities.values()]), None)
-    if name == "prompts" and isinstance(last, PromptPool):
-        return copy.deepcopy(last).requires_grad_(requires_grad=True)
+    if name == "prompts" and isinstance(state.last_part, PromptPool):
+        return copy.deepcopy(state.last_part).requires_grad_(requires_grad=True)
     return new_part(name, trunk, state.dim, start)
 
 
@@ -187,20 +202,15 @@ def drawn(num_samples: int, batch_size: int, steps: int) -> Batches:
     return epoch
 
 
-def _minimise(  # noqa: PLR0913, PLR0917  # what, over what, how long
-    loss_terms: Callable[[Tensor, Tensor, Generator], dict[str, Tensor]],
+def minimise(  # what, over what, how long
+    loss_terms: LossTerms,
     learning: list[nn.Parameter],
-    h: Tensor,
-    labels: Tensor,
-    name: str,
-    seed: int,
-    steps: int,
-    batch_size: int,
+    data: TrainingSet,
+    batches: Batches,
+    schedule: Schedule,
     learning_rate: float,
 ) -> None:
+    """Minimise `loss` by AdamW over one epoch of given batches."""
     optimizer = torch.optim.AdamW(learning, lr=learning_rate)
-    data = TrainingSet(labels, lambda order: (h[batch] for batch in order))
-    schedule = Schedule(1, batch_size, seed, f"harmony/{name}")
-    batches = drawn(len(labels), batch_size, steps)
     for _ in fit(optimizer, loss_terms, data, schedule, epochs=range(1), batches=batches):
         pass

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -55,9 +56,8 @@ class Modality:
     @property
     def num_bytes(self) -> int:
         """Bytes of its memory: statistics and likeness, without stem and part."""
-        likeness = (self.likeness.mean, self.likeness.variance)
-        seen = sum(part.numel() * part.element_size() for part in likeness)
-        return self.inputs.num_bytes + self.outputs.num_bytes + seen
+        likeness = self.likeness.mean.nbytes + self.likeness.variance.nbytes
+        return self.inputs.num_bytes + self.outputs.num_bytes + likeness
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,25 @@ class State:
         feature: Tensor = self.trunk(h, modality.part)
         if modality.aggregation is None:
             return feature
-        branches = [self.trunk(h, self.modalities[one].part) for one in self.before(name)]
+        earlier = takewhile(lambda one: one is not modality, self.modalities.values())
+        branches = [self.trunk(h, one.part) for one in earlier]
         aggregated: Tensor = modality.aggregation(feature, [*branches, feature])
         return aggregated
 
-    def before(self, name: str) -> list[str]:
-        """Return the modalities that came before one."""
-        names = list(self.modalities)
-        return names[: names.index(name)] if name in names else names
+    @property
+    def last_part(self) -> Part | None:
+        """What the modality that came last has of its own in the trunk."""
+        return next((one.part for one in reversed(list(self.modalities.values()))), None)
+
+    def scores(self, features: Float[Tensor, "batch out"]) -> Float[Tensor, "batch classes"]:
+        """Return the logits of every class for features of any trunk."""
+        return anchor_logits(features, self.anchors, self.scale)
 
     def logits(
         self, name: str, inputs: Float[Tensor, "samples width"]
     ) -> Float[Tensor, "samples classes"]:
         """Return the logits of every class for inputs of a modality."""
-        return anchor_logits(self.features(name, inputs), self.anchors, self.scale)
+        return self.scores(self.features(name, inputs))
 
 
 @dataclass(frozen=True)

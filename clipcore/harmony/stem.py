@@ -61,12 +61,12 @@ def fit_stem(
         dim: Numbers that the trunk sees.
         whitening: The power of the standard deviation that a component is divided by.
     """
-    count, total, products = 0, torch.zeros(0), torch.zeros(0)
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         rows = batch.double()
         count += len(rows)
-        total = total + rows.sum(dim=0) if len(total) else rows.sum(dim=0)
-        products = products + rows.T @ rows if len(products) else rows.T @ rows
+        total = total + rows.sum(dim=0)
+        products = products + rows.T @ rows
     mean = total / count
     variances, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
     variances, directions = variances.flip(0)[:dim], directions.flip(1)[:, :dim]
