@@ -63,7 +63,7 @@ def reach_ray(address: str | None) -> Check:
         advice = "start one here (`ray start --head`), name its address, or name none"
         return wrong("ray", "auto: no cluster was found on this machine", advice)
     try:
-        _connect(place, _RAY_PORT)
+        socket.create_connection(_server(place), timeout=PATIENCE).close()
         return _refusal(place, automatic=address == "auto") or fine("ray", redact(place))
     except OSError as error:
         advice = "start the cluster, or name none to run on this machine"
@@ -89,7 +89,8 @@ def _is_refused(place: str, token: str | None) -> bool:
     What does not answer at all, or wants TLS, is left to Ray.
     """
     said = [("authorization", f"Bearer {token}")] if token else None
-    with grpc.insecure_channel(_host_and_port(place), options=_NO_PROXY) as channel:
+    host, port = _server(place)
+    with grpc.insecure_channel(f"{host}:{port}", options=_NO_PROXY) as channel:
         try:
             channel.unary_unary(_ALIVE)(b"", timeout=PATIENCE / 2, metadata=said)
         except grpc.RpcError as error:
@@ -115,19 +116,13 @@ def _raylets() -> Iterator[psutil.Process]:
     return (process for process in processes if process.info["name"] == "raylet")
 
 
-def _host_and_port(place: str) -> str:
+def _server(place: str) -> tuple[str, int]:
+    """Return host and port of an address; raises OSError where it has none."""
     parts = urlsplit(place if "://" in place else f"//{place}")
-    return f"{parts.hostname or ''}:{parts.port or _RAY_PORT}"
-
-
-def _connect(address: str, port: int) -> None:
-    """Open a connection and close it; raises OSError when no server listens."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
     try:
-        server = (parts.hostname or "", parts.port or port)
+        return parts.hostname or "", parts.port or _RAY_PORT
     except ValueError as error:
         raise OSError(str(error)) from error
-    socket.create_connection(server, timeout=PATIENCE).close()
 
 
 def _ask_ray(address: str) -> dict[str, float] | None:

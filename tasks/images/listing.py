@@ -229,9 +229,10 @@ def _find_objects(filesystem: Any, path: str, *, is_folder: bool) -> tuple[str, 
         path: A pattern, an object, or the beginning of the names of objects; it may be all three.
         is_folder: Whether a slash at the end said which.
     """
-    kind = _kind(filesystem, path)
+    info = _info(filesystem, path)
+    kind = info.get("type")
     if kind == "file" and not (is_folder and filesystem.isdir(path)):
-        return path.rpartition("/")[0], [(path, filesystem.info(path))]
+        return path.rpartition("/")[0], [(path, info)]
     if not is_pattern(path) or kind == "directory":
         return path, objects_in(filesystem, path)
     root = path
@@ -240,18 +241,18 @@ def _find_objects(filesystem: Any, path: str, *, is_folder: bool) -> tuple[str, 
     return root, objects_like(filesystem, path)
 
 
-def _kind(filesystem: Any, path: str) -> str:
-    """Return `file`, `directory`, or nothing where there is neither or nobody may look.
+def _info(filesystem: Any, path: str) -> dict[str, Any]:
+    """Return what the driver says of a path, nothing where nothing is or nobody may look.
 
     Raises:
         Exception: of the driver, when the server is silent: each next question would wait as long.
     """
     try:
-        return str(filesystem.info(path)["type"])
+        return dict(filesystem.info(path))
     except Exception as error:  # every driver raises errors of its own
         if _SILENCE.search(one_line(error)):
             raise
-        return ""
+        return {}
 
 
 def _version(info: dict[str, Any]) -> str:
