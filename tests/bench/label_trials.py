@@ -65,7 +65,7 @@ def _first_labels(trial: Trial, posterior: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows and labels for Phase I: the surest of each class, or clusters of more of them."""
     share = trial.options.diverse
     if not share:
-        return steps.confident_rows(posterior, trial.spec)
+        return steps.confident_rows(posterior, trial.spec, share=trial.options.share)
     surest = steps.confident_rows(posterior, trial.spec, more=1 / share)
     features, seed = trial.images.features, trial.options.seed
     return remedies.diverse(surest, posterior, features, share=share, seed=seed)
@@ -315,6 +315,7 @@ def parsed() -> argparse.Namespace:
         "class-thresholds, consistency, per-class",
     )
     add("--diverse", type=float, help="first labels: this share of the surest, by clusters")
+    add("--share", type=float, default=1.0, help="first labels: at most this share of a class")
     add("--averages", type=float, nargs="*", default=[], help="momenta of averages of weights")
     add(
         "--small-losses",

@@ -56,7 +56,7 @@ def zero_shot_head(backbone: Backbone, images: Images, spec: CoftSpec) -> Head:
 
 
 def confident_rows(
-    posterior: Tensor, spec: CoftSpec, *, more: float = 1.0
+    posterior: Tensor, spec: CoftSpec, *, more: float = 1.0, share: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return rows and labels that start Phase I, as `tasks.label.confident` chooses them.
 
@@ -64,6 +64,7 @@ def confident_rows(
         posterior: Class probabilities of the pool.
         spec: How many of each class.
         more: Times as many.
+        share: At most this share of what is predicted as a class.
     """
     top, num_classes = spec.label.top, posterior.shape[1]
     per_class = cleaning.resolve_per_class(
@@ -71,15 +72,17 @@ def confident_rows(
     )
     per_class = round(more * per_class)
     confidence, labels = posterior.max(dim=1)
+    counts = torch.bincount(labels, minlength=num_classes)
+    most = cleaning.cap_per_class(per_class, counts, share=share, least=top.per_class)
     rows = cleaning.top_k_per_class(
-        confidence, labels, num_classes=num_classes, per_class=per_class
+        confidence, labels, num_classes=num_classes, per_class=most
     )
     labels = labels[rows]
     for label in sorted(set(range(num_classes)) - set(labels.tolist())):
         scores = posterior[:, label].clone()
         scores[rows] = -1
-        most = scores.topk(min(per_class, len(scores) - len(rows))).indices
-        rows, labels = torch.cat([rows, most]), torch.cat([labels, torch.full_like(most, label)])
+        best = scores.topk(min(int(most[label]), len(scores) - len(rows))).indices
+        rows, labels = torch.cat([rows, best]), torch.cat([labels, torch.full_like(best, label)])
     order = rows.argsort()
     return rows[order], labels[order]
 
