@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from clipcore.fit import Schedule, TrainingSet
 from clipcore.harmony.memory import ClassStatistics
+from clipcore.harmony.samples import Prepared, Samples, prepared
 from clipcore.harmony.stage import (
     BATCH_SIZE,
     LEARNING_RATE,
@@ -25,7 +26,6 @@ from clipcore.harmony.stage import (
     remembered,
 )
 from clipcore.harmony.state import State
-from clipcore.harmony.stem import fit_stem
 from clipcore.harmony.trunk import Part, PartName, PromptPool, frozen, new_part
 from clipcore.seeding import generator
 
@@ -157,7 +157,8 @@ class Replay(Nothing):
 
     def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
         """Begin a stage."""
-        self._state, self._draws = state, generator(seed, "harmony", "replay")
+        self._state = state
+        self._draws = generator(seed, "harmony", "replay", len(state.modalities))
         return self
 
     def __call__(self, step: Step) -> Tensor:
@@ -184,7 +185,7 @@ class Replay(Nothing):
 
 def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
     state: State,
-    data: Mapping[str, tuple[Tensor, Tensor]],
+    data: Mapping[str, Samples],
     *,
     seed: int,
     part_name: PartName = "adapter",
@@ -196,7 +197,7 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
 
     Args:
         state: That has seen none.
-        data: Inputs and labels of each modality.
+        data: Features and classes of each modality.
         seed: Of the run.
         part_name: What each modality gets of its own in the trunk.
         steps: Optimizer steps.
@@ -204,33 +205,37 @@ def learn_jointly(  # noqa: PLR0913  # what is known, what there is, how
         learning_rate: Of AdamW at the first step.
     """
     trunk = copy.deepcopy(state.trunk)
-    stems = {name: fit_stem([inputs], dim=state.dim) for name, (inputs, _) in data.items()}
-    seen = {name: (stems[name](inputs), labels) for name, (inputs, labels) in data.items()}
+
+    def prepare(name: str, samples: Samples) -> Prepared:
+        order = generator(seed, "joint", name)
+        return prepared(
+            samples,
+            lambda count: drawn(count, batch_size, steps, order),
+            dim=state.dim,
+            classes=len(state.classes),
+        )
+
+    seen = {name: prepare(name, samples) for name, samples in data.items()}
     parts = {
         name: new_part(part_name, trunk, state.dim, generator(seed, "harmony", name, "part"))
         for name in data
     }
-    orders = {
-        name: torch.cat(list(drawn(len(labels), batch_size, steps)(generator(seed, "joint", name))))
-        for name, (_, labels) in seen.items()
-    }
 
     def loss_terms(_: Tensor, at: Tensor, draws: Generator) -> dict[str, Tensor]:
         total = torch.zeros(())
-        for name, (h, labels) in seen.items():
-            start = int(at) * batch_size
-            rows = orders[name][start : start + batch_size]
-            feature = trunk(augmented(h[rows], draws), parts[name])
-            total = total + F.cross_entropy(state.scores(feature), labels[rows]) / len(seen)
+        for name, one in seen.items():
+            rows = one.batches[int(at)]
+            feature = trunk(augmented(one.h[rows], draws), parts[name])
+            own = F.cross_entropy(state.scores(feature), one.labels[rows])
+            total = total + own / len(seen)
         return {"loss": total}
 
     learning = [p for one in (trunk, *parts.values()) if one for p in one.parameters()]
     numbers = torch.arange(steps)
     counted, in_turn = TrainingSet(numbers, iter), Schedule(1, 1, seed, "harmony/joint")
-    minimise(loss_terms, learning, counted, lambda _: numbers.split(1), in_turn, learning_rate)
+    minimise(loss_terms, learning, counted, numbers.split(1), in_turn, learning_rate)
     frozen([trunk, *(one for one in parts.values() if one)])
     modalities = {
-        name: remembered(trunk, stems[name], parts[name], inputs, labels, len(state.classes))
-        for name, (inputs, labels) in data.items()
+        name: remembered(trunk, seen[name], parts[name], samples) for name, samples in data.items()
     }
     return replace(state, trunk=trunk, modalities=modalities)

@@ -67,9 +67,9 @@ class History:
 
     def __init__(self, method: Harmony, state: State, today: ClassStatistics, seed: int) -> None:
         self._method, self._state, self._today = method, state, today
-        self._noise = generator(seed, "harmony", "history")
-        start = generator(seed, "harmony", "keeper")
         count, out = len(state.modalities), state.anchors.shape[1]
+        self._noise = generator(seed, "harmony", "history", count)
+        start = generator(seed, "harmony", "keeper", count)
         learned = method.modulation == "learned"
         self._modulations = {
             name: LearnedModulation(state.dim, start) for name in state.modalities if learned

@@ -32,6 +32,12 @@ class ClassStatistics:
         deviation = empty.index_add(0, labels, (rows - mean[labels]) ** 2)
         return cls(count, mean, deviation)
 
+    @classmethod
+    def none(cls, classes: int, dim: int) -> "ClassStatistics":
+        """Return the statistics of no sample."""
+        nothing = torch.zeros(classes, dim, dtype=torch.float64)
+        return cls(torch.zeros(classes, dtype=torch.long), nothing, nothing)
+
     def merged(self, other: "ClassStatistics") -> "ClassStatistics":
         """Return the statistics of both together."""
         count = self.count + other.count
@@ -43,10 +49,9 @@ class ClassStatistics:
 
     def grown(self, classes: int) -> "ClassStatistics":
         """Return the same with room for further classes, of which nothing is known."""
-        more = classes - len(self.count)
-        pad = self.mean.new_zeros(more, self.mean.shape[1])
-        count = torch.cat([self.count, self.count.new_zeros(more)])
-        return ClassStatistics(count, torch.cat([self.mean, pad]), torch.cat([self.deviation, pad]))
+        pad = ClassStatistics.none(classes - len(self.count), self.mean.shape[1])
+        both = zip(self.tensors().values(), pad.tensors().values(), strict=True)
+        return ClassStatistics(*(torch.cat(pair) for pair in both))
 
     @cached_property
     def std(self) -> Float[Tensor, "classes dim"]:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from clipcore.harmony.memory import ClassStatistics
+
 _LEAST = 1e-6  # of the mean variance: a number that never changes says nothing
 
 
@@ -18,10 +20,9 @@ class Likeness:
     variance: Float[Tensor, " width"]
 
     @classmethod
-    def of(cls, inputs: Float[Tensor, "samples width"]) -> "Likeness":
-        """Return the Gaussian of inputs."""
-        rows = inputs.double()
-        return cls(rows.mean(dim=0), rows.var(dim=0, unbiased=False))
+    def of(cls, inputs: ClassStatistics) -> "Likeness":
+        """Return the Gaussian of inputs, whose statistics are those of one class."""
+        return cls(inputs.mean[0], inputs.deviation[0] / inputs.count[0])
 
     def log_likelihood(self, inputs: Float[Tensor, "samples width"]) -> Float[Tensor, " samples"]:
         r"""Return $\log p(x)$ of each sample, over the number of numbers in it."""

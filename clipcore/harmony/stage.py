@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from clipcore.fit import Batches, LossTerms, Schedule, TrainingSet, fit
+from clipcore.fit import LossTerms, Schedule, TrainingSet, fit
 from clipcore.harmony.bridging import Aggregation
 from clipcore.harmony.memory import ClassStatistics
-from clipcore.harmony.routing import Likeness
+from clipcore.harmony.samples import Prepared, Samples, output_statistics, prepared
 from clipcore.harmony.state import Modality, State
-from clipcore.harmony.stem import Stem, fit_stem
 from clipcore.harmony.trunk import (
     Part,
     PartName,
@@ -83,7 +82,7 @@ class Method(Protocol):
         Args:
             state: Of before the stage; not changed.
             today: Statistics of what the new stem makes.
-            seed: Of its random numbers, another one for each stage.
+            seed: Of the run.
         """
 
     def end(self, state: State, h: Tensor, labels: Tensor) -> State:
@@ -91,7 +90,7 @@ class Method(Protocol):
 
         Args:
             state: With the new modality, the last one.
-            h: What the stem made of its samples.
+            h: What the stem made of its samples, those that were trained on.
             labels: Theirs.
         """
 
@@ -99,8 +98,7 @@ class Method(Protocol):
 def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     state: State,
     name: str,
-    inputs: Float[Tensor, "samples width"],
-    labels: Int[Tensor, " samples"],
+    samples: Samples,
     *,
     method: Method,
     seed: int,
@@ -115,8 +113,7 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     Args:
         state: Of the stages before.
         name: Of the modality.
-        inputs: Features of its training samples, by one encoder.
-        labels: Class of each.
+        samples: Features by one encoder and the class of each; read three times, in pieces.
         method: What keeps the earlier modalities.
         seed: Of the run.
         part_name: What the modality gets of its own in the trunk. Of prompts there is one pool,
@@ -132,14 +129,20 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     """
     if name in state.modalities:
         raise KnownModality(f"{name} was learned already; give other data another name")
-    stem = fit_stem([inputs], dim=state.dim)
-    h = stem(inputs)
+    schedule = Schedule(1, batch_size, seed, f"harmony/{name}")
+    order = generator(seed, "harmony", name, "order")
+    num_classes = len(state.classes)
+    data = prepared(
+        samples,
+        lambda count: drawn(count, batch_size, steps, order),
+        dim=state.dim,
+        classes=num_classes,
+    )
     trunk = copy.deepcopy(state.trunk)
     moves = not (freeze_trunk and state.modalities)
     trunk.requires_grad_(moves)
     part = _part_of_stage(part_name, state, trunk, generator(seed, "harmony", name, "part"))
-    today = ClassStatistics.of(h, labels, len(state.classes))
-    keeper = method.begin(state, today, seed + len(state.modalities))
+    keeper = method.begin(state, data.statistics, seed)
     learning = [
         *(trunk.parameters() if moves else ()),
         *(part.parameters() if part else ()),
@@ -152,30 +155,29 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
         kept = keeper(Step(trunk, part, batch, feature, y))
         return {"loss": own + kept, "own": own, "kept": kept}
 
-    data = TrainingSet(labels, lambda order: (h[batch] for batch in order))
-    batches = drawn(len(labels), batch_size, steps)
-    schedule = Schedule(1, batch_size, seed, f"harmony/{name}")
-    minimise(loss_terms, learning, data, batches, schedule, learning_rate)
+    training = TrainingSet(data.labels, lambda order: (data.h[batch] for batch in order))
+    minimise(loss_terms, learning, training, data.batches, schedule, learning_rate)
     frozen([one for one in (trunk, part, keeper.aggregation) if one is not None])
-    kept = remembered(trunk, stem, part, inputs, labels, len(state.classes), keeper.aggregation)
-    after = replace(state, trunk=trunk, modalities={**state.modalities, name: kept})
-    return method.end(after, h, labels)
+    learned = remembered(trunk, data, part, samples, keeper.aggregation)
+    after = replace(state, trunk=trunk, modalities={**state.modalities, name: learned})
+    return method.end(after, data.h, data.labels)
 
 
-@torch.no_grad()
-def remembered(  # noqa: PLR0913, PLR0917  # what learned, and from what
+def remembered(
     trunk: Trunk,
-    stem: Stem,
+    data: Prepared,
     part: Part | None,
-    inputs: Float[Tensor, "samples width"],
-    labels: Int[Tensor, " samples"],
-    classes: int,
+    samples: Samples,
     aggregation: Aggregation | None = None,
 ) -> Modality:
-    """Return what is kept of a modality that was learned."""
-    h = stem(inputs)
-    own, made = (ClassStatistics.of(one, labels, classes) for one in (h, trunk(h, part)))
-    return Modality(stem, part, aggregation, own, made, Likeness.of(inputs))
+    """Return what is kept of a modality that was learned; its samples are read once more."""
+    outputs = output_statistics(
+        samples,
+        lambda inputs: trunk(data.stem(inputs), part),
+        dim=trunk.projection.out_features,
+        classes=len(data.statistics.count),
+    )
+    return Modality(data.stem, part, aggregation, data.statistics, outputs, data.likeness)
 
 
 def _part_of_stage(name: PartName, state: State, trunk: Trunk, start: Generator) -> Part | None:
@@ -191,26 +193,22 @@ def augmented(h: Float[Tensor, "batch dim"], draws: Generator) -> Float[Tensor, 
     return (h + noise) * kept / (1 - DROPOUT)
 
 
-def drawn(num_samples: int, batch_size: int, steps: int) -> Batches:
+def drawn(num_samples: int, batch_size: int, steps: int, draws: Generator) -> Sequence[Tensor]:
     """Return so many batches that go through all samples again and again, each time anew."""
-
-    def epoch(draws: Generator) -> Sequence[Tensor]:
-        passes = -(-steps * batch_size // num_samples)
-        order = torch.cat([torch.randperm(num_samples, generator=draws) for _ in range(passes)])
-        return list(order[: steps * batch_size].split(batch_size))
-
-    return epoch
+    passes = -(-steps * batch_size // num_samples)
+    order = torch.cat([torch.randperm(num_samples, generator=draws) for _ in range(passes)])
+    return list(order[: steps * batch_size].split(batch_size))
 
 
 def minimise(  # what, over what, how long
     loss_terms: LossTerms,
     learning: list[nn.Parameter],
     data: TrainingSet,
-    batches: Batches,
+    batches: Sequence[Tensor],
     schedule: Schedule,
     learning_rate: float,
 ) -> None:
     """Minimise `loss` by AdamW over one epoch of given batches."""
     optimizer = torch.optim.AdamW(learning, lr=learning_rate)
-    for _ in fit(optimizer, loss_terms, data, schedule, epochs=range(1), batches=batches):
+    for _ in fit(optimizer, loss_terms, data, schedule, epochs=range(1), batches=lambda _: batches):
         pass

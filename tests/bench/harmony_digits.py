@@ -89,7 +89,7 @@ def run(name: str, data: Data, classes: list[str], anchors: Tensor, seed: int) -
     started = time.process_time()
     kind: TrunkName = "transformer" if name.endswith("transformer") or name == "L2P" else "mlp"
     first = new_state(classes, anchors, scale=SCALE, seed=seed, trunk=kind)
-    train = {modality: splits["train"] for modality, splits in data.items()}
+    train = {modality: [splits["train"]] for modality, splits in data.items()}
     if name.startswith("joint"):
         part_name: PartName = "adapter" if "adapters" in name else "none"
         states = [
@@ -98,7 +98,7 @@ def run(name: str, data: Data, classes: list[str], anchors: Tensor, seed: int) -
         after = [{one: accuracy(states[0], one, data[one]["test"]) for one in data}] * len(data)
     elif name == "separate":
         alone = {
-            one: learn_stage(first, one, *split, method=Nothing(), seed=seed)
+            one: learn_stage(first, one, split, method=Nothing(), seed=seed)
             for one, split in train.items()
         }
         states = list(alone.values())
@@ -107,7 +107,7 @@ def run(name: str, data: Data, classes: list[str], anchors: Tensor, seed: int) -
         make, more = METHODS[name.removesuffix(", transformer")]
         method, state, states, after = make(), first, [], []
         for one, split in train.items():
-            state = learn_stage(state, one, *split, method=method, seed=seed, **more)
+            state = learn_stage(state, one, split, method=method, seed=seed, **more)
             states.append(state)
             after.append({m: accuracy(state, m, data[m]["test"]) for m in state.modalities})
     found = {**_summary(after, list(data)), "seconds": time.process_time() - started}

@@ -74,9 +74,7 @@ def confident_rows(
     confidence, labels = posterior.max(dim=1)
     counts = torch.bincount(labels, minlength=num_classes)
     most = cleaning.cap_per_class(per_class, counts, share=share, least=top.per_class)
-    rows = cleaning.top_k_per_class(
-        confidence, labels, num_classes=num_classes, per_class=most
-    )
+    rows = cleaning.top_k_per_class(confidence, labels, num_classes=num_classes, per_class=most)
     labels = labels[rows]
     for label in sorted(set(range(num_classes)) - set(labels.tolist())):
         scores = posterior[:, label].clone()

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from clipcore.harmony.memory import ClassStatistics
 from clipcore.harmony.routing import Likeness, route
 from tests.worlds.tensors import draws
 
@@ -13,10 +14,14 @@ def inputs(width: int, place: float, seed: int, count: int = 200) -> torch.Tenso
     return place + torch.randn(count, width, generator=draws(seed))
 
 
+def likeness(rows: torch.Tensor) -> Likeness:
+    return Likeness.of(ClassStatistics.of(rows, torch.zeros(len(rows), dtype=torch.long), 1))
+
+
 KNOWN = {
-    "photo": Likeness.of(inputs(8, 0.0, 0)),
-    "sketch": Likeness.of(inputs(8, 3.0, 1)),
-    "sound": Likeness.of(inputs(5, 0.0, 2)),
+    "photo": likeness(inputs(8, 0.0, 0)),
+    "sketch": likeness(inputs(8, 3.0, 1)),
+    "sound": likeness(inputs(5, 0.0, 2)),
 }
 
 
@@ -61,5 +66,5 @@ def test_an_unknown_width_is_told_with_those_known() -> None:
 
 def test_a_number_that_never_changes_decides_nothing_by_itself() -> None:
     constant = torch.cat([inputs(7, 0.0, 8), torch.ones(200, 1)], dim=1)
-    known = {"constant": Likeness.of(constant)}
+    known = {"constant": likeness(constant)}
     assert bool(torch.isfinite(known["constant"].log_likelihood(constant)).all())

@@ -33,8 +33,7 @@ def fresh(trunk: TrunkName = "mlp", seed: int = 0) -> State:
 
 def learned(state: State, name: str, method: Method, **options: Any) -> State:
     usual: dict[str, Any] = {"seed": 0, "steps": STEPS, "learning_rate": RATE}
-    inputs, labels = samples(name)
-    return learn_stage(state, name, inputs, labels, method=method, **(usual | options))
+    return learn_stage(state, name, [samples(name)], method=method, **(usual | options))
 
 
 def accuracy(state: State, name: str) -> float:
@@ -91,8 +90,8 @@ def test_a_stage_leaves_what_is_kept_of_earlier_ones_and_the_state_before_alone(
 def test_equal_seeds_give_equal_states_and_others_do_not() -> None:
     runs = [learned(learned(fresh(), "photo", Harmony()), "sound", Harmony()) for _ in range(2)]
     one, two = (tensors_sha256(to_tensors(state)[0]) for state in runs)
-    other = learn_stage(runs[0], "sketch", *samples("sketch"), method=Harmony(), seed=1, steps=2)
-    same = learn_stage(runs[1], "sketch", *samples("sketch"), method=Harmony(), seed=2, steps=2)
+    other = learn_stage(runs[0], "sketch", [samples("sketch")], method=Harmony(), seed=1, steps=2)
+    same = learn_stage(runs[1], "sketch", [samples("sketch")], method=Harmony(), seed=2, steps=2)
     assert one == two
     assert digest(other, "sketch") != digest(same, "sketch")
 
@@ -135,7 +134,7 @@ def test_one_pool_of_prompts_goes_through_all_stages() -> None:
 @pytest.mark.parametrize(("part_name", "at_least"), [("adapter", 0.9), ("none", 0.5)])
 def test_all_at_once_is_right_about_all(part_name: PartName, at_least: float) -> None:
     """Without adapters one trunk has to tell apart what the same numbers mean in each modality."""
-    data = {name: samples(name) for name in WIDTHS}
+    data = {name: [samples(name)] for name in WIDTHS}
     state = learn_jointly(
         fresh(), data, seed=0, part_name=part_name, steps=2 * STEPS, learning_rate=3e-3
     )
@@ -146,7 +145,7 @@ def test_classes_that_a_stage_has_not_are_left_out_of_what_it_keeps() -> None:
     inputs, labels = samples("photo")
     some = labels < 2
     state = learn_stage(
-        fresh(), "photo", inputs[some], labels[some], method=Harmony(), seed=0, steps=STEPS
+        fresh(), "photo", [(inputs[some], labels[some])], method=Harmony(), seed=0, steps=STEPS
     )
     assert state.modalities["photo"].inputs.present.tolist() == [True, True, False]
     after = learned(state, "sound", Harmony())
@@ -154,7 +153,7 @@ def test_classes_that_a_stage_has_not_are_left_out_of_what_it_keeps() -> None:
     only_new = labels == 2
     sound, _ = samples("sound")
     alone = learn_stage(
-        state, "sound", sound[only_new], labels[only_new], method=Harmony(), seed=0, steps=2
+        state, "sound", [(sound[only_new], labels[only_new])], method=Harmony(), seed=0, steps=2
     )
     assert torch.isfinite(alone.logits("sound", sound)).all()
 
