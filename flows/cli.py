@@ -43,6 +43,7 @@ app.command("flows.commands.export:export")
 app.command("flows.commands.clean:clean")
 app.command("flows.commands.models:models")
 app.command("flows.commands.rounds:active")
+app.command("flows.commands.harmony:harmony")
 
 
 def main() -> None:

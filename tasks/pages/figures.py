@@ -144,6 +144,27 @@ def _name_ticks(axes: Axes, classes: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, color=_INK)
 
 
+def stages(matrix: Sequence[Sequence[float | None]], modalities: Sequence[str]) -> str:
+    """Draw the accuracy after each stage (row) on each modality (column), as SVG.
+
+    Args:
+        matrix: What was not measured is None, and left empty.
+        modalities: In the order in which they came.
+    """
+    values = np.array([[np.nan if one is None else one for one in row] for row in matrix], float)
+    side = 1.6 + 0.62 * len(modalities)
+    with mpl.rc_context({**_STYLE, "axes.grid": False, "axes.spines.left": False}):
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines["bottom"].set_visible(False)
+        axes.imshow(values, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        _write_cells(axes, np.nan_to_num(values, nan=0.0))
+        _name_ticks(axes, modalities)
+        axes.set_xlabel("accuracy on, in percent")
+        axes.set_ylabel("after stage")
+        return _svg(figure)
+
+
 def cloud(points: np.ndarray, labels: Sequence[str], shown: Sequence[str]) -> str:
     """Draw points of shape (images, 2) coloured by label, as PNG.
 

@@ -1,0 +1,113 @@
+"""The commands of `coft harmony`: kinds of data that arrive one after another."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from flows.commands.options import (
+    Classes,
+    LabelColumns,
+    RowsPerShard,
+    Seed,
+    SplitFolders,
+    Where,
+    command_line,
+    conclude,
+    default_of,
+    given,
+)
+from tasks.harmony.specs import BeginSpec, KeepSpec, StageSpec, StageTrainingSpec
+from tasks.on_demand import OnDemand
+from tasks.specs import BackboneSpec, PoolSpec
+
+if TYPE_CHECKING:
+    from flows import harmony as harmony_flow
+    from tasks import startup
+    from tasks.harmony import checks, page, record, summary
+else:
+    startup, harmony_flow = OnDemand("tasks.startup"), OnDemand("flows.harmony")
+    checks, page = OnDemand("tasks.harmony.checks"), OnDemand("tasks.harmony.page")
+    record, summary = OnDemand("tasks.harmony.record"), OnDemand("tasks.harmony.summary")
+
+harmony = App(name="harmony", help="One model for kinds of data that arrive one after another.")
+
+State = Annotated[str, Parameter(help="Folder or URI of all that is learned so far.")]
+Embeddings = Annotated[
+    str | None,
+    Parameter(help="Parquet with columns embedding, label, modality, split, sample_id."),
+]
+
+
+@harmony.command
+def learn(  # noqa: PLR0913  # a parameter for each option
+    *,
+    state: State,
+    modality: Annotated[str, Parameter(help="Name of what arrives: photo, sketch, sound.")],
+    images: Annotated[str | None, Parameter(help="Labelled images of it.")] = None,
+    labels: Annotated[
+        str | None, Parameter(help="Of the images: 'folders', 'column', or a file.")
+    ] = None,
+    label_columns: LabelColumns = None,
+    split_folders: SplitFolders = default_of(PoolSpec, "split_folders"),
+    embeddings: Embeddings = None,
+    classes: Classes = None,
+    test: Annotated[
+        tuple[str, ...],
+        Parameter(help="Test data of any modality: Parquet, or NAME=IMAGES. May be repeated."),
+    ] = (),
+    backbone: Annotated[
+        str | None, Parameter(help="Of class names and images; later that of the first stage.")
+    ] = None,
+    begin: Annotated[BeginSpec, Parameter(group="First stage")] = BeginSpec(),
+    training: Annotated[StageTrainingSpec, Parameter(group="Training")] = StageTrainingSpec(),
+    keep: Annotated[KeepSpec, Parameter(group="Keeping earlier modalities")] = KeepSpec(),
+    seed: Seed = default_of(StageSpec, "seed"),
+    rows_per_shard: RowsPerShard = None,
+    where: Where = Where(),
+) -> None:
+    """Learn one more kind of data of the same classes; no earlier sample is needed or kept.
+
+    Each stage is a folder in the state; the same command goes on where a killed one stopped.
+    """
+    pool = None
+    if images is not None:
+        pool = PoolSpec(
+            images=images,
+            labels=labels,
+            label_columns=label_columns,
+            split_folders=split_folders,
+            **given(rows_per_shard=rows_per_shard),
+        )
+    spec = StageSpec(
+        state=state,
+        modality=modality,
+        pool=pool,
+        embeddings=embeddings,
+        classes=classes,
+        tests=test,
+        backbone=None if backbone is None else BackboneSpec(name=backbone),
+        begin=begin,
+        training=training,
+        keep=keep,
+        seed=seed,
+        runtime=where.runtime,
+        command=command_line(),
+    )
+    checks.check_stage(spec, labels)
+    startup.begin(spec.runtime, "flows.harmony")
+    stage = harmony_flow.learn(spec)
+    found = record.read_state(state)
+    said = summary.summarize(found)
+    facts = {**said.model_dump(mode="json"), "stage": stage.model_dump(mode="json")}
+    lines = [*summary.lines_of(said), f"report     {found.uri}/{page.PAGE}"]
+    conclude(where.summary, facts, lines)
+
+
+@harmony.command
+def show(*, state: State, where: Where = Where()) -> None:
+    """Show what is left of each kind of data, what is kept of it, and draw it."""
+    found = record.existing_state(state)
+    said = summary.summarize(found)
+    uri = page.write_page(found, said)
+    lines = [*summary.lines_of(said), summary.HONEST, f"report     {uri}"]
+    conclude(where.summary, {**said.model_dump(mode="json"), "report": uri}, lines)

@@ -1,0 +1,1 @@
+"""Harmony as files: modalities that arrive one after another, a folder for each stage."""

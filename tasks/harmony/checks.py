@@ -1,0 +1,52 @@
+"""What a stage is refused for before anything slow begins."""
+
+from tasks.backbone import check_backbone
+from tasks.harmony.files import find_files
+from tasks.harmony.kept_tests import check_tests
+from tasks.harmony.record import StateRef, read_state
+from tasks.harmony.samples import tower_of_stage
+from tasks.harmony.specs import BeginSpec, StageSpec
+from tasks.pool.listed import hand_over, understand
+from tasks.specs import InputError
+
+
+def check_stage(spec: StageSpec, labels: str | None) -> None:
+    """Refuse a stage that cannot be learned as it was asked for.
+
+    Args:
+        spec: The stage.
+        labels: What was said of labels.
+
+    Raises:
+        InputError: says what to change.
+    """
+    if (spec.pool is None) == (spec.embeddings is None):
+        raise InputError("give --images of the modality, or --embeddings: one of them.")
+    if spec.pool is not None and labels is None:
+        raise InputError(
+            "--images: a stage learns from labels; add --labels folders, --labels column, or "
+            "--labels FILE."
+        )
+    if spec.pool is None and labels is not None:
+        raise InputError("--labels: features have theirs in the column label; leave it out.")
+    state = read_state(spec.state)
+    _check_later(spec, state)
+    check_tests(spec.tests, (*state.modalities, spec.modality))
+    if spec.embeddings is not None:
+        find_files(spec.embeddings)
+        check_backbone(tower_of_stage(spec, state).name)
+    elif spec.pool is not None:
+        check_backbone(tower_of_stage(spec, state).name)
+        hand_over(spec.pool, understand(spec.pool, for_training=True), for_training=True)
+
+
+def _check_later(spec: StageSpec, state: StateRef) -> None:
+    """Refuse settings of the first stage at a later one."""
+    if state.last is None or state.stages[0].record.modality == spec.modality:
+        return
+    begun = state.last.record.begin
+    if spec.begin not in (begun, BeginSpec()):
+        raise InputError(
+            f"--begin.*: the first stage of {spec.state} decided that: trunk {begun.trunk}, "
+            f"template {begun.template!r}; leave it out, or begin another --state."
+        )

@@ -1,0 +1,85 @@
+"""Test data that a person keeps of any modality: what a state still knows is measured on it."""
+
+from collections import defaultdict
+
+from clipcore.harmony.samples import Samples
+from tasks.harmony.files import MODALITY, SPLIT, find_files, is_features
+from tasks.harmony.looks import LabelledLook, open_look
+from tasks.harmony.record import StageRef, StateRef
+from tasks.harmony.rows import LabelledRows, Rows
+from tasks.harmony.survey import modalities_in
+from tasks.images.parquet import read_schema
+from tasks.specs import InputError, PoolSpec, RuntimeSpec
+from tasks.storage.uris import redact
+
+
+def check_tests(tests: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Refuse test data that is not there, or of which nobody says whose it is.
+
+    Args:
+        tests: Parquet files of features, or NAME=URI.
+        names: Of all modalities, that which is to be learned among them.
+
+    Raises:
+        InputError: says which, and what to write.
+    """
+    for text in tests:
+        name, uri = split_name(text, names)
+        if name is None or is_features(uri):
+            for table in find_files(uri):
+                if name is None and MODALITY not in read_schema(table).names:
+                    raise InputError(
+                        f"--test {redact(text)}: {redact(table)} has no column {MODALITY}; write "
+                        f"--test NAME={redact(uri)}, where NAME is one of {', '.join(names)}"
+                    )
+
+
+def split_name(text: str, names: tuple[str, ...]) -> tuple[str | None, str]:
+    """Return the modality before the equals sign, if one is there, and what comes after it.
+
+    Raises:
+        InputError: what stands before the sign is no modality.
+    """
+    name, sign, uri = text.partition("=")
+    if name in names:
+        return name, uri
+    if sign and not any(mark in name for mark in "/.:"):
+        known = ", ".join(names)
+        raise InputError(f"--test {redact(text)}: expected one of {known} before =, got {name!r}")
+    return None, text
+
+
+def samples_of_tests(
+    tests: tuple[str, ...], state: StateRef, runtime: RuntimeSpec
+) -> defaultdict[str, list[Samples]]:
+    """Return the labelled samples of known modalities in test data; see `check_tests`."""
+    found = defaultdict[str, list[Samples]](list)
+    for text in tests:
+        name, uri = split_name(text, state.modalities)
+        if name is not None and not is_features(uri):
+            found[name].append(_images(uri, _stage(state, name), state, runtime))
+            continue
+        files = find_files(uri)
+        part = "test" if any(SPLIT in read_schema(table).names for table in files) else None
+        there = modalities_in(files) if name is None else (name,)
+        for modality in set(there) & set(state.modalities):
+            rows = Rows(files, modality, "test" if part else None)
+            found[modality].append(LabelledRows(rows, state.classes))
+    return found
+
+
+def _stage(state: StateRef, name: str) -> StageRef:
+    return next(stage for stage in state.stages if stage.record.modality == name)
+
+
+def _images(uri: str, stage: StageRef, state: StateRef, runtime: RuntimeSpec) -> Samples:
+    """Return test images, labelled and seen as those that the stage learned from."""
+    record = stage.record
+    if record.tower is None:
+        raise InputError(
+            f"--test {record.modality}={redact(uri)}: {record.modality} was learned from features, "
+            "so its test data is a Parquet file of features too."
+        )
+    pool = PoolSpec(images=uri, labels=record.labels, split_folders="no")
+    look = open_look(pool, record.tower, runtime, for_training=False)
+    return LabelledLook(look, state.classes)

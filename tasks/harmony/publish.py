@@ -1,0 +1,56 @@
+"""What a stage leaves in MLflow: its settings, what is left of each modality, and the page."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from tasks.harmony.page import write_page
+from tasks.harmony.record import StateRef
+from tasks.harmony.specs import StageSpec
+from tasks.harmony.summary import summarize
+from tasks.storage.stage import step
+from tasks.storage.uris import absolute
+from tasks.tracking.runs import Run, finish_run, log_file, log_metrics, start_run
+from tasks.tracking.store import EXPERIMENT, tracking_for
+
+
+@contextmanager
+def tracked_stage(spec: StageSpec, digest: str) -> Iterator[Run]:
+    """Open the MLflow run of a stage for the block, or go on with the one that was killed."""
+    state = PurePosixPath(absolute(spec.state)).name
+    run = start_run(
+        tracking_for(spec.runtime.workspace),
+        experiment=EXPERIMENT,
+        name=f"harmony-{state}-{spec.modality}",
+        digest=digest,
+        params=spec.model_dump(exclude={"command"}),
+    )
+    try:
+        yield run
+    except BaseException as error:
+        finish_run(run, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    finish_run(run)
+
+
+@step("publish stage")
+def publish_stage(run: Run, state: StateRef, spec: StageSpec) -> str:
+    """Record what a stage came to, write the page of the state, and return where it is."""
+    found = summarize(state)
+    last = state.stages[-1]
+    measured = {f"accuracy/{one.modality}": one.last for one in found.modalities}
+    log_metrics(
+        run,
+        {
+            **measured,
+            "average": found.average,
+            "forgetting": found.forgetting,
+            "memory_bytes": last.record.memory_bytes,
+            "state_bytes": last.record.state_bytes,
+            "seconds": last.seconds,
+        },
+        step=last.record.number,
+    )
+    page = write_page(state, found, spec.command)
+    log_file(run, page)
+    return page

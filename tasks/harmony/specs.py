@@ -1,0 +1,64 @@
+"""Settings of Harmony: of one stage, and of a prediction."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec, Spec
+
+
+class KeepSpec(Spec):
+    """What keeps the earlier modalities while another one is learned; see clipcore/harmony."""
+
+    modulation: Literal["class-wise", "learned"] = Field(
+        "class-wise", description="Historical features from class statistics, or as written."
+    )
+    rho: float = Field(0.5, ge=0, le=1, description="How much of today's sample is in them.")
+    retention: float = Field(1.0, ge=0, description="Weight of what keeps earlier answers.")
+    instance: float = Field(0.0, ge=0, description="Weight of instance alignment.")
+    distribution: float = Field(0.0, ge=0, description="Weight of distribution alignment.")
+    aggregate: bool = Field(
+        default=False, description="Listen to the branches of earlier modalities: slower."
+    )
+
+
+class StageTrainingSpec(Spec):
+    """How long and how fast a modality is learned."""
+
+    steps: int = Field(300, gt=0, description="Optimizer steps.")
+    batch_size: int = Field(48, gt=0, description="Samples of a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Of AdamW at the first step.")
+    freeze_trunk: bool = Field(
+        default=False, description="Learn the shared trunk at the first stage alone: forgets 0."
+    )
+
+
+class BeginSpec(Spec):
+    """What the first stage decides for all that follow."""
+
+    trunk: Literal["mlp", "transformer"] = Field("mlp", description="What all modalities share.")
+    template: str = Field("a photo of a {}.", description="Sentence of a class name.")
+
+
+class StageSpec(Spec):
+    """One stage: a modality, where its samples are, and how they are learned."""
+
+    state: str = Field(description="Folder or URI of all that is learned so far.")
+    modality: str = Field(min_length=1, max_length=60, description="Name of what arrives.")
+    pool: PoolSpec | None = Field(None, description="Labelled images of it.")
+    embeddings: str | None = Field(None, description="Or Parquet with features of it.")
+    classes: str | None = Field(None, description="Class names: all, or further ones.")
+    tests: tuple[str, ...] = Field(
+        (), description="Labelled test data of any modality: Parquet, or NAME=IMAGES."
+    )
+    backbone: BackboneSpec | None = Field(
+        None, description="Of the class names at the first stage, and of images."
+    )
+    begin: BeginSpec = Field(BeginSpec(), description="Of the first stage.")
+    training: StageTrainingSpec = Field(StageTrainingSpec(), description="Of this stage.")
+    keep: KeepSpec = Field(KeepSpec(), description="What keeps earlier modalities.")
+    seed: int = Field(0, ge=0, description="Of every draw.")
+    register_as: str | None = Field(None, description="Name in the model registry.")
+    runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
+    command: SkipJsonSchema[str] = Field("", description="The command line, for the report.")
