@@ -1,6 +1,7 @@
 """Harmony beside other ways of learning: ten digits in four modalities that come in turn.
 
     python -m tests.bench.harmony_digits --seeds 5 --order image sound stroke text
+    python -m tests.bench.harmony_digits --seeds 2 --validation --methods harmony harmony-rho-0.0
 
 Features only, from `../shared/bench/modalities`. A row of each method: mean accuracy after the last
 stage, the same where nobody says the modality, forgetting F, accuracy right after each modality's
@@ -17,29 +18,39 @@ import torch
 from torch import Tensor
 
 from clipcore.backbone import load
+from clipcore.harmony.baselines import Ewc, Lwf
 from clipcore.harmony.comparison import METHODS, Way
 from clipcore.harmony.keeping import Harmony
+from clipcore.harmony.trunk import PartName
 from clipcore.zero_shot import class_embeddings
 from tests.bench.harmony_table import World, options, print_rows
 
 FOLDER = Path(__file__).parents[3] / "shared" / "bench" / "modalities"
 MODALITIES = ("image", "sound", "stroke", "text")
 
-KEPT = METHODS["harmony"].keeps
+EWC: dict[str, PartName] = {"ewc": "none", "ewc-adapters": "adapter"}
+KEPT, FISHER = METHODS["harmony"].keeps, METHODS["ewc"].keeps
 VARIANTS = {
-    "harmony-rho-0": Way(KEPT, partial(Harmony, rho=0.0)),
-    "harmony-rho-1": Way(KEPT, partial(Harmony, rho=1.0)),
     "harmony-all-parts": Way(KEPT, partial(Harmony, instance=0.1, distribution=0.1)),
     "harmony-no-adapters": Way(KEPT, Harmony, part_name="none"),
     "harmony-frozen-aggregated": Way(
         KEPT, partial(Harmony, retention=0.0, aggregate=True), freeze_trunk=True
     ),
 }
+SETTINGS = {
+    **{f"harmony-rho-{rho}": Way(KEPT, partial(Harmony, rho=rho)) for rho in (0.0, 1.0)},
+    **{
+        f"{name}-{weight}": Way(FISHER, partial(Ewc, weight), part_name=part)
+        for name, part in EWC.items()
+        for weight in (100, 5_000, 20_000, 100_000)
+    },
+    **{f"lwf-adapters-{weight}": Way("nothing", partial(Lwf, weight)) for weight in (0.3, 3, 10)},
+}
 
 
 def main() -> None:
     """Print a row of each method."""
-    ways = {**METHODS, **VARIANTS}
+    ways = {**METHODS, **VARIANTS, **SETTINGS}
     print_rows(digits(), ways, options(__doc__, ways))
 
 

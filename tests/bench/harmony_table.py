@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from clipcore.harmony.comparison import Data, Outcome, Way, run_way
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
 from clipcore.harmony.samples import Samples
 from clipcore.harmony.stage import STEPS
+from clipcore.seeding import generator
 
 SCALE = 17.4
 
@@ -39,8 +41,11 @@ def options(description: str | None, ways: Mapping[str, Way]) -> argparse.Namesp
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--order", nargs="+", help="of the modalities; all of them by default")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", choices=ways, default=list(ways), metavar="NAME")
+    parser.add_argument("--methods", nargs="+", choices=ways, required=True, metavar="NAME")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--validation", action="store_true", help="measure on a fifth of what is learned from"
+    )
     parser.add_argument("--trunk", choices=["mlp", "transformer"], default="mlp")
     return parser.parse_args()
 
@@ -48,11 +53,13 @@ def options(description: str | None, ways: Mapping[str, Way]) -> argparse.Namesp
 def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace) -> None:
     """Print a row of each method that is asked for, as soon as its seeds are done."""
     order = asked.order or list(world.data)
+    data = validation(world.data) if asked.validation else world.data
+    further = {} if asked.validation else world.further
     for name in asked.methods:
         runs = [
             run_way(
                 ways[name],
-                world.data,
+                data,
                 order,
                 world.classes,
                 world.anchors,
@@ -60,12 +67,27 @@ def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace)
                 seed=seed,
                 steps=asked.steps,
                 trunk=asked.trunk,
-                further=world.further,
+                further=further,
             )
             for seed in range(asked.seeds)
         ]
         sys.stdout.write(json.dumps({"method": name, **row(runs, order)}) + "\n")
         sys.stdout.flush()
+
+
+def validation(data: Data) -> Data:
+    """Return, of the samples to learn from alone, four fifths to learn from and one to measure on.
+
+    Which ones depends on nothing but their number, so all settings are chosen on the same.
+    """
+    found: dict[str, tuple[Samples, Samples]] = {}
+    for name, (train, _) in data.items():
+        pieces = list(train)
+        inputs, labels = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        order = torch.randperm(len(labels), generator=generator(0, "validation", name))
+        held, kept = order.tensor_split([len(labels) // 5])
+        found[name] = ([(inputs[kept], labels[kept])], [(inputs[held], labels[held])])
+    return found
 
 
 def row(runs: list[Outcome], order: list[str]) -> dict[str, float | None]:
