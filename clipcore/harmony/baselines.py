@@ -54,14 +54,18 @@ class Nothing:
         return step.feature.new_zeros(())
 
 
+@dataclass
 class Lwf(Nothing):
     """Learning without Forgetting (arXiv 1606.09282, Eq. 3).
 
     The trunk says of today's samples what it said before, through the branch of each modality.
+
+    Attributes:
+        weight: Of the mean divergence.
     """
 
-    def __init__(self) -> None:
-        self._state: State | None = None
+    weight: float = 1.0
+    _state: State | None = None
 
     def begin(self, state: State, today: ClassStatistics, seed: int) -> Keeper:  # noqa: ARG002
         """Keep the trunk of before for a stage."""
@@ -79,7 +83,7 @@ class Lwf(Nothing):
                 before = said(self._state.trunk(step.h, past.part)).log_softmax(dim=1)
             kept = F.kl_div(now, before, log_target=True, reduction="batchmean")
             total = total + kept / len(self._state.modalities)
-        return total
+        return self.weight * total
 
 
 class L2p(Nothing):

@@ -209,6 +209,6 @@ def minimise(  # what, over what, how long
     learning_rate: float,
 ) -> None:
     """Minimise `loss` by AdamW over one epoch of given batches."""
-    optimizer = torch.optim.AdamW(learning, lr=learning_rate)
+    optimizer = torch.optim.AdamW(learning, lr=learning_rate, fused=True)
     for _ in fit(optimizer, loss_terms, data, schedule, epochs=range(1), batches=lambda _: batches):
         pass

@@ -195,11 +195,25 @@ def predict(
     if modality is not None:
         probabilities = state.logits(modality, inputs).softmax(dim=1)
         return Prediction(probabilities, [modality] * len(inputs), torch.ones(len(inputs)))
-    names, sure = route(inputs, {name: one.likeness for name, one in state.modalities.items()})
-    probabilities = torch.zeros(len(inputs), len(state.classes))
+    return predict_by(dict.fromkeys(state.modalities, state), inputs)
+
+
+def predict_by(models: Mapping[str, State], inputs: Float[Tensor, "samples width"]) -> Prediction:
+    """Return class probabilities, each sample's by the model of the modality that it looks like.
+
+    Args:
+        models: Of each modality, all of the same classes; they may be one model.
+        inputs: Samples.
+
+    Raises:
+        ValueError: no modality has inputs of this width.
+    """
+    likeness = {name: model.modality(name).likeness for name, model in models.items()}
+    names, sure = route(inputs, likeness)
+    probabilities = torch.zeros(len(inputs), len(next(iter(models.values())).classes))
     for name in dict.fromkeys(names):
-        rows = torch.tensor([index for index, found in enumerate(names) if found == name])
-        probabilities[rows] = state.logits(name, inputs[rows]).softmax(dim=1)
+        rows = torch.tensor([index for index, one in enumerate(names) if one == name])
+        probabilities[rows] = models[name].logits(name, inputs[rows]).softmax(dim=1)
     return Prediction(probabilities, names, sure)
 
 

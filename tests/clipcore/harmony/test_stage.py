@@ -4,41 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from clipcore.checkpoint import tensors_sha256
 from clipcore.harmony.baselines import Ewc, L2p, Lwf, Nothing, Replay, learn_jointly
 from clipcore.harmony.keeping import Harmony
 from clipcore.harmony.stage import KnownModality, Method, learn_stage
-from clipcore.harmony.state import State, from_tensors, new_state, predict, to_tensors
+from clipcore.harmony.state import State, from_tensors, predict, to_tensors
 from clipcore.harmony.trunk import PartName, TrunkName
-from tests.worlds.tensors import draws, random_features
-
-CLASSES, WIDTHS = ("one", "two", "three"), {"photo": 20, "sketch": 20, "sound": 12}
-STEPS, RATE = 30, 1e-2
-
-
-def samples(name: str, count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return inputs that a mean of each class tells apart, other ones in each modality."""
-    places = torch.randn(len(CLASSES), WIDTHS[name], generator=draws(sum(map(ord, name))))
-    labels = torch.arange(count) % len(CLASSES)
-    noise = torch.randn(count, WIDTHS[name], generator=draws(seed + 100))
-    return 2 * places[labels] + noise + 3 * (name == "sketch"), labels
-
-
-def fresh(trunk: TrunkName = "mlp", seed: int = 0) -> State:
-    anchors = random_features(len(CLASSES), 24, seed=3)
-    return new_state(CLASSES, anchors, scale=17.4, seed=seed, trunk=trunk, dim=32)
-
-
-def learned(state: State, name: str, method: Method, **options: Any) -> State:
-    usual: dict[str, Any] = {"seed": 0, "steps": STEPS, "learning_rate": RATE}
-    return learn_stage(state, name, [samples(name)], method=method, **(usual | options))
-
-
-def accuracy(state: State, name: str) -> float:
-    inputs, labels = samples(name, seed=1)
-    return float((state.logits(name, inputs).argmax(dim=1) == labels).float().mean())
+from tests.worlds.modalities import STEPS, WIDTHS, accuracy, fresh, learned, samples
 
 
 def digest(state: State, name: str) -> str:
@@ -94,19 +67,6 @@ def test_equal_seeds_give_equal_states_and_others_do_not() -> None:
     same = learn_stage(runs[1], "sketch", [samples("sketch")], method=Harmony(), seed=2, steps=2)
     assert one == two
     assert digest(other, "sketch") != digest(same, "sketch")
-
-
-def test_it_keeps_what_sequential_training_forgets() -> None:
-    names = ("photo", "sketch", "sound")
-    ends = {}
-    for method in (Harmony(), Nothing()):
-        state = fresh()
-        for name in names:
-            state = learned(state, name, method)
-        ends[method] = [accuracy(state, name) for name in names]
-    kept, lost = ends.values()
-    assert min(kept) > 0.9
-    assert sum(kept[:2]) - sum(lost[:2]) > 0.3
 
 
 @pytest.mark.parametrize("method", [Lwf, Ewc, Replay, Harmony.as_written], ids=str)
