@@ -4,13 +4,16 @@ from prefect import flow
 
 from tasks.backbone import find_backbone
 from tasks.harmony.classes import settle_classes
+from tasks.harmony.compare import Comparison, compare
+from tasks.harmony.files import find_files
 from tasks.harmony.kept_tests import samples_of_tests
 from tasks.harmony.learn import check_repeated, learn_modality, stage_digest
 from tasks.harmony.measure import measure_stage
+from tasks.harmony.page import write_comparison
 from tasks.harmony.publish import publish_stage, tracked_stage
-from tasks.harmony.record import StageRef, StateRef, read_state
-from tasks.harmony.samples import backbone_of_names, find_samples
-from tasks.harmony.specs import StageSpec
+from tasks.harmony.record import StageRef, StateRef, existing_state, read_state
+from tasks.harmony.samples import backbone_of_names, digest_of_features, find_samples
+from tasks.harmony.specs import CompareSpec, StageSpec
 from tasks.storage.finished_runs import record_finished
 from tasks.tracking.turns import in_turn
 
@@ -41,3 +44,27 @@ def learn(spec: StageSpec) -> StageRef:
         publish_stage(run, after, spec)
     record_finished(spec.runtime.workspace)
     return stage
+
+
+@flow(name="harmony-compare")
+@in_turn
+def compare_methods(spec: CompareSpec) -> Comparison:
+    """Run other methods on data of all modalities of a state, in the order in which they came."""
+    state = existing_state(spec.state)
+    first = state.stages[0].record
+    found = compare(
+        f"{state.uri}/comparison",
+        find_files(spec.data),
+        state.modalities,
+        state.classes,
+        backbone=first.backbone.name,
+        template=first.begin.template,
+        methods=spec.methods,
+        seeds=spec.seeds,
+        content=digest_of_features(spec.data, state.modalities, spec.runtime),
+        origin=spec.data,
+        runtime=spec.runtime,
+    )
+    write_comparison(state, found)
+    record_finished(spec.runtime.workspace)
+    return found

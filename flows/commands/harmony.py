@@ -16,17 +16,19 @@ from flows.commands.options import (
     default_of,
     given,
 )
-from tasks.harmony.specs import BeginSpec, KeepSpec, StageSpec, StageTrainingSpec
+from tasks.harmony.specs import BeginSpec, CompareSpec, KeepSpec, StageSpec, StageTrainingSpec
 from tasks.on_demand import OnDemand
 from tasks.specs import BackboneSpec, PoolSpec
 
 if TYPE_CHECKING:
     from flows import harmony as harmony_flow
     from tasks import startup
-    from tasks.harmony import checks, page, record, summary
+    from tasks.harmony import checks, files, page, record, summary
+    from tasks.harmony import compare as comparing
 else:
     startup, harmony_flow = OnDemand("tasks.startup"), OnDemand("flows.harmony")
     checks, page = OnDemand("tasks.harmony.checks"), OnDemand("tasks.harmony.page")
+    files, comparing = OnDemand("tasks.harmony.files"), OnDemand("tasks.harmony.compare")
     record, summary = OnDemand("tasks.harmony.record"), OnDemand("tasks.harmony.summary")
 
 harmony = App(name="harmony", help="One model for kinds of data that arrive one after another.")
@@ -104,10 +106,39 @@ def learn(  # noqa: PLR0913  # a parameter for each option
 
 
 @harmony.command
-def show(*, state: State, where: Where = Where()) -> None:
-    """Show what is left of each kind of data, what is kept of it, and draw it."""
+def show(
+    *,
+    state: State,
+    compare: Annotated[
+        str | None,
+        Parameter(help="Parquet of all modalities: run other methods on it, for the page."),
+    ] = None,
+    methods: Annotated[
+        tuple[str, ...], Parameter(help="Which ones; more than the usual six are there.")
+    ] = default_of(CompareSpec, "methods"),
+    seeds: Annotated[int, Parameter(help="How many, from 0.")] = default_of(CompareSpec, "seeds"),
+    where: Where = Where(),
+) -> None:
+    """Show what is left of each kind of data and what is kept of it, and draw it.
+
+    With --compare: what keeping the earlier data would be worth, on data that may be kept.
+    """
     found = record.existing_state(state)
     said = summary.summarize(found)
+    lines, compared = summary.lines_of(said), None
+    if compare is not None:
+        spec = CompareSpec(
+            state=state, data=compare, methods=methods, seeds=seeds, runtime=where.runtime
+        )
+        files.check_all(compare, found.modalities)
+        comparing.check_methods(methods)
+        startup.begin(spec.runtime, "flows.harmony", tracked=False)
+        compared = harmony_flow.compare_methods(spec)
+        lines += comparing.lines_of(compared)
+    else:
+        lines.append(summary.HONEST)
     uri = page.write_page(found, said)
-    lines = [*summary.lines_of(said), summary.HONEST, f"report     {uri}"]
-    conclude(where.summary, {**said.model_dump(mode="json"), "report": uri}, lines)
+    facts = {**said.model_dump(mode="json"), "report": uri}
+    if compared is not None:
+        facts["comparison"] = compared.model_dump(mode="json")
+    conclude(where.summary, facts, [*lines, f"report     {uri}"])

@@ -50,6 +50,18 @@ def find_files(uri: str) -> tuple[str, ...]:
     return tables
 
 
+def check_all(uri: str, modalities: Sequence[str]) -> None:
+    """Refuse files that cannot hold several modalities.
+
+    Raises:
+        BadFeatures: there is no column that says which row is of which.
+    """
+    for table in find_files(uri):
+        if len(modalities) > 1 and MODALITY not in read_schema(table).names:
+            msg = f"{redact(table)}: expected a column {MODALITY} beside {EMBEDDING}, since "
+            raise BadFeatures(f"{msg}{', '.join(modalities)} are to be told apart")
+
+
 def is_features(uri: str) -> bool:
     """Return whether a URI is a Parquet file with a column of features."""
     if not uri.lower().endswith(tuple(TABLE_SUFFIXES)):

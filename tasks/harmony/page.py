@@ -6,10 +6,11 @@ from tasks.harmony.record import StateRef
 from tasks.harmony.summary import HONEST, Summary
 from tasks.on_demand import OnDemand
 from tasks.pages.html import render
-from tasks.storage.files import exists, read_json, write_bytes
+from tasks.storage.files import exists, read_json, write_bytes, write_json
 from tasks.storage.uris import join
 
 if TYPE_CHECKING:
+    from tasks.harmony.compare import Comparison
     from tasks.pages import figures
 else:  # when there is something to draw
     figures = OnDemand("tasks.pages.figures")
@@ -33,6 +34,11 @@ def write_page(state: StateRef, found: Summary, command: str = "") -> str:
     )
     write_bytes(uri, page.encode())
     return uri
+
+
+def write_comparison(state: StateRef, found: "Comparison") -> None:
+    """Keep how other methods did, for the page."""
+    write_json(join(state.uri, COMPARISON), found.model_dump(mode="json"))
 
 
 def read_comparison(state: StateRef) -> dict[str, Any] | None:

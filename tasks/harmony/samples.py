@@ -1,5 +1,6 @@
 """What a stage learns from and is measured on: images or Parquet, checked before it begins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,7 +15,8 @@ from tasks.harmony.specs import StageSpec
 from tasks.harmony.survey import Survey, survey
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import BackboneSpec
+from tasks.specs import BackboneSpec, RuntimeSpec
+from tasks.storage.digests import fingerprint
 from tasks.storage.layout import claim_workspace
 from tasks.storage.stage import step
 
@@ -100,3 +102,16 @@ def _told(modality: str, found: Survey) -> str:
     if found.num_other:
         parts.append(f"{found.num_other:,} of other splits left out")
     return f"Samples of {modality}: {', '.join(parts)}; {found.width} numbers each"
+
+
+@step("look at features")
+def digest_of_features(uri: str, modalities: Sequence[str], runtime: RuntimeSpec) -> str:
+    """Look at all rows of modalities in Parquet files; return a digest of what is learned from.
+
+    Raises:
+        InputError: there are none of a modality, or some cannot be used.
+    """
+    claim_workspace(runtime.workspace)
+    items = [(uri, name) for name in modalities]
+    found = dict(run_tasks(survey, items, runtime=runtime))
+    return fingerprint("features", [found[place].content for place in range(len(items))])

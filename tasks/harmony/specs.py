@@ -62,3 +62,17 @@ class StageSpec(Spec):
     register_as: str | None = Field(None, description="Name in the model registry.")
     runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
     command: SkipJsonSchema[str] = Field("", description="The command line, for the report.")
+
+
+class CompareSpec(Spec):
+    """Which other methods are run on which data."""
+
+    state: str = Field(description="Folder or URI of a state, for its order and class names.")
+    data: str = Field(description="Parquet with features of all its modalities, train and test.")
+    methods: tuple[str, ...] = Field(
+        ("harmony", "sequential", "adapters", "replay-20-adapters", "joint-adapters", "separate"),
+        min_length=1,
+        description="Names of methods.",
+    )
+    seeds: int = Field(1, gt=0, description="How many, from 0.")
+    runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")

@@ -1,0 +1,238 @@
+"""Harmony beside other methods, where data may be kept: a call for each method and seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, pstdev
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from clipcore.harmony.comparison import METHODS, UnknownMethod, run_way, way_of
+from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
+from clipcore.zero_shot import class_embeddings
+from tasks.backbone import load_backbone
+from tasks.compute.map_parts import write_missing
+from tasks.harmony.rows import LabelledRows, Rows
+from tasks.specs import InputError, RuntimeSpec, Spec
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import read_json, write_json
+from tasks.storage.stage import step
+from tasks.storage.uris import join
+
+
+class Method(Spec):
+    """What a method came to, over the seeds."""
+
+    method: str
+    keeps: str
+    average: float | None = Field(description="Mean accuracy of all modalities after the last.")
+    spread: float = Field(description="Standard deviation of it over the seeds.")
+    forgetting: float | None
+    own: float | None = Field(description="Mean accuracy right after each one's own stage.")
+    guessed: float | None = Field(description="As `average`, where nobody says the modality.")
+    modalities: dict[str, float | None] = Field(description="Accuracy after the last, each.")
+
+
+class Comparison(Spec):
+    """Methods on the same data, in the same order."""
+
+    origin: str
+    order: tuple[str, ...]
+    seeds: int
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method with one seed.
+
+    Attributes:
+        uri: Where what it came to is written.
+        method: Its name.
+        seed: Of every draw.
+        data: Rows to learn from and rows to measure on, by modality, in order.
+        backbone: Whose text tower knows the class names.
+        template: Sentence of a class name.
+    """
+
+    uri: str
+    method: str
+    seed: int
+    data: Mapping[str, tuple[LabelledRows, LabelledRows]]
+    backbone: str
+    template: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names."""
+        return next(iter(self.data.values()))[0].classes
+
+
+@step("compare methods")
+def compare(  # noqa: PLR0913  # the methods, the data, and what knows the classes
+    folder: str,
+    files: Sequence[str],
+    order: Sequence[str],
+    classes: Sequence[str],
+    *,
+    backbone: str,
+    template: str,
+    methods: Sequence[str],
+    seeds: int,
+    content: str,
+    origin: str,
+    runtime: RuntimeSpec,
+) -> Comparison:
+    """Run methods with seeds side by side, one on each core; finished ones are not run again.
+
+    Args:
+        folder: Where each trial is written.
+        files: Parquet with features of all modalities.
+        order: In which they come.
+        classes: The class names.
+        backbone: Whose text tower knows them.
+        template: Sentence of a class name.
+        methods: Names of `clipcore.harmony.comparison.METHODS`.
+        seeds: How many, from 0.
+        content: Digest of the data.
+        origin: The data, for people.
+        runtime: Workspace and cluster.
+    """
+    check_methods(methods)
+    data = {
+        name: tuple(
+            LabelledRows(Rows(tuple(files), name, part), tuple(classes))
+            for part in ("train", "test")
+        )
+        for name in order
+    }
+    trials = []
+    for seed in range(seeds):
+        for method in methods:
+            made_from = (method, seed, list(order), list(classes), backbone, template, content)
+            uri = join(folder, f"{fingerprint('harmony trial', *made_from)}.json")
+            trials.append(Trial(uri, method, seed, data, backbone, template))  # type: ignore[arg-type]
+    write_missing(
+        _run,
+        {trial.uri: (trial,) for trial in trials},
+        runtime,
+        label="Compare methods",
+        total=len(trials),
+        unit="trials",
+        single_threaded=True,
+    )
+    found = tuple(
+        _mean_of(method, [read_json(one.uri) for one in trials if one.method == method], order)
+        for method in methods
+    )
+    return Comparison(origin=origin, order=tuple(order), seeds=seeds, methods=found)
+
+
+def check_methods(methods: Sequence[str]) -> None:
+    """Refuse a name that no method has.
+
+    Raises:
+        InputError: names those that there are.
+    """
+    try:
+        for name in methods:
+            way_of(name)
+    except UnknownMethod as error:
+        raise InputError(f"--methods: {error}") from error
+
+
+def lines_of(found: Comparison) -> list[str]:
+    """Return a comparison as lines for a terminal."""
+    width = max(len(one.method) for one in found.methods)
+    head = "  ".join(name.rjust(max(7, len(name))) for name in found.order)
+    lines = [f"{'method'.ljust(width)}  after all      forgotten  {head}  keeps"]
+    for one in found.methods:
+        cells = "  ".join(
+            _text(one.modalities[name]).rjust(max(7, len(name))) for name in found.order
+        )
+        spread = f" ± {one.spread:.3f}" if found.seeds > 1 else ""
+        average = f"{_text(one.average)}{spread}".ljust(13)
+        lines.append(
+            f"{one.method.ljust(width)}  {average}  {_text(one.forgetting):>9}  {cells}  "
+            f"{one.keeps}"
+        )
+    return [*lines, *advice(found)]
+
+
+def advice(found: Comparison) -> list[str]:
+    """Say what keeping the earlier data would be worth, where that was measured."""
+    by_name = {one.method: one.average for one in found.methods}
+    own = by_name.get("harmony")
+    free = [
+        (average, name)
+        for name, average in by_name.items()
+        if METHODS[name].learns != "in turn" and average is not None
+    ]
+    if own is None or not free:
+        return []
+    best, name = max(free)
+    if best <= own:
+        return [f"Keeping the earlier data would gain nothing here: {name} has {best:.3f}."]
+    return [
+        f"If the earlier data may be kept, {name} is better here: by {best - own:.3f}, "
+        f"{best:.3f} against {own:.3f}."
+    ]
+
+
+def _run(trial: Trial) -> int:
+    """Run and write one trial."""
+    torch.set_num_threads(1)
+    anchors, scale = _anchors(trial.backbone, trial.classes, trial.template)
+    outcome = run_way(
+        way_of(trial.method),
+        trial.data,
+        tuple(trial.data),
+        trial.classes,
+        anchors,
+        scale=scale,
+        seed=trial.seed,
+    )
+    matrix = [[None if math.isnan(value) else value for value in row] for row in outcome.matrix]
+    routed = [None if math.isnan(value) else value for value in outcome.routed]
+    write_json(trial.uri, {"matrix": matrix, "routed": routed, "seconds": outcome.seconds})
+    return 1
+
+
+@lru_cache(maxsize=1)
+def _anchors(backbone: str, classes: tuple[str, ...], template: str) -> tuple[Tensor, float]:
+    loaded = load_backbone(backbone)
+    with torch.no_grad():
+        return class_embeddings(loaded, classes, [template]), float(loaded.logit_scale)
+
+
+def _mean_of(method: str, trials: Sequence[Mapping[str, list]], order: Sequence[str]) -> Method:  # type: ignore[type-arg]
+    matrices = [
+        [[math.nan if value is None else value for value in row] for row in one["matrix"]]
+        for one in trials
+    ]
+    averages = [value for one in matrices if (value := average_accuracy(one)) is not None]
+    return Method(
+        method=method,
+        keeps=METHODS[method].keeps,
+        average=_mean(averages),
+        spread=pstdev(averages) if averages else 0.0,
+        forgetting=_mean([forgetting(one) for one in matrices]),
+        own=_mean([learned_accuracy(one) for one in matrices]),
+        guessed=_mean([value for one in trials for value in one["routed"]]),
+        modalities={
+            name: _mean([one["matrix"][-1][place] for one in trials])
+            for place, name in enumerate(order)
+        },
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
