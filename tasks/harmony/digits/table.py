@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.harmony.files import EMBEDDING, LABEL, MODALITY, SAMPLE, SPLIT
+
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -20,8 +22,8 @@ def table_of(
 ) -> pa.Table:
     """Return a table of samples of one modality.
 
-    Columns: sample_id (modality and name), modality, label, split, embedding (float16). The
-    classes are in the schema metadata.
+    Its columns are those of `tasks.harmony.files`, the features in float16; the classes are in the
+    schema metadata.
 
     Args:
         modality: Its name.
@@ -33,11 +35,11 @@ def table_of(
     numbers = pa.array(features.astype(np.float16).ravel())
     table = pa.table(
         {
-            "sample_id": [f"{modality}/{name}" for name in names],
-            "modality": [modality] * len(names),
-            "label": [CLASSES[label] for label in labels],
-            "split": list(splits),
-            "embedding": pa.FixedSizeListArray.from_arrays(numbers, features.shape[1]),
+            SAMPLE: [f"{modality}/{name}" for name in names],
+            MODALITY: [modality] * len(names),
+            LABEL: [CLASSES[label] for label in labels],
+            SPLIT: list(splits),
+            EMBEDDING: pa.FixedSizeListArray.from_arrays(numbers, features.shape[1]),
         }
     )
     return table.replace_schema_metadata({"classes": json.dumps(CLASSES)})

@@ -11,6 +11,8 @@ from sklearn.datasets import load_digits
 
 from tasks.demo import write_digits as write_images
 from tasks.harmony.digits.write import SOUNDS, write_digits
+from tasks.harmony.files import classes_of
+from tasks.harmony.survey import survey
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 COLUMNS = ["sample_id", "modality", "label", "split"]
@@ -62,6 +64,13 @@ def test_each_modality_is_a_row_group_and_so_read_alone(file: Path) -> None:
     found = [set(groups.read_row_group(at)["modality"].to_pylist()) for at in range(4)]
     assert groups.num_row_groups == 4
     assert found == [{"image"}, {"sound"}, {"stroke"}, {"text"}]
+
+
+def test_a_stage_finds_all_samples_of_a_modality(file: Path) -> None:
+    found = survey(str(file), "sound")
+    assert (found.width, found.num_train, found.num_test) == (256, 1700, 250)
+    assert (set(found.labels), found.num_unlabelled, found.num_other) == (set(WORDS), 0, 0)
+    assert classes_of([str(file)]) == tuple(WORDS)
 
 
 def test_sizes_of_the_splits_and_every_class_in_each(rows: list[dict[str, str]]) -> None:
