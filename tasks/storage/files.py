@@ -237,6 +237,12 @@ def write_bytes(uri: str, data: bytes) -> None:
         file.write(data)
 
 
+def write_changed(uri: str, data: bytes) -> None:
+    """Write a file, unless it has this content: a newer file would be read anew."""
+    if not exists(uri) or read_bytes(uri) != data:
+        write_bytes(uri, data)
+
+
 def read_json(uri: str) -> Any:
     """Return the value of a JSON file.
 
