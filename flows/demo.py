@@ -1,6 +1,8 @@
-"""The main job on handwritten digits and a CLIP that has seen only print: minutes, offline."""
+"""The jobs on data that ships with coft: handwritten digits; digits in four modalities."""
 
 from tasks.demo import write_digits
+from tasks.harmony.digits import write as modalities
+from tasks.harmony.specs import BeginSpec, CompareSpec, StageSpec
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
@@ -36,3 +38,32 @@ def demo_spec(workspace: str, *, seed: int = 0, folder: str | None = None) -> Co
         register_as="coft-demo",
         command="coft demo",
     )
+
+
+def harmony_specs(workspace: str, *, seed: int = 0) -> tuple[list[StageSpec], CompareSpec]:
+    """Write the digits in four modalities; return the stages that learn them, and what compares.
+
+    Args:
+        workspace: Where results go.
+        seed: Of every draw of the stages; the comparison has seeds of its own.
+    """
+    runtime = RuntimeSpec(workspace=workspace)
+    data = modalities.write_digits(join(runtime.workspace, "demo"))
+    state = join(runtime.workspace, "demo", f"digits-{seed}")
+    stages = [
+        StageSpec(
+            state=state,
+            modality=name,
+            embeddings=data,
+            tests=(data,),
+            backbone=BackboneSpec(name="embedded:glyph") if not place else None,
+            begin=BeginSpec(template="digit {}"),
+            seed=seed,
+            runtime=runtime,
+            command="coft demo --harmony",
+        )
+        for place, name in enumerate(modalities.MODALITIES)
+    ]
+    methods = ("harmony", "sequential", "adapters", "replay-20-adapters")
+    compared = CompareSpec(state=state, data=data, methods=methods, seeds=3, runtime=runtime)
+    return stages, compared

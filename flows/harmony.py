@@ -38,7 +38,7 @@ def learn(spec: StageSpec) -> StageRef:
         stage = learn_modality(found, before, classes, backbone, digest, spec)
         after = StateRef(uri=before.uri, stages=(*before.stages, stage))
         tests = samples_of_tests(spec.tests, after, spec.runtime)
-        if found.survey.num_test:
+        if found.survey.num_test and spec.modality not in tests:
             tests[spec.modality].append(found.test(classes))
         measure_stage(stage, tests, spec.runtime)
         publish_stage(run, after, spec)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from flows import demo as demo_flow
     from flows import embed as embed_flow
     from flows import predict as predict_flow
+    from flows.commands import harmony as harmony_commands
     from tasks import startup
     from tasks.answers import given as answers_given
     from tasks.plan import words
@@ -59,6 +60,7 @@ else:
     versions = OnDemand("tasks.tracking.versions")
     coft, coft_plus = OnDemand("flows.coft"), OnDemand("flows.coft_plus")
     demo_flow = OnDemand("flows.demo")
+    harmony_commands = OnDemand("flows.commands.harmony")
     embed_flow, predict_flow = OnDemand("flows.embed"), OnDemand("flows.predict")
 
 
@@ -175,10 +177,16 @@ def demo(
     workspace: Workspace = None,
     seed: Seed = default_of(CoftSpec, "seed"),
     dry_run: DryRun = False,
+    harmony: Annotated[
+        bool, Parameter(help="Digits as images, sounds, strokes and words instead.", negative="")
+    ] = False,
     summary: Summary = None,
 ) -> None:
     """Adapt a CLIP that has seen only printed characters to handwriting: minutes, offline."""
     folder = workspace or str(Path(workspace_of(None)) / "demo")
+    if harmony:
+        harmony_commands.run_demo(folder, seed, summary, dry_run=dry_run)
+        return
     if dry_run:
         with TemporaryDirectory(prefix="coft-demo-") as place:
             spec = demo_flow.demo_spec(folder, seed=seed, folder=place)

@@ -1,5 +1,6 @@
 """The commands of `coft harmony`: kinds of data that arrive one after another."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -15,18 +16,23 @@ from flows.commands.options import (
     conclude,
     default_of,
     given,
+    tell,
 )
 from tasks.harmony.specs import BeginSpec, CompareSpec, KeepSpec, StageSpec, StageTrainingSpec
 from tasks.on_demand import OnDemand
-from tasks.specs import BackboneSpec, PoolSpec
+from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec
 
 if TYPE_CHECKING:
+    from flows import demo as demo_flow
     from flows import harmony as harmony_flow
     from tasks import startup
     from tasks.harmony import checks, files, page, record, summary
     from tasks.harmony import compare as comparing
+    from tasks.harmony.compare import Comparison
+    from tasks.harmony.record import StateRef
 else:
     startup, harmony_flow = OnDemand("tasks.startup"), OnDemand("flows.harmony")
+    demo_flow = OnDemand("flows.demo")
     checks, page = OnDemand("tasks.harmony.checks"), OnDemand("tasks.harmony.page")
     files, comparing = OnDemand("tasks.harmony.files"), OnDemand("tasks.harmony.compare")
     record, summary = OnDemand("tasks.harmony.record"), OnDemand("tasks.harmony.summary")
@@ -98,11 +104,7 @@ def learn(  # noqa: PLR0913  # a parameter for each option
     checks.check_stage(spec, labels)
     startup.begin(spec.runtime, "flows.harmony")
     stage = harmony_flow.learn(spec)
-    found = record.read_state(state)
-    said = summary.summarize(found)
-    facts = {**said.model_dump(mode="json"), "stage": stage.model_dump(mode="json")}
-    lines = [*summary.lines_of(said), f"report     {found.uri}/{page.PAGE}"]
-    conclude(where.summary, facts, lines)
+    _conclude(record.read_state(state), None, where.summary, {"stage": stage.model_dump()})
 
 
 @harmony.command
@@ -123,9 +125,7 @@ def show(
 
     With --compare: what keeping the earlier data would be worth, on data that may be kept.
     """
-    found = record.existing_state(state)
-    said = summary.summarize(found)
-    lines, compared = summary.lines_of(said), None
+    found, compared = record.existing_state(state), None
     if compare is not None:
         spec = CompareSpec(
             state=state, data=compare, methods=methods, seeds=seeds, runtime=where.runtime
@@ -134,11 +134,38 @@ def show(
         comparing.check_methods(methods)
         startup.begin(spec.runtime, "flows.harmony", tracked=False)
         compared = harmony_flow.compare_methods(spec)
-        lines += comparing.lines_of(compared)
-    else:
-        lines.append(summary.HONEST)
-    uri = page.write_page(found, said)
-    facts = {**said.model_dump(mode="json"), "report": uri}
-    if compared is not None:
-        facts["comparison"] = compared.model_dump(mode="json")
-    conclude(where.summary, facts, [*lines, f"report     {uri}"])
+    page.write_page(found, summary.summarize(found))
+    _conclude(found, compared, where.summary, {})
+
+
+def run_demo(folder: str, seed: int, summary_file: str | None, *, dry_run: bool) -> None:
+    """Learn ten digits in four modalities, one after another, and compare three other methods."""
+    runtime = RuntimeSpec(workspace=folder)
+    if dry_run:
+        startup.check_place(runtime)
+        tell(f"would learn digits as images, sounds, strokes and words in {folder}")
+        conclude(summary_file, {}, [])
+        return
+    startup.begin(runtime, "flows.harmony", "flows.demo")
+    stages, compared = demo_flow.harmony_specs(folder, seed=seed)
+    for stage in stages:
+        harmony_flow.learn(stage)
+    found = harmony_flow.compare_methods(compared)
+    state = record.existing_state(compared.state)
+    page.write_page(state, summary.summarize(state), "coft demo --harmony")
+    _conclude(state, found, summary_file, {})
+
+
+def _conclude(
+    state: "StateRef",
+    compared: "Comparison | None",
+    summary_file: str | None,
+    facts: Mapping[str, object],
+) -> None:
+    said = summary.summarize(state)
+    report = f"{state.uri}/{page.PAGE}"
+    lines = summary.lines_of(said)
+    lines += [summary.HONEST] if compared is None else ["", *comparing.lines_of(compared)]
+    comparison = {} if compared is None else {"comparison": compared.model_dump()}
+    told = {**said.model_dump(), **facts, **comparison, "report": report}
+    conclude(summary_file, told, [*lines, f"report     {report}"])

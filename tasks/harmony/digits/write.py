@@ -16,6 +16,7 @@ from tasks.harmony.digits.table import as_parquet, table_of
 from tasks.storage.files import write_changed
 from tasks.storage.uris import join
 
+MODALITIES = ("image", "sound", "stroke", "text")  # in the order of the file
 SOUNDS = Path(__file__).with_name("sound.parquet")
 WORDS = Path(__file__).with_name("words.tsv")
 _SIZE = 16  # of an image, in pixels
@@ -28,8 +29,8 @@ _UNSEEN = 4  # of so many languages one is for testing, in the order of their co
 def write_digits(folder: str) -> str:
     """Write features of ten digits in four modalities, and return the file's URI.
 
-    Equal calls write equal bytes. The modalities come in the order image, sound, stroke, text, each
-    in a row group of its own and 256 numbers wide; the columns are those of `table_of`. In testing
+    Equal calls write equal bytes. The modalities come in the order of `MODALITIES`, each in a row
+    group of its own and 256 numbers wide; the columns are those of `table_of`. In testing
     are 500 scans, the same as images and as strokes, so that none was trained on in either form;
     voices that training does not have; and languages that training does not have.
     """
