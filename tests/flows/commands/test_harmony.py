@@ -1,0 +1,60 @@
+"""Harmony by the command line: what cannot be used is told before anything begins."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from tests.flows.commands.conftest import Refused
+from tests.worlds.modalities import rows_of, write_rows
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Return a folder with features, without a column of modalities in one file."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_rows(folder / "photo.parquet", rows_of("photo"))
+    write_rows(folder / "plain.parquet", rows_of("photo").drop_columns(["modality"]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "--images of the modality, or --embeddings: one of them"),
+        (["--images", "PHOTOS", "--embeddings", "ROWS/photo.parquet"], "one of them"),
+        (["--images", "PHOTOS"], "a stage learns from labels; add --labels folders"),
+        (["--embeddings", "ROWS/photo.parquet", "--labels", "column"], "leave it out"),
+        (["--embeddings", "ROWS/none.parquet"], "got no such path"),
+        (["--embeddings", "PHOTOS"], "expected Parquet files of features, found none"),
+        (["--embeddings", "ROWS/photo.parquet", "--test", "ROWS/plain.parquet"], "no column mod"),
+        (["--embeddings", "ROWS/photo.parquet", "--test", "sound=ROWS"], "expected one of photo"),
+        (["--embeddings", "ROWS/photo.parquet", "--backbone", "ViT-X"], "ViT-X"),
+        (["--embeddings", "ROWS/photo.parquet", "--keep.rho", "2"], "keep.rho"),
+        (["--embeddings", "ROWS/photo.parquet", "--training.steps", "0"], "greater than 0"),
+    ],
+)
+def test_a_stage_that_cannot_be_learned_is_refused(
+    words: list[str], expected: str, rows: Path, photos: Path, tmp_path: Path, refused: Refused
+) -> None:
+    words = [word.replace("ROWS", str(rows)).replace("PHOTOS", str(photos)) for word in words]
+    place = ["--workspace", str(tmp_path / "place"), "--state", str(tmp_path / "state")]
+    assert expected in refused(["harmony", "learn", *place, "--modality", "photo", *words])
+    assert not (tmp_path / "place").exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_state_that_is_none_is_told(tmp_path: Path, refused: Refused) -> None:
+    said = refused(["harmony", "show", "--state", str(tmp_path / "none")])
+    assert "found no finished stage there" in said
+
+
+def test_the_demo_tells_what_it_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    words = ["demo", "--harmony", "--dry-run", "--workspace", str(place)]
+    assert cli.run(words) == cli.DONE
+    assert "digits as images, sounds, strokes and words" in capsys.readouterr().out
+    assert not place.exists()
