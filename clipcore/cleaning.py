@@ -20,7 +20,7 @@ def top_k_per_class(
     labels: Int[Tensor, " samples"],
     *,
     num_classes: int,
-    per_class: int | Int[Tensor, " classes"],
+    per_class: int,
 ) -> Int[Tensor, " chosen"]:
     """Return positions of the most confident samples of each class, at most `per_class` of each.
 
@@ -32,25 +32,12 @@ def top_k_per_class(
     counts = torch.bincount(labels, minlength=num_classes)
     starts = counts.cumsum(0) - counts
     rank = torch.arange(len(order), device=order.device) - starts[labels[order]]
-    most = torch.as_tensor(per_class, device=order.device).expand(num_classes)
-    return order[rank < most[labels[order]]]
+    return order[rank < per_class]
 
 
 def resolve_per_class(per_class: int, *, num_classes: int, minimum_total: int) -> int:
     """Return K, raised so that Phase I sees at least `minimum_total` images over all classes."""
     return max(per_class, -(-minimum_total // num_classes))
-
-
-def cap_per_class(
-    per_class: int, counts: Int[Tensor, " classes"], *, share: float, least: int
-) -> Int[Tensor, " classes"]:
-    """Return K of each class: at most a share of the samples predicted as it, down to `least`.
-
-    Without it a class that is rare, or of which there is nothing, puts forward all that was taken
-    for it. A `per_class` below `least` stays as it is.
-    """
-    capped = (share * counts.double()).long().clamp(min=least)
-    return capped.clamp(max=per_class)
 
 
 def cross_filter(other_gap: Float[Tensor, " samples"]) -> Bool[Tensor, " samples"]:

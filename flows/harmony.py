@@ -3,6 +3,7 @@
 from prefect import flow
 
 from tasks.backbone import find_backbone
+from tasks.harmony.checks import check_request
 from tasks.harmony.classes import settle_classes
 from tasks.harmony.compare import Comparison, compare
 from tasks.harmony.files import find_files
@@ -24,7 +25,11 @@ def learn(spec: StageSpec) -> StageRef:
     """Learn one more modality (our reconstruction of https://arxiv.org/abs/2504.13218).
 
     No sample of an earlier modality is read: statistics of each class stand for them.
+
+    Args:
+        spec: The modality, its samples, and the state that it is added to.
     """
+    check_request(spec)
     state = read_state(spec.state)
     repeated = state.stage_of(spec.modality)
     before = state if repeated is None else state.before(repeated)
@@ -49,7 +54,11 @@ def learn(spec: StageSpec) -> StageRef:
 @flow(name="harmony-compare")
 @in_turn
 def compare_methods(spec: CompareSpec) -> Comparison:
-    """Run other methods on data of all modalities of a state, in the order in which they came."""
+    """Run other methods on data of all modalities of a state, in the order in which they came.
+
+    Args:
+        spec: The state, the data, and which methods.
+    """
     state = existing_state(spec.state)
     first = state.stages[0].record
     found = compare(

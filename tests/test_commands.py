@@ -27,6 +27,7 @@ from tasks.tracking.versions import list_models
 from tests.worlds.commands import Place, coft
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.llm import serving, writes
+from tests.worlds.modalities import rows_of, write_rows
 from tests.worlds.object_store import bytes_taken_in
 from tests.worlds.pickles import is_pickle
 from tests.worlds.served import free_port
@@ -375,3 +376,18 @@ def test_simulated_rounds(place: Place) -> None:
     made = place.made()
     assert Path(made["report"]).stat().st_size > 10_000
     assert {"entropy", "random"} <= set(made["lines"])
+
+
+def test_modalities_are_learned_one_after_another(place: Place) -> None:
+    state = place.folder / "state"
+    for name in ("photo", "sound"):
+        rows = write_rows(place.folder / f"{name}.parquet", rows_of(name))
+        words = ["--state", state, "--modality", name, "--embeddings", rows, "--training.steps", 9]
+        printed = coft(
+            "harmony", "learn", *words, "--backbone", f"local-dir:{place.clip}", *place.kept
+        )
+    assert "after stage    photo    sound" in printed
+    assert place.made()["stage"]["record"]["modality"] == "sound"
+    shown = coft("harmony", "show", "--state", state, *place.kept)
+    assert [one["modality"] for one in place.made()["modalities"]] == ["photo", "sound"]
+    assert f"report     {state}/report.html" in shown

@@ -20,7 +20,7 @@ from flows.commands.options import (
 )
 from tasks.harmony.specs import BeginSpec, CompareSpec, KeepSpec, StageSpec, StageTrainingSpec
 from tasks.on_demand import OnDemand
-from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec
+from tasks.specs import BackboneSpec, InputError, PoolSpec, RuntimeSpec
 
 if TYPE_CHECKING:
     from flows import demo as demo_flow
@@ -101,7 +101,9 @@ def learn(  # noqa: PLR0913  # a parameter for each option
         runtime=where.runtime,
         command=command_line(),
     )
-    checks.check_stage(spec, labels)
+    if images is None and labels is not None:
+        raise InputError("--labels: features have theirs in the column label; leave it out.")
+    checks.check_stage(spec)
     startup.begin(spec.runtime, "flows.harmony")
     stage = harmony_flow.learn(spec)
     _conclude(record.read_state(state), None, where.summary, {"stage": stage.model_dump()})

@@ -10,33 +10,35 @@ from tasks.pool.listed import hand_over, understand
 from tasks.specs import InputError
 
 
-def check_stage(spec: StageSpec, labels: str | None) -> None:
-    """Refuse a stage that cannot be learned as it was asked for.
-
-    Args:
-        spec: The stage.
-        labels: What was said of labels.
+def check_request(spec: StageSpec) -> None:
+    """Refuse a stage without samples, or of images without labels.
 
     Raises:
-        InputError: says what to change.
+        InputError: says what to add or to leave out.
     """
     if (spec.pool is None) == (spec.embeddings is None):
         raise InputError("give --images of the modality, or --embeddings: one of them.")
-    if spec.pool is not None and labels is None:
+    if spec.pool is not None and spec.pool.labels is None:
         raise InputError(
             "--images: a stage learns from labels; add --labels folders, --labels column, or "
             "--labels FILE."
         )
-    if spec.pool is None and labels is not None:
-        raise InputError("--labels: features have theirs in the column label; leave it out.")
+
+
+def check_stage(spec: StageSpec) -> None:
+    """Refuse a stage that cannot be learned as it was asked for; images are listed for it.
+
+    Raises:
+        InputError: says what to change.
+    """
+    check_request(spec)
     state = read_state(spec.state)
     _check_later(spec, state)
     check_tests(spec.tests, (*state.modalities, spec.modality))
+    check_backbone(tower_of_stage(spec, state).name)
     if spec.embeddings is not None:
         find_files(spec.embeddings)
-        check_backbone(tower_of_stage(spec, state).name)
-    elif spec.pool is not None:
-        check_backbone(tower_of_stage(spec, state).name)
+    if spec.pool is not None:
         hand_over(spec.pool, understand(spec.pool, for_training=True), for_training=True)
 
 

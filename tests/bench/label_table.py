@@ -18,6 +18,7 @@ USUAL = {
     "iterations": "1",
     "diverse": "None",
     "small_losses": "None",
+    "share": "1.0",
     "min_steps": "0",
     "epochs": "None",
     "learning_rate": "None",

@@ -64,7 +64,7 @@ def confident_rows(
         posterior: Class probabilities of the pool.
         spec: How many of each class.
         more: Times as many.
-        share: At most this share of what is predicted as a class.
+        share: At most this share of what is predicted as a class, down to `top.per_class`.
     """
     top, num_classes = spec.label.top, posterior.shape[1]
     per_class = cleaning.resolve_per_class(
@@ -73,8 +73,11 @@ def confident_rows(
     per_class = round(more * per_class)
     confidence, labels = posterior.max(dim=1)
     counts = torch.bincount(labels, minlength=num_classes)
-    most = cleaning.cap_per_class(per_class, counts, share=share, least=top.per_class)
-    rows = cleaning.top_k_per_class(confidence, labels, num_classes=num_classes, per_class=most)
+    most = (share * counts).long().clamp(min=min(top.per_class, per_class), max=per_class)
+    rows = cleaning.top_k_per_class(
+        confidence, labels, num_classes=num_classes, per_class=per_class
+    )
+    rows = torch.cat([rows[labels[rows] == k][: most[k]] for k in range(num_classes)])
     labels = labels[rows]
     for label in sorted(set(range(num_classes)) - set(labels.tolist())):
         scores = posterior[:, label].clone()
