@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +37,9 @@ class World:
     further: Mapping[str, tuple[str, Samples]] = field(default_factory=dict)
 
 
-def options(description: str | None, ways: Mapping[str, Way]) -> argparse.Namespace:
+def options(
+    description: str | None, ways: Mapping[str, Way], *, cached: bool = False
+) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--order", nargs="+", help="of the modalities; all of them by default")
@@ -47,6 +50,8 @@ def options(description: str | None, ways: Mapping[str, Way]) -> argparse.Namesp
         "--validation", action="store_true", help="measure on a fifth of what is learned from"
     )
     parser.add_argument("--trunk", choices=["mlp", "transformer"], default="mlp")
+    if cached:
+        parser.add_argument("--cache", type=Path, required=True, help="for features")
     return parser.parse_args()
 
 
