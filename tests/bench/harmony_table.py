@@ -14,7 +14,7 @@ from torch import Tensor
 from clipcore.harmony.comparison import Data, Outcome, Way, run_way
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
 from clipcore.harmony.samples import Samples
-from clipcore.harmony.stage import STEPS
+from clipcore.harmony.stage import LEARNING_RATE, STEPS
 from clipcore.seeding import generator
 
 SCALE = 17.4
@@ -55,7 +55,13 @@ def options(
     return parser.parse_args()
 
 
-def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace) -> None:
+def print_rows(
+    world: World,
+    ways: Mapping[str, Way],
+    asked: argparse.Namespace,
+    *,
+    learning_rate: float = LEARNING_RATE,
+) -> None:
     """Print a row of each method that is asked for, as soon as its seeds are done."""
     order = asked.order or list(world.data)
     data = validation(world.data) if asked.validation else world.data
@@ -71,6 +77,7 @@ def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace)
                 scale=SCALE,
                 seed=seed,
                 steps=asked.steps,
+                learning_rate=learning_rate,
                 trunk=asked.trunk,
                 further=further,
             )
