@@ -1,6 +1,6 @@
 """Harmony beside other ways of learning: ten digits in four modalities that come in turn.
 
-    python -m tests.bench.harmony_digits --seeds 5 --order image sound stroke text
+    python -m tests.bench.harmony_digits --seeds 5 --order sound stroke text image
     python -m tests.bench.harmony_digits --seeds 2 --validation --methods harmony harmony-rho-0.0
 
 Features only, from `../shared/bench/modalities`. A row of each method: mean accuracy after the last

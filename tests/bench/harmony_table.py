@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipcore.harmony.comparison import Data, Outcome, Way, run_way
+from clipcore.harmony.comparison import METHODS, Data, Outcome, Way, run_way
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
 from clipcore.harmony.samples import Samples
 from clipcore.harmony.stage import LEARNING_RATE, STEPS
@@ -44,7 +44,7 @@ def options(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--order", nargs="+", help="of the modalities; all of them by default")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", choices=ways, required=True, metavar="NAME")
+    parser.add_argument("--methods", nargs="+", choices=ways, default=list(METHODS), metavar="NAME")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument(
         "--validation", action="store_true", help="measure on a fifth of what is learned from"
