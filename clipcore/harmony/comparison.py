@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from clipcore.harmony.baselines import Ewc, L2p, Lwf, Nothing, Replay, learn_joi
 from clipcore.harmony.keeping import Harmony
 from clipcore.harmony.matrix import accuracy_matrix
 from clipcore.harmony.samples import Samples
-from clipcore.harmony.stage import STEPS, Method, learn_stage
+from clipcore.harmony.stage import LEARNING_RATE, STEPS, Method, learn_stage
 from clipcore.harmony.state import State, new_state, predict_by
 from clipcore.harmony.trunk import PartName, TrunkName
 from clipcore.metrics import accuracy, confusion_matrix
@@ -110,6 +110,7 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
     scale: float,
     seed: int,
     steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
     trunk: TrunkName = "mlp",
     further: Mapping[str, tuple[str, Samples]] | None = None,
 ) -> Outcome:
@@ -124,6 +125,7 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
         scale: Logit scale of the backbone that made them.
         seed: Of the run.
         steps: Of each stage; as many for each modality where they are learned at once.
+        learning_rate: Of AdamW at the first step of a stage.
         trunk: Which network, where the way needs none.
         further: Samples to measure on as well, and the modality of which they are.
     """
@@ -133,7 +135,7 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
     train = {name: data[name][0] for name in order}
     stages: list[dict[str, float]] = []
     models: Models = {}
-    for models in learned(way, first, train, seed=seed, steps=steps):
+    for models in learned(way, first, train, seed=seed, steps=steps, learning_rate=learning_rate):
         stages.append({name: known_accuracy(models, name, data[name][1]) for name in models})
     return Outcome(
         accuracy_matrix(stages, order),
@@ -143,29 +145,32 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
     )
 
 
-def learned(
-    way: Way, first: State, train: Mapping[str, Samples], *, seed: int, steps: int = STEPS
+def learned(  # how, from where, what, how long
+    way: Way,
+    first: State,
+    train: Mapping[str, Samples],
+    *,
+    seed: int,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
 ) -> Iterator[Models]:
     """Yield the models after each stage; once if all is learned at once, or each apart."""
+    alike: dict[str, Any] = {
+        "seed": seed,
+        "part_name": way.part_name,
+        "learning_rate": learning_rate,
+    }
     if way.learns == "at once":
-        in_all = len(train) * steps
-        state = learn_jointly(first, train, seed=seed, part_name=way.part_name, steps=in_all)
+        state = learn_jointly(first, train, **alike, steps=len(train) * steps)
         yield dict.fromkeys(train, state)
         return
-    stage = partial(
-        learn_stage,
-        method=way.method(),
-        seed=seed,
-        part_name=way.part_name,
-        freeze_trunk=way.freeze_trunk,
-        steps=steps,
-    )
+    alike |= {"method": way.method(), "freeze_trunk": way.freeze_trunk, "steps": steps}
     if way.learns == "apart":
-        yield {name: stage(first, name, samples) for name, samples in train.items()}
+        yield {name: learn_stage(first, name, one, **alike) for name, one in train.items()}
         return
     state = first
     for name, samples in train.items():
-        state = stage(state, name, samples)
+        state = learn_stage(state, name, samples, **alike)
         yield dict.fromkeys(state.modalities, state)
 
 

@@ -1,6 +1,6 @@
 """Harmony beside other ways of learning: ten digits in four modalities that come in turn.
 
-    python -m tests.bench.harmony_digits --seeds 5 --order image sound stroke text
+    python -m tests.bench.harmony_digits --seeds 5 --order sound stroke text image
     python -m tests.bench.harmony_digits --seeds 2 --validation --methods harmony harmony-rho-0.0
 
 Features only, from `../shared/bench/modalities`. A row of each method: mean accuracy after the last
@@ -42,7 +42,7 @@ SETTINGS = {
     **{
         f"{name}-{weight}": Way(FISHER, partial(Ewc, weight), part_name=part)
         for name, part in EWC.items()
-        for weight in (100, 5_000, 20_000, 100_000)
+        for weight in (100, 5_000, 20_000)
     },
     **{f"lwf-adapters-{weight}": Way("nothing", partial(Lwf, weight)) for weight in (0.3, 3, 10)},
 }

@@ -5,15 +5,16 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clipcore.harmony.comparison import Data, Outcome, Way, run_way
+from clipcore.harmony.comparison import METHODS, Data, Outcome, Way, run_way
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
 from clipcore.harmony.samples import Samples
-from clipcore.harmony.stage import STEPS
+from clipcore.harmony.stage import LEARNING_RATE, STEPS
 from clipcore.seeding import generator
 
 SCALE = 17.4
@@ -36,21 +37,31 @@ class World:
     further: Mapping[str, tuple[str, Samples]] = field(default_factory=dict)
 
 
-def options(description: str | None, ways: Mapping[str, Way]) -> argparse.Namespace:
+def options(
+    description: str | None, ways: Mapping[str, Way], *, cached: bool = False
+) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--order", nargs="+", help="of the modalities; all of them by default")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", choices=ways, required=True, metavar="NAME")
+    parser.add_argument("--methods", nargs="+", choices=ways, default=list(METHODS), metavar="NAME")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument(
         "--validation", action="store_true", help="measure on a fifth of what is learned from"
     )
     parser.add_argument("--trunk", choices=["mlp", "transformer"], default="mlp")
+    if cached:
+        parser.add_argument("--cache", type=Path, required=True, help="for features")
     return parser.parse_args()
 
 
-def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace) -> None:
+def print_rows(
+    world: World,
+    ways: Mapping[str, Way],
+    asked: argparse.Namespace,
+    *,
+    learning_rate: float = LEARNING_RATE,
+) -> None:
     """Print a row of each method that is asked for, as soon as its seeds are done."""
     order = asked.order or list(world.data)
     data = validation(world.data) if asked.validation else world.data
@@ -66,6 +77,7 @@ def print_rows(world: World, ways: Mapping[str, Way], asked: argparse.Namespace)
                 scale=SCALE,
                 seed=seed,
                 steps=asked.steps,
+                learning_rate=learning_rate,
                 trunk=asked.trunk,
                 further=further,
             )
