@@ -8,6 +8,7 @@
 # make buckets   install drivers and servers of Google's and Azure's buckets beside it (the latter by
 #             npm), then list and read images in both
 # make digit-data   make the spoken digits and number words of the demo anew, with espeak-ng and flite
+# make digit-recordings   fetch digits spoken by people (98 MB of Debian's packages) and measure on them
 # make up     a Prefect server, an MLflow server and a worker on this machine, with all deployments;
 # make down   end them. Tables in SQLite, or where COFT_DATABASE_URL=postgresql://... says
 # make bench  measure speed and memory against named peers
@@ -39,6 +40,8 @@ LLM_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 LLM := .venv-llm
 BUCKETS := .venv-buckets
 DIGITS := .venv-digits
+RECORDINGS := .digit-recordings
+RECORDED := $(foreach language,en es fr it ru,asterisk-core-sounds-$(language)-wav)
 AZURITE_VERSION := 3.37.0
 BIN := .venv/bin
 UV = $(shell command -v uv || echo $(BIN)/uv)
@@ -50,7 +53,7 @@ TORCH_INDEX ?=
 
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up down install demo test fast lint format label-studio llm buckets digit-data bench bundle image picture lock venv packages clean
+.PHONY: up down install demo test fast lint format label-studio llm buckets digit-data digit-recordings bench bundle image picture lock venv packages clean
 
 demo: install
 	$(BIN)/coft demo $(ARGS)
@@ -114,6 +117,15 @@ digit-data: install
 	PYTHONPATH=$(DIGITS) $(BIN)/python -m tests.bench.digit_words tasks/harmony/digits/words.tsv
 	$(BIN)/python -m tests.bench.digit_voices tasks/harmony/digits/sound.parquet
 
+# Taken out of their packages, which are not installed. Debian or a system made of it; not shipped.
+digit-recordings: install
+	@test -f $(RECORDINGS)/fetched || { mkdir -p $(RECORDINGS) && cd $(RECORDINGS) \
+		&& apt-get download --quiet $(RECORDED) && for package in *.deb; do \
+		dpkg --fsys-tarfile $$package | tar --extract --wildcards "*/digits/[0-9].wav" "*/copyright" \
+		|| exit 1; done && rm *.deb && touch fetched; }
+	$(BIN)/python -m pytest tests/tasks/harmony/digits/test_log_mel.py
+	$(BIN)/python -m tests.bench.harmony_shipped --methods harmony sequential separate
+
 up: install
 	@$(BIN)/python -m infra.servers up
 
@@ -168,4 +180,4 @@ lock: install
 		--no-header --no-emit-index-url --no-annotate --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv $(LABEL_STUDIO) $(LLM) $(BUCKETS) $(DIGITS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(LABEL_STUDIO) $(LLM) $(BUCKETS) $(DIGITS) $(RECORDINGS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

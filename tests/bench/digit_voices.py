@@ -4,10 +4,8 @@ Log-mel features of synthetic voices, by the programs of Debian's packages espea
 flite (2.2). No voice that tests is heard in training. Equal versions write equal bytes.
 """
 
-import io
 import subprocess
 import sys
-import wave
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from tasks.harmony.digits.log_mel import log_mel
 from tasks.harmony.digits.table import CLASSES, as_parquet, table_of
+from tests.bench.digit_recordings import samples_of
 
 LANGUAGES = ("en-us", "fr-fr", "es", "it", "ru")
 ESPEAK = {  # variants, in each language
@@ -37,7 +36,7 @@ Spoken = tuple[str, str, int, bytes]
 def main() -> None:
     """Write the file."""
     spoken = [*by_espeak(), *by_flite()]
-    features = np.stack([log_mel(*recording(wav)) for *_, wav in spoken])
+    features = np.stack([log_mel(*samples_of(wav)) for *_, wav in spoken])
     splits, names, digits = zip(*(one[:3] for one in spoken), strict=True)
     table = table_of("sound", names, digits, splits, (features * STEPS).round() / STEPS)
     Path(sys.argv[1]).write_bytes(as_parquet([table]))
@@ -63,12 +62,6 @@ def by_flite() -> Iterator[Spoken]:
             for digit in range(len(CLASSES)):
                 said = output([*command, "-o", "/dev/stdout", "-t", str(digit)])
                 yield split, f"flite+{voice}/{digit}/{time}", digit, said
-
-
-def recording(wav: bytes) -> tuple[np.ndarray, int]:
-    """Return the samples of a WAV file of one channel with 16 bits, and their rate."""
-    with wave.open(io.BytesIO(wav)) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2"), file.getframerate()
 
 
 def output(command: list[str]) -> bytes:

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from tasks.harmony.digits.log_mel import BANDS, STRETCHES, log_mel
+from tasks.harmony.digits.table import CLASSES
+from tasks.harmony.digits.write import SOUNDS
+from tasks.harmony.rows import LabelledRows, Rows
+from tests.bench.digit_recordings import ABSENT, recordings
 
 
 def tone(frequency: float, seconds: float, rate: int = 8_000) -> np.ndarray:
@@ -53,3 +57,15 @@ def test_a_sound_shorter_than_a_window_has_features() -> None:
 def test_silence_is_refused(samples: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected a sound, got silence"):
         log_mel(samples, 8_000)
+
+
+def test_synthetic_voices_say_something_of_recordings_of_people() -> None:
+    people = recordings()
+    if people is None:
+        pytest.skip(ABSENT)
+    features, digits = people
+    assert len(digits) == 50
+    ((spoken, labels),) = LabelledRows(Rows((str(SOUNDS),), "sound", "train"), CLASSES)
+    means = np.stack([spoken[labels == digit].mean(dim=0).numpy() for digit in range(10)])
+    apart = ((features[:, None] - means) ** 2).sum(axis=2)
+    assert (apart.argmin(axis=1) == digits).mean() > 0.4  # by chance 0.1
