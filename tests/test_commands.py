@@ -25,9 +25,9 @@ from tasks.storage.manifest import iter_tables, read_manifest
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
 from tests.worlds.commands import Place, coft
+from tests.worlds.feature_files import rows_of, write_rows
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.llm import serving, writes
-from tests.worlds.modalities import rows_of, write_rows
 from tests.worlds.object_store import bytes_taken_in
 from tests.worlds.pickles import is_pickle
 from tests.worlds.served import free_port

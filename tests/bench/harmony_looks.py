@@ -27,7 +27,8 @@ from clipcore.images import resize_and_crop
 from clipcore.seeding import derive_seed, generator
 from clipcore.zero_shot import class_embeddings
 from tasks.harmony.digits.log_mel import log_mel
-from tests.bench.digit_voices import ESPEAK, output, recording
+from tests.bench.digit_recordings import samples_of
+from tests.bench.digit_voices import ESPEAK, output
 from tests.bench.harmony_table import World, options, print_rows
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "bench" / "tiny25.parquet"
@@ -131,7 +132,7 @@ def spoken(classes: list[str], split: str) -> Split:
     if split == "test":
         commands += [["flite", "-voice", one, "-o", "/dev/stdout", "-t"] for one in ("slt", "rms")]
     said = [(command, label) for command in commands for label in range(len(classes))]
-    sounds = [log_mel(*recording(output([*command, classes[k]]))) for command, k in said]
+    sounds = [log_mel(*samples_of(output([*command, classes[k]]))) for command, k in said]
     return torch.from_numpy(np.stack(sounds)), torch.tensor([k for _, k in said])
 
 

@@ -13,8 +13,8 @@ from tasks.harmony.record import StageRef, accuracy_matrix, read_accuracy, read_
 from tasks.harmony.specs import CompareSpec, StageSpec, StageTrainingSpec
 from tasks.specs import BackboneSpec, InputError, PoolSpec, RuntimeSpec
 from tasks.tracking.store import connect, tracking_for
+from tests.worlds.feature_files import CLASSES, TRAIN, WIDTHS, rows_of, write_rows
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
-from tests.worlds.modalities import CLASSES, TRAIN, WIDTHS, rows_of, write_rows
 
 TRAINING = StageTrainingSpec(steps=60, batch_size=16, learning_rate=5e-3)
 

@@ -1,46 +1,39 @@
-"""Features of three classes in several modalities, which a mean of each class tells apart."""
+"""Features of three classes in three modalities, of which two have one width."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
-CLASSES = ("cat", "dog", "car")
-WIDTHS = {"photo": 12, "sketch": 12, "sound": 9}
-TRAIN, TEST = 60, 30
+from clipcore.harmony.stage import Method, learn_stage
+from clipcore.harmony.state import State, new_state
+from tests.worlds.tensors import draws, random_features
 
-
-def rows_of(modality: str, /, *, seed: int = 0, **changes: object) -> pa.Table:
-    """Return rows of a modality, train before test.
-
-    Args:
-        modality: A key of `WIDTHS`; its classes lie elsewhere than those of the others.
-        seed: Of the noise.
-        changes: Columns that are other than usual.
-    """
-    count, width = TRAIN + TEST, WIDTHS[modality]
-    places = np.random.default_rng(sum(map(ord, modality))).normal(0, 2, (len(CLASSES), width))
-    labels = np.arange(count) % len(CLASSES)
-    noise = np.random.default_rng(seed).normal(0, 1, (count, width))
-    vectors = (places[labels] + noise).astype(np.float32)
-    columns: dict[str, object] = {
-        "sample_id": [f"{modality}-{row:03}" for row in range(count)],
-        "modality": [modality] * count,
-        "embedding": vectors.tolist(),
-        "label": [CLASSES[label] for label in labels],
-        "split": ["train"] * TRAIN + ["test"] * TEST,
-    }
-    table = pa.table({**columns, **changes})
-    return table.set_column(2, "embedding", table["embedding"].cast(pa.list_(pa.float32())))
+CLASSES, WIDTHS = ("one", "two", "three"), {"photo": 20, "sketch": 20, "sound": 12}
+ANCHORS = random_features(len(CLASSES), 24, seed=3)
+STEPS, RATE = 30, 1e-2
 
 
-def write_rows(path: Path, *tables: pa.Table, classes: tuple[str, ...] | None = CLASSES) -> str:
-    """Write tables as one Parquet file, a row group each, and return its path."""
-    metadata: Mapping[str, str] = {} if classes is None else {"classes": json.dumps(classes)}
-    with pq.ParquetWriter(path, tables[0].schema.with_metadata(metadata)) as writer:
-        for table in tables:
-            writer.write_table(table.cast(writer.schema))
-    return str(path)
+def samples(name: str, count: int = 90, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return inputs that a mean of each class tells apart, other ones in each modality."""
+    places = torch.randn(len(CLASSES), WIDTHS[name], generator=draws(sum(map(ord, name))))
+    labels = torch.arange(count) % len(CLASSES)
+    noise = torch.randn(count, WIDTHS[name], generator=draws(seed + 100))
+    return 2 * places[labels] + noise + 3 * (name == "sketch"), labels
+
+
+def fresh(trunk: Any = "mlp", seed: int = 0) -> State:
+    """Return a model that has seen no modality."""
+    return new_state(CLASSES, ANCHORS, scale=17.4, seed=seed, trunk=trunk, dim=32)
+
+
+def learned(state: State, name: str, method: Method, **options: Any) -> State:
+    """Return a state after a short stage."""
+    usual: dict[str, Any] = {"seed": 0, "steps": STEPS, "learning_rate": RATE}
+    return learn_stage(state, name, [samples(name)], method=method, **(usual | options))
+
+
+def accuracy(state: State, name: str) -> float:
+    """Return the accuracy on other samples of a modality."""
+    inputs, labels = samples(name, seed=1)
+    return float((state.logits(name, inputs).argmax(dim=1) == labels).float().mean())

@@ -6,7 +6,7 @@ import pytest
 
 from flows import cli
 from tests.flows.commands.conftest import Refused
-from tests.worlds.modalities import rows_of, write_rows
+from tests.worlds.feature_files import rows_of, write_rows
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.harmony.rows import LabelledRows, Rows
-from tests.worlds.modalities import CLASSES, TEST, TRAIN, rows_of, write_rows
+from tests.worlds.feature_files import CLASSES, TEST, TRAIN, rows_of, write_rows
 
 
 def test_features_of_row_groups_of_others_are_not_read(

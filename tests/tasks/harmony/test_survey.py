@@ -9,7 +9,7 @@ import pytest
 from tasks.harmony.files import BadFeatures
 from tasks.harmony.rows import LabelledRows, Rows
 from tasks.harmony.survey import survey
-from tests.worlds.modalities import CLASSES, TEST, TRAIN, WIDTHS, rows_of, write_rows
+from tests.worlds.feature_files import CLASSES, TEST, TRAIN, WIDTHS, rows_of, write_rows
 
 COUNT = TRAIN + TEST
 
