@@ -18,7 +18,14 @@ from flows.commands.options import (
     given,
     tell,
 )
-from tasks.harmony.specs import BeginSpec, CompareSpec, KeepSpec, StageSpec, StageTrainingSpec
+from tasks.harmony.specs import (
+    BeginSpec,
+    CompareSpec,
+    KeepSpec,
+    PredictedSpec,
+    StageSpec,
+    StageTrainingSpec,
+)
 from tasks.on_demand import OnDemand
 from tasks.specs import BackboneSpec, InputError, PoolSpec, RuntimeSpec
 
@@ -56,6 +63,9 @@ def learn(  # noqa: PLR0913  # a parameter for each option
         str | None, Parameter(help="Of the images: 'folders', 'column', or a file.")
     ] = None,
     label_columns: LabelColumns = None,
+    predicted: Annotated[
+        PredictedSpec | None, Parameter(group="Labels by a model", negative="")
+    ] = None,
     split_folders: SplitFolders = default_of(PoolSpec, "split_folders"),
     embeddings: Embeddings = None,
     classes: Classes = None,
@@ -90,6 +100,7 @@ def learn(  # noqa: PLR0913  # a parameter for each option
         state=state,
         modality=modality,
         pool=pool,
+        predicted=predicted,
         embeddings=embeddings,
         classes=classes,
         tests=test,

@@ -8,6 +8,7 @@ from tasks.harmony.samples import tower_of_stage
 from tasks.harmony.specs import BeginSpec, StageSpec
 from tasks.pool.listed import hand_over, understand
 from tasks.specs import InputError
+from tasks.tracking.registry_model import check_model
 
 
 def check_request(spec: StageSpec) -> None:
@@ -18,11 +19,14 @@ def check_request(spec: StageSpec) -> None:
     """
     if (spec.pool is None) == (spec.embeddings is None):
         raise InputError("give --images of the modality, or --embeddings: one of them.")
-    if spec.pool is not None and spec.pool.labels is None:
+    labelled = spec.pool is not None and spec.pool.labels is not None
+    if spec.pool is not None and labelled == (spec.predicted is not None):
         raise InputError(
-            "--images: a stage learns from labels; add --labels folders, --labels column, or "
-            "--labels FILE."
+            "--images: a stage learns from labels; add --labels folders, --labels column or "
+            "--labels FILE, or else --predicted.model: a model that knows images of this look."
         )
+    if spec.predicted is not None and spec.pool is None:
+        raise InputError("--predicted.model labels images, not features; leave it out.")
 
 
 def check_stage(spec: StageSpec) -> None:
@@ -38,8 +42,11 @@ def check_stage(spec: StageSpec) -> None:
     check_backbone(tower_of_stage(spec, state).name)
     if spec.embeddings is not None:
         find_files(spec.embeddings)
+    if spec.predicted is not None:
+        check_model(spec.predicted.model, spec.runtime)
     if spec.pool is not None:
-        hand_over(spec.pool, understand(spec.pool, for_training=True), for_training=True)
+        labelled = spec.predicted is None
+        hand_over(spec.pool, understand(spec.pool, for_training=labelled), for_training=labelled)
 
 
 def _check_later(spec: StageSpec, state: StateRef) -> None:

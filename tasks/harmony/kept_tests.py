@@ -9,7 +9,8 @@ from tasks.harmony.record import StageRef, StateRef
 from tasks.harmony.rows import LabelledRows, Rows
 from tasks.harmony.survey import modalities_in
 from tasks.images.parquet import read_schema
-from tasks.specs import InputError, PoolSpec, RuntimeSpec
+from tasks.images.sources import TABLE_SUFFIXES
+from tasks.specs import COLUMN, FOLDERS, InputError, PoolSpec, RuntimeSpec
 from tasks.storage.uris import redact
 
 
@@ -73,13 +74,18 @@ def _stage(state: StateRef, name: str) -> StageRef:
 
 
 def _images(uri: str, stage: StageRef, state: StateRef, runtime: RuntimeSpec) -> Samples:
-    """Return test images, labelled and seen as those that the stage learned from."""
+    """Return test images, labelled and seen as those that the stage learned from.
+
+    Those that a model labelled have labels in folders, or in a column. Where some images are for
+    testing by their split, the others do not count.
+    """
     record = stage.record
     if record.tower is None:
         raise InputError(
             f"--test {record.modality}={redact(uri)}: {record.modality} was learned from features, "
             "so its test data is a Parquet file of features too."
         )
-    pool = PoolSpec(images=uri, labels=record.labels, split_folders="no")
+    by_default = COLUMN if uri.lower().endswith(tuple(TABLE_SUFFIXES)) else FOLDERS
+    pool = PoolSpec(images=uri, labels=record.labels or by_default)
     look = open_look(pool, record.tower, runtime, for_training=False)
-    return LabelledLook(look, state.classes)
+    return LabelledLook(look, state.classes, "test" if look.images.num_test else None)

@@ -33,6 +33,8 @@ def measure_stage(
     if tests:
         ((_, found),) = run_tasks(_measure_in_worker, [(stage.uri, dict(tests))], runtime=runtime)
         write_accuracy(stage, cast("dict[str, Measured]", found))
+        for name in tests.keys() - found.keys():
+            say(f"No test sample of {name} has a label that is one of the classes.")
     measured = read_accuracy(stage)
     for name, one in measured.items():
         say(f"Accuracy on {name} after stage {stage.record.number}: {one.accuracy:.3f}")

@@ -9,6 +9,12 @@ from tasks.backbone import find_backbone
 from tasks.compute.calls import run_tasks
 from tasks.harmony.files import classes_of, find_files
 from tasks.harmony.looks import LabelledLook, Look, open_look, survey_look
+from tasks.harmony.predicted import (
+    PredictedLook,
+    PredictedSamples,
+    open_predicted,
+    survey_predicted,
+)
 from tasks.harmony.record import StateRef
 from tasks.harmony.rows import LabelledRows, Rows
 from tasks.harmony.specs import StageSpec
@@ -29,7 +35,7 @@ class Found:
         modality: Whose they are.
         survey: How many there are of what.
         offered: Class names that their files offer.
-        look: Images and their features.
+        look: Images, their features and labels.
         tower: What made these.
         files: Or Parquet files of features.
     """
@@ -37,19 +43,21 @@ class Found:
     modality: str
     survey: Survey
     offered: tuple[str, ...] = ()
-    look: Look | None = None
+    look: Look | PredictedLook | None = None
     tower: BackboneRef | None = None
     files: tuple[str, ...] = ()
 
     def train(self, classes: tuple[str, ...]) -> Samples:
         """Return what is learned from."""
+        if isinstance(self.look, PredictedLook):
+            return PredictedSamples(self.look, classes)
         if self.look is not None:
             return LabelledLook(self.look, classes, "pool")
         return LabelledRows(Rows(self.files, self.modality, "train"), classes)
 
     def test(self, classes: tuple[str, ...]) -> Samples:
-        """Return what is measured on."""
-        if self.look is not None:
+        """Return what is measured on; of images that a model labels there is nothing."""
+        if isinstance(self.look, Look):
             return LabelledLook(self.look, classes, "test")
         return LabelledRows(Rows(self.files, self.modality, "test"), classes)
 
@@ -78,6 +86,9 @@ def find_features(spec: StageSpec) -> Found:
 def _of_images(spec: StageSpec, before: StateRef) -> Found:
     assert spec.pool is not None  # noqa: S101  # as the caller knows
     tower = find_backbone(tower_of_stage(spec, before), spec.runtime)
+    if spec.predicted is not None:
+        said = open_predicted(spec.pool, spec.predicted, tower, spec.runtime)
+        return Found(spec.modality, survey_predicted(said), look=said, tower=tower)
     look = open_look(spec.pool, tower, spec.runtime)
     counted = survey_look(look)
     return Found(spec.modality, counted, offered=look.task.classes, look=look, tower=tower)

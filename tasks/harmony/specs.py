@@ -41,12 +41,24 @@ class BeginSpec(Spec):
     template: str = Field("a photo of a {}.", description="Sentence of a class name.")
 
 
+class PredictedSpec(Spec):
+    """Labels of images by a model that knows their look; one that does not must not give any."""
+
+    model: str = Field(description="models:/NAME@champion, or the folder of a model.")
+    min_confidence: float = Field(
+        0.8, ge=0, le=1, description="An image of which the model is less sure is left out."
+    )
+
+
 class StageSpec(Spec):
     """One stage: a modality, where its samples are, and how they are learned."""
 
     state: str = Field(description="Folder or URI of all that is learned so far.")
     modality: str = Field(min_length=1, max_length=60, description="Name of what arrives.")
     pool: PoolSpec | None = Field(None, description="Labelled images of it.")
+    predicted: PredictedSpec | None = Field(
+        None, description="What labels the images where nobody does."
+    )
     embeddings: str | None = Field(None, description="Or Parquet with features of it.")
     classes: str | None = Field(None, description="Class names: all, or further ones.")
     tests: tuple[str, ...] = Field(

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
 from clipcore.harmony.comparison import METHODS
+from flows.coft import coft
 from flows.harmony import compare_methods, learn
 from tasks.harmony.compare import lines_of
 from tasks.harmony.record import StageRef, accuracy_matrix, read_accuracy, read_state
-from tasks.harmony.specs import CompareSpec, StageSpec, StageTrainingSpec
-from tasks.specs import BackboneSpec, InputError, PoolSpec, RuntimeSpec
+from tasks.harmony.specs import CompareSpec, PredictedSpec, StageSpec, StageTrainingSpec
+from tasks.specs import BackboneSpec, CoftSpec, InputError, PoolSpec, RuntimeSpec
 from tasks.tracking.store import connect, tracking_for
 from tests.worlds.feature_files import CLASSES, TRAIN, WIDTHS, rows_of, write_rows
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
@@ -67,9 +70,9 @@ def test_a_later_stage_needs_nothing_of_an_earlier_one(
 def test_no_file_of_a_state_has_a_row_for_each_sample(
     learned: tuple[Path, list[StageRef]],
 ) -> None:
-    folder, stages = learned
-    names = {path.name for path in (folder / "state").rglob("*") if path.is_file()}
-    assert names == {"weights.safetensors", "manifest.json", "accuracy.json", "report.html"}
+    _, stages = learned
+    names = {path.name for path in Path(stages[1].uri).iterdir()}
+    assert names == {"weights.safetensors", "manifest.json", "accuracy.json"}
     with safe_open(f"{stages[1].uri}/weights.safetensors", framework="pt") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     assert not [shape for shape in shapes if TRAIN in shape]
@@ -146,8 +149,42 @@ def test_images_are_a_modality_and_further_classes_may_come(
     )
     assert second.record.classes == (*sorted(COLOURS), *CLASSES)
     assert set(second.record.seen) == set(CLASSES)
-    assert read_accuracy(second)["photo"].count == len(COLOURS) * PER_CLASS  # no split: all
+    assert read_accuracy(second)["photo"].count == own.count
     assert read_accuracy(second)["sound"].accuracy > 0.75
+
+
+def test_a_model_that_knows_a_look_labels_it(tmp_path: Path, tiny_clip: Path) -> None:
+    images = write_images(tmp_path)
+    pool = PoolSpec(images=str(images), labels="column", rows_per_shard=16)
+    runtime, backbone = (
+        RuntimeSpec(workspace=str(tmp_path / "workspace")),
+        BackboneSpec(name=f"local-dir:{tiny_clip}"),
+    )
+    model = coft(
+        CoftSpec(pool=pool, backbone=backbone, method="zero-shot", runtime=runtime, register_as="c")
+    )
+    (part,) = (tmp_path / "workspace" / "predictions").glob("*/part-*.parquet")
+    said = pq.read_table(part, columns=["split", "confidence"])
+    sure = sorted(said.filter(pc.equal(said["split"], "pool"))["confidence"].to_pylist())[20]
+    unlabelled = pool.model_copy(update={"labels": None})
+    spec = spec_of(
+        tmp_path,
+        tiny_clip,
+        "photo",
+        embeddings=None,
+        pool=unlabelled,
+        predicted=PredictedSpec(model=model.model_uri or "", min_confidence=sure),
+        tests=(f"photo={images}",),
+    )
+    stage = learn(spec)
+    assert stage.record.num_train == sum(stage.record.seen.values()) == 25
+    assert stage.record.left_out == {"no label": 20}
+    assert read_accuracy(stage)["photo"].count == len(COLOURS) * 5
+    sure = spec.model_copy(
+        update={"predicted": PredictedSpec(model="models:/c/1", min_confidence=1)}
+    )
+    with pytest.raises(InputError, match="is sure of none of the 45 images"):
+        learn(spec)
 
 
 def test_methods_are_compared_on_data_that_is_kept(
