@@ -123,7 +123,8 @@ def check_columns(names: Iterable[str], inputs: Sequence[str] = INPUTS) -> list[
     Raises:
         BadRequest: none is.
     """
-    known = [name for name in inputs if name in set(names)]
+    there = set(names)  # once: they may be an iterator
+    known = [name for name in inputs if name in there]
     if not known:
         quoted = [f"`{name}`" for name in inputs]
         listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}"

@@ -1,5 +1,6 @@
 """Predict with a state: a row for each sample, with the modality that it was taken for."""
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -94,7 +95,7 @@ def predict_images(
     work = {
         join(folder, name): (folder, name, part, known.uri, names) for name, part in parts.items()
     }
-    found = _finish(folder, digest, (_predict_shard, work), features.rows, spec)
+    found = _finish(folder, digest, known, (_predict_shard, work), features.rows, spec)
     return found.model_copy(update={"features": features})
 
 
@@ -109,7 +110,8 @@ def predict_samples(known: KnownState, spec: PredictSpec) -> AnswersRef:
     files = find_files(str(spec.embeddings))
     asked = None if spec.modality is None else known.named(spec.modality).name
     contents = dict(run_tasks(content_hash, [(uri,) for uri in files], runtime=spec.runtime))
-    made_from = (known.digest, [contents[place] for place in range(len(files))], asked)
+    named = [(posixpath.basename(uri), contents[place]) for place, uri in enumerate(files)]
+    made_from = (known.digest, named, asked)
     digest = fingerprint(Folder.MODALITIES, *made_from)
     folder = in_workspace(spec.runtime.workspace, Folder.MODALITIES, digest)
     groups = [group for uri in files for group in row_groups(uri)]
@@ -119,17 +121,19 @@ def predict_samples(known: KnownState, spec: PredictSpec) -> AnswersRef:
         for name, group in zip(names, groups, strict=True)
     }
     total = sum(group.rows for group in groups)
-    return _finish(folder, digest, (_predict_rows, work), total, spec)
+    return _finish(folder, digest, known, (_predict_rows, work), total, spec)
 
 
-def _finish(folder: str, digest: str, work: Work, total: int, spec: PredictSpec) -> AnswersRef:
+def _finish(  # both predictions end here
+    folder: str, digest: str, known: KnownState, work: Work, total: int, spec: PredictSpec
+) -> AnswersRef:
     """Write the parts that are missing, and count what they say."""
 
     def compute() -> Outcome:
         function, calls = work
         write_missing(function, calls, spec.runtime, label="Predict", total=total, unit="samples")
         names = [name for _, name, *_ in calls.values()]
-        taken = _count([join(folder, name) for name in names])
+        taken = _count([join(folder, name) for name in names], known)
         parts = [Part(name=name, rows=count_rows(join(folder, name))) for name in names]
         return Outcome(parts, {"taken": [one.model_dump(mode="json") for one in taken]})
 
@@ -146,7 +150,8 @@ def _finish(folder: str, digest: str, work: Work, total: int, spec: PredictSpec)
     )
 
 
-def _count(parts: Sequence[str]) -> list[Taken]:
+def _count(parts: Sequence[str], known: KnownState) -> list[Taken]:
+    """Return how many samples were taken for each modality, in the order of the state's own."""
     counts, sums = defaultdict[str, int](int), defaultdict[str, float](float)
     for part in parts:
         said = read_table(part, ["modality", "modality_confidence"])
@@ -157,8 +162,9 @@ def _count(parts: Sequence[str]) -> list[Taken]:
             counts[row["modality"]] += row["count_all"]
             sums[row["modality"]] += row["modality_confidence_sum"]
     return [
-        Taken(modality=name, count=count, certainty=sums[name] / count)
-        for name, count in counts.items()
+        Taken(modality=name, count=counts[name], certainty=sums[name] / counts[name])
+        for name in (one.name for one in known.modalities)
+        if counts[name]
     ]
 
 
