@@ -1,8 +1,6 @@
 """The classifier that is served: visual towers with linear heads, in safetensors and JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,25 @@ from torch import Tensor
 
 from clipcore import adapters
 from clipcore.backbone import build_visual
+from clipcore.description import (
+    DESCRIPTION,
+    BrokenModel,
+    preprocess_of,
+    preprocess_values,
+    read_description,
+    write_description,
+)
 from clipcore.image_files import MAX_PIXELS
 from clipcore.images import Preprocess, read_pixels
 from clipcore.inference import Encoder
 from clipcore.network import Network
-
-FORMAT = 1
-DESCRIPTION = "model.json"
-
-
-class BrokenModel(ValueError):
-    """A model folder that is incomplete or of another format."""
+from clipcore.rows import INPUTS, Allowed, Row, read_row, said
 
 
 class Classifier:
     """Mean softmax of one or more networks over the same classes (CoFT: the two peers)."""
+
+    inputs: tuple[str, ...] = INPUTS
 
     def __init__(
         self,
@@ -67,6 +69,18 @@ class Classifier:
             for member, feature in zip(self.members, features, strict=True)
         ]
         return features[0], torch.stack(softmaxes)
+
+    def read(self, row: Row, allowed: Allowed) -> np.ndarray | str:
+        """Return the pixels of a row of a request, or why there are none."""
+        return read_row(row, self.preprocess, allowed)
+
+    def find(self, pixels: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Return the class probabilities of what `read` returned."""
+        return list(self.probabilities(torch.from_numpy(np.stack(pixels))).numpy())
+
+    def say(self, found: np.ndarray | str, top_k: int) -> dict[str, object]:
+        """Return the answer to a row; see `rows.said`."""
+        return said(found, self.classes, top_k)
 
     def predict_bytes(
         self, images: Sequence[bytes], *, max_pixels: int = MAX_PIXELS
@@ -110,16 +124,15 @@ def save_classifier(  # noqa: PLR0913  # what a classifier is made of
     for name, state in zip(names, members, strict=True):
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         save_file(on_cpu, folder / name)
-    description = {
-        "format": FORMAT,
-        "classes": list(classes),
-        "config": dict(config),
-        "preprocess": asdict(preprocess),
-        "adapters": [dict(arguments) for arguments in attached],
-        "members": names,
-        "facts": dict(facts),
-    }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True))
+    write_description(
+        folder,
+        classes=list(classes),
+        config=dict(config),
+        preprocess=preprocess_values(preprocess),
+        adapters=[dict(arguments) for arguments in attached],
+        members=names,
+        facts=dict(facts),
+    )
 
 
 def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Classifier:
@@ -128,7 +141,7 @@ def load_classifier(folder: Path, *, device: str | torch.device = "cpu") -> Clas
     Raises:
         BrokenModel: a file is missing or incomplete, or the format is another one.
     """
-    description = _read_description(folder)
+    description = read_description(folder)
     try:
         members = [_read_member(folder / name, description) for name in description["members"]]
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
@@ -149,7 +162,7 @@ def load_heads(folder: Path) -> list[dict[str, Tensor]]:
     Raises:
         BrokenModel: as `load_classifier`.
     """
-    description = _read_description(folder)
+    description = read_description(folder)
     heads = []
     for name in description["members"]:
         try:
@@ -160,40 +173,8 @@ def load_heads(folder: Path) -> list[dict[str, Tensor]]:
     return heads
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise BrokenModel(f"{folder}: expected a coft model, {DESCRIPTION} is missing.")
-    try:
-        description: dict[str, Any] = json.loads(path.read_bytes())
-        version = description.get("format")
-    except (ValueError, AttributeError) as error:
-        raise BrokenModel(f"{path}: expected a JSON object: {error}.") from error
-    if version != FORMAT:
-        raise BrokenModel(
-            f"{folder}: expected model format {FORMAT}, got {version!r}. "
-            "It was written by another version of coft."
-        )
-    check_members(description["members"])
-    return description
-
-
-def check_members(names: Sequence[str]) -> None:
-    """Refuse a description whose weights lie anywhere but beside it.
-
-    Raises:
-        BrokenModel: one of the names is a path.
-    """
-    plain = [name for name in names if name == Path(name).name and "\\" not in name]
-    if paths := [name for name in names if name not in plain or name == ".."]:
-        raise BrokenModel(f"expected weights beside {DESCRIPTION}, got {paths[0]!r}")
-
-
 def _read_member(path: Path, description: Mapping[str, Any]) -> Network:
-    values = description["preprocess"]
-    preprocess = Preprocess(
-        **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
-    )
+    preprocess = preprocess_of(description["preprocess"])
     visual = build_visual(description["config"], preprocess)
     for arguments in description["adapters"]:
         adapters.attach(visual, generator=torch.Generator(), **arguments)

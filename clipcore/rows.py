@@ -11,11 +11,11 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import numpy as np
@@ -32,7 +32,29 @@ _CHUNK = 1 << 16
 _NOTHING = (None, "", "None", b"")  # the third is what MLflow makes of null in some requests
 _PORTS = {"http": 80, "https": 443}
 
+BATCH = 64  # rows of one forward pass, so that a large request does not need large memory
+
 Row = Mapping[str, object]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A model that answers rows of requests.
+
+    Attributes:
+        inputs: Columns of a request.
+    """
+
+    inputs: tuple[str, ...]
+
+    def read(self, row: Row, allowed: "Allowed") -> Any:
+        """Return what the model needs of a row, or as a text why there is nothing."""
+
+    def find(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return what the model says of each of what `read` returned."""
+
+    def say(self, found: Any, top_k: int) -> dict[str, object]:
+        """Return the answer to a row: of what `find` returned, or of a text of `read`."""
 
 
 class BadRow(ValueError):
@@ -91,15 +113,22 @@ def image_file(row: Row, allowed: Allowed) -> bytes:
     raise BadRow(msg)
 
 
-def check_columns(names: Iterable[str]) -> list[str]:
+def check_columns(names: Iterable[str], inputs: Sequence[str] = INPUTS) -> list[str]:
     """Return those of the names that are columns of a request.
+
+    Args:
+        names: Of columns.
+        inputs: Those that a model knows.
 
     Raises:
         BadRequest: none is.
     """
-    known = [name for name in INPUTS if name in set(names)]
+    there = set(names)  # once: they may be an iterator
+    known = [name for name in inputs if name in there]
     if not known:
-        raise BadRequest("expected a column `image`, `path` or `url`, got none of them")
+        quoted = [f"`{name}`" for name in inputs]
+        listed = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+        raise BadRequest(f"expected a column {listed}, got none of them")
     return known
 
 
@@ -128,31 +157,40 @@ def check_top_k(value: object) -> int:
     return top_k
 
 
-def answers(
-    found: Iterable[np.ndarray | str], classes: Sequence[str], top_k: int
-) -> Iterator[dict[str, object]]:
-    """Yield the answer to each row.
+def said(found: np.ndarray | str, classes: Sequence[str], top_k: int) -> dict[str, object]:
+    """Return the answer to a row.
 
     Args:
-        found: The class probabilities of each, or why there are none.
+        found: The class probabilities, or why there are none.
         classes: Their names.
         top_k: How many of them an answer names; 0 for all.
     """
-    for row in found:
-        if isinstance(row, str):
-            yield dict.fromkeys(COLUMNS) | {"error": row}
-        else:
-            yield _said(row, classes, top_k)
-
-
-def _said(probabilities: np.ndarray, classes: Sequence[str], top_k: int) -> dict[str, object]:
-    order = np.argsort(-probabilities, kind="stable")[: top_k or len(classes)]
+    if isinstance(found, str):
+        return dict.fromkeys(COLUMNS) | {"error": found}
+    order = np.argsort(-found, kind="stable")[: top_k or len(classes)]
     return {
         "label": classes[order[0]],
-        "score": float(probabilities[order[0]]),
-        "probabilities": {classes[index]: float(probabilities[index]) for index in order},
+        "score": float(found[order[0]]),
+        "probabilities": {classes[index]: float(found[index]) for index in order},
         "error": None,
     }
+
+
+def answered(model: Answering, rows: Sequence[Row], top_k: int) -> list[dict[str, object]]:
+    """Return the answer to each row of a request.
+
+    Raises:
+        BadRequest: none of them can be answered.
+    """
+    allowed = Allowed.from_environment()
+    answers: list[dict[str, object]] = []
+    for start in range(0, len(rows), BATCH):
+        read = [model.read(row, allowed) for row in rows[start : start + BATCH]]
+        good = [one for one in read if not isinstance(one, str)]
+        found = iter(model.find(good) if good else ())
+        answers += [model.say(one if isinstance(one, str) else next(found), top_k) for one in read]
+    check_rows(answers)
+    return answers
 
 
 # --- where the image file of a row is -------------------------------------------------------------

@@ -8,14 +8,21 @@ from tasks.harmony.classes import settle_classes
 from tasks.harmony.compare import Comparison, compare
 from tasks.harmony.files import find_files
 from tasks.harmony.kept_tests import samples_of_tests
+from tasks.harmony.known import KnownState
 from tasks.harmony.learn import check_repeated, learn_modality, stage_digest
 from tasks.harmony.measure import measure_stage
 from tasks.harmony.page import write_comparison
+from tasks.harmony.predict import AnswersRef, embed_images, predict_images, predict_samples
 from tasks.harmony.publish import publish_stage, tracked_stage
 from tasks.harmony.record import StageRef, StateRef, existing_state, read_state
+from tasks.harmony.register import check_same, register_stage
 from tasks.harmony.samples import backbone_of_names, digest_of_features, find_samples
-from tasks.harmony.specs import CompareSpec, StageSpec
+from tasks.harmony.specs import CompareSpec, PredictSpec, StageSpec
+from tasks.pool.open import open_images
+from tasks.refs import ModelKind
+from tasks.specs import BackboneSpec
 from tasks.storage.finished_runs import record_finished
+from tasks.tracking.registry_model import find_model
 from tasks.tracking.turns import in_turn
 
 
@@ -46,6 +53,7 @@ def learn(spec: StageSpec) -> StageRef:
         if found.survey.num_test and spec.modality not in tests:
             tests[spec.modality].append(found.test(classes))
         measure_stage(stage, tests, spec.runtime)
+        register_stage(run, after, spec)
         publish_stage(run, after, spec)
     record_finished(spec.runtime.workspace)
     return stage
@@ -77,3 +85,24 @@ def compare_methods(spec: CompareSpec) -> Comparison:
     write_comparison(state, found)
     record_finished(spec.runtime.workspace)
     return found
+
+
+@flow(name="harmony-predict")
+@in_turn
+def predict(spec: PredictSpec) -> AnswersRef:
+    """Say the class of images or of rows of features, and which modality each was taken for."""
+    if spec.model is not None:
+        known = KnownState.of_model(find_model(spec.model, spec.runtime, ModelKind.HARMONY))
+    else:
+        known = KnownState.of_stages(existing_state(str(spec.state)))
+    if spec.pool is None:
+        answers = predict_samples(known, spec)
+    else:
+        if (tower := known.tower_elsewhere(spec.modality)) is not None:
+            backbone = find_backbone(BackboneSpec(name=tower.name), spec.runtime)
+            check_same(tower, backbone.weights_sha256)
+        images = open_images(spec.pool, spec.runtime, for_training=False)
+        features = embed_images(known, images, spec)
+        answers = predict_images(known, images, features, spec)
+    record_finished(spec.runtime.workspace)
+    return answers

@@ -26,6 +26,11 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LONGEST_FOLDER = 103 - 72  # bytes of a socket's path on Linux and macOS, less what Ray appends
 SHORT_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108  # Ray makes a folder of its own in it
 
+_UNASKED = {  # bars and links of MLflow, between the lines of a command's output
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
 unusable_proxies: list[str] = []  # variables whose proxy was replaced
 
 
@@ -44,7 +49,7 @@ def quiet_environment() -> dict[str, str]:
 
 def apply() -> None:
     """Set the switches that are not set. Call it before prefect, ray or mlflow are imported."""
-    for name, value in quiet_environment().items():
+    for name, value in {**quiet_environment(), **_UNASKED}.items():
         os.environ.setdefault(name, value)
     exempt_loopback()
 

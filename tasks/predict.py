@@ -131,18 +131,10 @@ def with_predictions(
         foreign: What `none_of_these` returned.
         classes: Their names.
     """
-    names = np.array([*classes, None], dtype=object)  # the last: no second one where one is all
-    mean = softmaxes.mean(axis=0)
-    order = np.argsort(-mean, axis=1, kind="stable")[:, :2]
-    padded = np.pad(mean, ((0, 0), (0, 1)), constant_values=np.nan)
-    first, second = order[:, 0], order[:, 1] if len(classes) > 1 else order[:, 0] + 1
-    rows = np.arange(len(mean))
+    names, mean = np.array(classes, dtype=object), softmaxes.mean(axis=0)
     members = softmaxes.argmax(axis=2).T
     columns = {
-        "label": pa.array(names[first], pa.string()),
-        "confidence": pa.array(mean[rows, first], pa.float32()),
-        "runner_up": pa.array(names[second], pa.string()),
-        "runner_up_confidence": pa.array(padded[rows, second], pa.float32(), from_pandas=True),
+        **first_two(mean, classes),
         "none_of_these": pa.array(foreign, pa.float32()),
         "probabilities": pa.array(list(mean), pa.list_(pa.float32())),
         "member_labels": pa.array([list(names[row]) for row in members], pa.list_(pa.string())),
@@ -150,3 +142,18 @@ def with_predictions(
     for name, column in columns.items():
         images = images.append_column(name, column)
     return images.cast(PREDICTIONS)
+
+
+def first_two(probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the most probable class of each row, the second one, and how probable both are."""
+    names = np.array([*classes, None], dtype=object)  # the last: no second one where one is all
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    padded = np.pad(probabilities, ((0, 0), (0, 1)), constant_values=np.nan)
+    first, second = order[:, 0], order[:, 1] if len(classes) > 1 else order[:, 0] + 1
+    rows = np.arange(len(probabilities))
+    return {
+        "label": pa.array(names[first], pa.string()),
+        "confidence": pa.array(probabilities[rows, first], pa.float32()),
+        "runner_up": pa.array(names[second], pa.string()),
+        "runner_up_confidence": pa.array(padded[rows, second], pa.float32(), from_pandas=True),
+    }

@@ -14,6 +14,13 @@ Split = Literal["pool", "test"]
 PEERS = (1, 2)
 
 
+class ModelKind(StrEnum):
+    """What a model is, in its `model.json` and in the tag `kind` of its version."""
+
+    CLASSIFIER = "classifier"
+    HARMONY = "harmony"
+
+
 class Reason(StrEnum):
     """Why a label was kept or not: slugs in the column `reason`; the report has the words."""
 

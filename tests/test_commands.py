@@ -391,3 +391,5 @@ def test_modalities_are_learned_one_after_another(place: Place) -> None:
     shown = coft("harmony", "show", "--state", state, *place.kept)
     assert [one["modality"] for one in place.made()["modalities"]] == ["photo", "sound"]
     assert f"report     {state}/report.html" in shown
+    words = ["--model", "models:/state@candidate", "--embeddings", rows, *place.kept]
+    assert "sound: 90 samples, mean certainty 1.000" in coft("harmony", "predict", *words)

@@ -35,6 +35,6 @@ def export(
     place = workspace_of(workspace)
     layout.check_workspace(place)
     runtime = RuntimeSpec(workspace=place)
-    registry_model.check_model(model, runtime)  # before PyTorch is there
+    registry_model.check_kind(model, runtime)  # before PyTorch is there
     files = exporting.export(model, form, to, runtime)
     conclude(summary, {"files": files}, files)

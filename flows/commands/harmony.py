@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from flows.commands.options import (
     Classes,
     LabelColumns,
+    Register,
     RowsPerShard,
     Seed,
     SplitFolders,
@@ -16,6 +17,7 @@ from flows.commands.options import (
     conclude,
     default_of,
     given,
+    name_from,
     tell,
 )
 from tasks.harmony.specs import (
@@ -23,6 +25,7 @@ from tasks.harmony.specs import (
     CompareSpec,
     KeepSpec,
     PredictedSpec,
+    PredictSpec,
     StageSpec,
     StageTrainingSpec,
 )
@@ -33,16 +36,20 @@ if TYPE_CHECKING:
     from flows import demo as demo_flow
     from flows import harmony as harmony_flow
     from tasks import startup
-    from tasks.harmony import checks, files, page, record, summary
+    from tasks.harmony import checks, files, page, prediction, record, summary
     from tasks.harmony import compare as comparing
     from tasks.harmony.compare import Comparison
     from tasks.harmony.record import StateRef
+    from tasks.tracking import registry_model, versions
 else:
     startup, harmony_flow = OnDemand("tasks.startup"), OnDemand("flows.harmony")
     demo_flow = OnDemand("flows.demo")
     checks, page = OnDemand("tasks.harmony.checks"), OnDemand("tasks.harmony.page")
     files, comparing = OnDemand("tasks.harmony.files"), OnDemand("tasks.harmony.compare")
+    prediction = OnDemand("tasks.harmony.prediction")
     record, summary = OnDemand("tasks.harmony.record"), OnDemand("tasks.harmony.summary")
+    registry_model = OnDemand("tasks.tracking.registry_model")
+    versions = OnDemand("tasks.tracking.versions")
 
 harmony = App(name="harmony", help="One model for kinds of data that arrive one after another.")
 
@@ -80,6 +87,10 @@ def learn(  # noqa: PLR0913  # a parameter for each option
     training: Annotated[StageTrainingSpec, Parameter(group="Training")] = StageTrainingSpec(),
     keep: Annotated[KeepSpec, Parameter(group="Keeping earlier modalities")] = KeepSpec(),
     seed: Seed = default_of(StageSpec, "seed"),
+    register: Register = None,
+    max_forgetting: Annotated[
+        float, Parameter(help="A stage after which more is lost is no candidate.")
+    ] = default_of(StageSpec, "max_forgetting"),
     rows_per_shard: RowsPerShard = None,
     where: Where = Where(),
 ) -> None:
@@ -87,6 +98,7 @@ def learn(  # noqa: PLR0913  # a parameter for each option
 
     Each stage is a folder in the state; the same command goes on where a killed one stopped.
     """
+    name = versions.check_name(register or name_from(state, otherwise="harmony"))
     pool = None
     if images is not None:
         pool = PoolSpec(
@@ -109,6 +121,8 @@ def learn(  # noqa: PLR0913  # a parameter for each option
         training=training,
         keep=keep,
         seed=seed,
+        register_as=name,
+        max_forgetting=max_forgetting,
         runtime=where.runtime,
         command=command_line(),
     )
@@ -118,6 +132,45 @@ def learn(  # noqa: PLR0913  # a parameter for each option
     startup.begin(spec.runtime, "flows.harmony")
     stage = harmony_flow.learn(spec)
     _conclude(record.read_state(state), None, where.summary, {"stage": stage.model_dump()})
+
+
+@harmony.command
+def predict(  # noqa: PLR0913  # a parameter for each option
+    *,
+    state: Annotated[str | None, Parameter(help="Folder or URI of what was learned.")] = None,
+    model: Annotated[str | None, Parameter(help="Or models:/NAME@ALIAS, models:/NAME/3.")] = None,
+    images: Annotated[str | None, Parameter(help="Images of which nobody knows the class.")] = None,
+    embeddings: Annotated[
+        str | None, Parameter(help="Or Parquet with columns embedding, modality, sample_id.")
+    ] = None,
+    modality: Annotated[
+        str | None, Parameter(help="What they are; by default each looks most like one.")
+    ] = None,
+    rows_per_shard: RowsPerShard = None,
+    where: Where = Where(),
+) -> None:
+    """Classify images, or features of any kind that was learned; one row a sample, in Parquet."""
+    pool = None
+    if images is not None:
+        pool = PoolSpec(images=images, **given(rows_per_shard=rows_per_shard))
+    asked = PredictSpec(
+        state=state,
+        model=model,
+        pool=pool,
+        embeddings=embeddings,
+        modality=modality,
+        runtime=where.runtime,
+    )
+    spec = prediction.check_prediction(asked)
+    tracked = spec.model is not None and registry_model.is_registered(spec.model)
+    startup.begin(spec.runtime, "flows.harmony", tracked=tracked)
+    found = harmony_flow.predict(spec)
+    lines = [
+        f"{one.modality}: {one.count:,} samples, mean certainty {one.certainty:.3f}"
+        for one in found.taken
+    ]
+    lines.append(f"{found.rows:,} predictions in {found.uri}")
+    conclude(where.summary, found.model_dump(mode="json"), lines)
 
 
 @harmony.command

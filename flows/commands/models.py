@@ -17,7 +17,8 @@ from flows.commands.options import (
 )
 from tasks.on_demand import OnDemand
 from tasks.promotion.specs import PromotionSpec
-from tasks.specs import GaveUp, PoolSpec
+from tasks.refs import ModelKind
+from tasks.specs import GaveUp, InputError, PoolSpec
 
 if TYPE_CHECKING:
     from flows import promote as promote_flow
@@ -80,7 +81,10 @@ def promote(  # noqa: PLR0913  # a parameter for each option
         force=force,
         runtime=where.runtime,
     )
-    versions.find_chosen(_tracking(where.workspace), name, version)
+    chosen = versions.find_chosen(_tracking(where.workspace), name, version)
+    if chosen.evidence.get(versions.KIND, ModelKind.CLASSIFIER) != ModelKind.CLASSIFIER:
+        msg = f"{chosen.uri} is a model of several kinds of data, not to be compared on images; "
+        raise InputError(f"{msg}`coft models promote {name}` promotes it by its evidence.")
     startup.begin(spec.runtime, "flows.promote")
     decision = promote_flow.promote(spec)
     conclude(where.summary, decision.model_dump(mode="json"), [decision.verdict])

@@ -17,7 +17,7 @@ from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.files import exists, read_json, write_bytes, write_json
 from tasks.storage.layout import DESCRIPTION
 from tasks.storage.uris import join
-from tasks.tracking.registry_model import check_model, local_bundle
+from tasks.tracking.registry_model import check_kind, local_bundle
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -36,7 +36,7 @@ def export(uri: str, form: Format, folder: str, runtime: RuntimeSpec) -> list[st
         InputError: no model has this URI, its format cannot hold it, a package is missing, or the
             folder holds the description of a model of coft, which would be overwritten.
     """
-    version = check_model(uri, runtime)
+    version = check_kind(uri, runtime)
     if exists(join(folder, ABOUT)) and "format" in read_json(join(folder, ABOUT)):
         raise InputError(f"{folder} holds a model of coft; name another folder")
     with (

@@ -3,6 +3,9 @@
 import torch
 
 from clipcore.classifier import load_classifier
+from clipcore.description import kind_of
+from clipcore.harmony import bundle
+from tasks.refs import ModelKind
 from tasks.serving.batcher import Served
 from tasks.serving.server import allowed_by, open_socket
 from tasks.serving.server import serve as serve_until_stopped
@@ -31,7 +34,11 @@ def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
 def load_model(uri: str, runtime: RuntimeSpec, device: torch.device) -> Served:
     """Load a version or a folder; a copy of remote files is gone afterwards."""
     with local_bundle(uri, runtime) as folder:
-        return Served.of(uri, load_classifier(folder, device=device))
+        if kind_of(folder) == ModelKind.HARMONY:
+            model = bundle.load_model(folder, device=device)
+            return Served.of(uri, model, model.encoders)
+        loaded = load_classifier(folder, device=device)
+        return Served.of(uri, loaded, loaded.encoders)
 
 
 def _device(name: str) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from clipcore.backbone import VisualTower
 from clipcore.classifier import load_classifier
-from tasks.refs import BackboneRef, ModelRef, Ref
+from clipcore.description import kind_of
+from clipcore.harmony.bundle import load_tower
+from tasks.refs import BackboneRef, ModelKind, ModelRef, Ref
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import local_copy, read_json
 from tasks.storage.layout import DESCRIPTION, TOWERS, Folder, in_workspace
@@ -25,8 +27,8 @@ class Tower:
         facts: For the metadata of its features.
         backbone: Name of the backbone; empty for a member.
         weights: Folders of what was learned on the backbone, one after the other.
-        model: Folder of the classifier; empty for a backbone.
-        member: Which one of the classifier's.
+        model: Folder of the model; empty for a backbone.
+        member: Which one of the model's.
     """
 
     digest: str
@@ -43,6 +45,8 @@ class Tower:
         if not self.model:
             return load_visual(self.backbone, self.weights, device=device)
         with local_copy(self.model) as folder:
+            if kind_of(folder) == ModelKind.HARMONY:
+                return load_tower(folder, self.member).to(device)
             return load_classifier(folder, device=device).members[self.member].visual.eval()
 
     def features(self, workspace: str) -> Store:

@@ -72,6 +72,7 @@ class StageSpec(Spec):
     keep: KeepSpec = Field(KeepSpec(), description="What keeps earlier modalities.")
     seed: int = Field(0, ge=0, description="Of every draw.")
     register_as: str | None = Field(None, description="Name in the model registry.")
+    max_forgetting: float = Field(0.1, ge=0, le=1, description="That a candidate may have.")
     runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
     command: SkipJsonSchema[str] = Field("", description="The command line, for the report.")
 
@@ -87,4 +88,15 @@ class CompareSpec(Spec):
         description="Names of methods.",
     )
     seeds: int = Field(1, gt=0, description="How many, from 0.")
+    runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
+
+
+class PredictSpec(Spec):
+    """A prediction: with what, of what."""
+
+    state: str | None = Field(None, description="Folder or URI of a state.")
+    model: str | None = Field(None, description="Or a registered one: models:/NAME@ALIAS.")
+    pool: PoolSpec | None = Field(None, description="Images.")
+    embeddings: str | None = Field(None, description="Or Parquet with features.")
+    modality: str | None = Field(None, description="What all of them are.")
     runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")

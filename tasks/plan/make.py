@@ -29,7 +29,7 @@ from tasks.storage.files import names_in
 from tasks.storage.finished_runs import note_steps
 from tasks.storage.layout import Folder
 from tasks.storage.uris import absolute, join, redact
-from tasks.tracking.registry_model import check_model
+from tasks.tracking.registry_model import check_kind
 from tasks.tracking.store import tracking_for
 
 _DEVICES = "nvidia[0-9]*"  # in /dev, one for each GPU
@@ -51,7 +51,7 @@ def make_plan(
     """
     for_training = aim in ("adapt", "rounds", "templates")
     found = listed.understand(spec.pool, for_training=for_training)
-    model = check_model(model, spec.runtime) if model else None
+    model = check_kind(model, spec.runtime) if model else None
     answers = None  # those in a folder of rounds were counted when they came
     if spec.answers is not None and not names_in(join(spec.answers, FOLDER)):
         answers = count_answers(spec.answers, spec.pool, found)

@@ -111,7 +111,8 @@ async def _answered(
             body = await _read_body(request, max_bytes, max_seconds)
             top_k = request.query_params.get("top_k", "0")
             kind = request.headers.get("content-type", "")
-            asked = await service.in_thread(read_request, body, kind, top_k)
+            inputs = service.served.model.inputs
+            asked = await service.in_thread(read_request, body, kind, top_k, inputs)
             served, said = await service.answer(asked)
     except BadRequest as error:
         return _refused(415 if isinstance(error, NotSupported) else 400, str(error))

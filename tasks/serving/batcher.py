@@ -6,45 +6,52 @@ So one client is answered at once, and many share a forward pass.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from time import monotonic
+from typing import Any
 
-import numpy as np
 import torch
 
-from clipcore.classifier import Classifier
-from clipcore.inference import BatchSize
+from clipcore.inference import LARGEST_BATCH, BatchSize, Encoder
+from clipcore.rows import Answering
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A classifier in memory, where it came from, and how many images it takes at once."""
+    """A model in memory, where it came from, and how many rows it takes at once."""
 
     uri: str
-    classifier: Classifier
+    model: Answering
     batch_size: int
 
     @classmethod
-    def of(cls, uri: str, classifier: Classifier) -> "Served":
-        """Return a classifier that has run once, so that no client waits for its first time."""
-        batch_size = BatchSize.fitting(classifier.encoders[0]).images
-        size = classifier.preprocess.size
-        classifier.probabilities(torch.zeros(1, size, size, 3, dtype=torch.uint8))
-        return cls(uri, classifier, batch_size)
+    def of(cls, uri: str, model: Answering, encoders: Sequence[Encoder]) -> "Served":
+        """Return a model whose towers have run once, so that no client waits for the first time.
+
+        Args:
+            uri: Of the model.
+            model: What answers.
+            encoders: Its towers.
+        """
+        for encode in encoders:
+            size = encode.preprocess.size
+            encode(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+        sizes = [BatchSize.fitting(encode).images for encode in encoders]
+        return cls(uri, model, min(sizes, default=LARGEST_BATCH))
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The pixels of an image, the model that they were prepared for, and who waits for it."""
+    """What was read of a row, the model that it was read for, and who waits for it."""
 
     served: Served
-    pixels: np.ndarray
-    answer: "Future[np.ndarray]" = field(default_factory=Future)
+    item: Any
+    answer: "Future[Any]" = field(default_factory=Future)
 
 
 class Batcher:
@@ -62,9 +69,9 @@ class Batcher:
         self._thread = Thread(target=self._run, name="coft-model", daemon=True)
         self._thread.start()
 
-    def submit(self, served: Served, pixels: np.ndarray) -> "Future[np.ndarray]":
-        """Return the class probabilities of an image, when they are there."""
-        image = Waiting(served, pixels)
+    def submit(self, served: Served, item: Any) -> "Future[Any]":
+        """Return what the model says of an item, when it is there."""
+        image = Waiting(served, item)
         with self._changed:
             self._waiting.append(image)
             self._changed.notify()
@@ -89,16 +96,15 @@ class Batcher:
         while batch := self._next():
             started = monotonic()
             try:
-                pixels = torch.from_numpy(np.stack([image.pixels for image in batch]))
-                found = batch[0].served.classifier.probabilities(pixels).numpy()
+                found = batch[0].served.model.find([image.item for image in batch])
             except Exception as error:  # what is wrong with one batch may not be with the next
                 logger.exception("a batch of %d images failed", len(batch))
                 for image in batch:
                     image.answer.set_exception(error)
                 continue
             self._seen(len(batch), monotonic() - started)
-            for image, probabilities in zip(batch, found, strict=True):
-                image.answer.set_result(probabilities)
+            for image, said in zip(batch, found, strict=True):
+                image.answer.set_result(said)
 
     def _next(self) -> list[Waiting]:
         """Return the images that wait first and for the same model; none when all is done."""

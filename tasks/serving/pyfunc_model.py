@@ -5,12 +5,10 @@ artifact's requirements, nothing else of this project. The docstring of `ImageCl
 explains the columns of requests and answers.
 """
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow.models
-import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
@@ -18,19 +16,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from clipcore.classifier import Classifier, load_classifier
-from clipcore.rows import (
-    COLUMNS,
-    Allowed,
-    BadRequest,
-    Row,
-    answers,
-    check_columns,
-    check_rows,
-    check_top_k,
-    read_row,
-)
-
-BATCH = 64  # images of one forward pass, so that a large request does not need large memory
+from clipcore.rows import COLUMNS, BadRequest, answered, check_columns, check_top_k
 
 
 class ImageClassifier(PythonModel):
@@ -79,27 +65,10 @@ class ImageClassifier(PythonModel):
             top_k = check_top_k((params or {}).get("top_k", 0))
             # MLflow drops all other columns.
             rows = model_input[check_columns(model_input.columns)].to_dict("records")
-            said: list[dict[str, object]] = []
-            for start in range(0, len(rows), BATCH):
-                said += self._answer(rows[start : start + BATCH], top_k)
-            check_rows(said)
+            said = answered(self.classifier, rows, top_k)
         except BadRequest as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame(said, columns=list(COLUMNS), dtype=object)  # which keeps None as null
-
-    def _answer(self, rows: Sequence[Row], top_k: int) -> Iterator[dict[str, object]]:
-        """Return the answer to each row of a batch; one image is decoded at a time."""
-        allowed = Allowed.from_environment()
-        read = [read_row(row, self.classifier.preprocess, allowed) for row in rows]
-        good = [pixels for pixels in read if not isinstance(pixels, str)]
-        given = iter(self._probabilities(good))
-        found = (row if isinstance(row, str) else next(given) for row in read)
-        return answers(found, self.classifier.classes, top_k)
-
-    def _probabilities(self, pixels: Sequence[np.ndarray]) -> np.ndarray | tuple[()]:
-        if not pixels:
-            return ()
-        return self.classifier.probabilities(torch.from_numpy(np.stack(pixels))).numpy()
 
 
 mlflow.models.set_model(ImageClassifier())

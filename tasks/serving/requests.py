@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from clipcore.rows import BadRequest, Row, check_columns, check_top_k
+from clipcore.rows import INPUTS, BadRequest, Row, check_columns, check_top_k
 
 _JSON = "application/json"
 _FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
@@ -24,13 +24,16 @@ class Asked:
     top_k: int = 0
 
 
-def read_request(body: bytes, content_type: str, top_k: str = "0") -> Asked:
+def read_request(
+    body: bytes, content_type: str, top_k: str = "0", inputs: Sequence[str] = INPUTS
+) -> Asked:
     """Return what a request asks.
 
     Args:
         body: JSON with one of MLflow's four keys and perhaps `params`, or an image file.
         content_type: Of the body.
         top_k: Of the address; JSON has it in `params`.
+        inputs: Columns that the model knows.
 
     Raises:
         NotSupported: a content type of another kind.
@@ -42,10 +45,10 @@ def read_request(body: bytes, content_type: str, top_k: str = "0") -> Asked:
     if kind != _JSON:
         msg = f"expected a body of type {_JSON}, or image/* or application/octet-stream"
         raise NotSupported(f"{msg} for one image file, got {kind[:80] or 'no type'}")
-    return _from_json(body)
+    return _from_json(body, inputs)
 
 
-def _from_json(body: bytes) -> Asked:
+def _from_json(body: bytes, inputs: Sequence[str]) -> Asked:
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -56,22 +59,23 @@ def _from_json(body: bytes) -> Asked:
     params = {} if request.get("params") is None else request["params"]
     if not isinstance(params, dict):
         raise BadRequest('expected `params` to be an object such as {"top_k": 3}')
-    return Asked(_rows(request[found[0]], found[0]), check_top_k(params.get("top_k", 0)))
+    rows = _rows(request[found[0]], found[0], inputs)
+    return Asked(rows, check_top_k(params.get("top_k", 0)))
 
 
-def _rows(value: Any, form: str) -> list[Row]:
+def _rows(value: Any, form: str, inputs: Sequence[str]) -> list[Row]:
     if form == "dataframe_split":
-        return _from_split(value)
+        return _from_split(value, inputs)
     if isinstance(value, dict):
-        return _from_columns(value)
+        return _from_columns(value, inputs)
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise BadRequest(f'expected `{form}` to be a list of rows such as {{"image": BASE64}}')
     if value:
-        check_columns(chain.from_iterable(value))
+        check_columns(chain.from_iterable(value), inputs)
     return value
 
 
-def _from_split(value: Any) -> list[Row]:
+def _from_split(value: Any, inputs: Sequence[str]) -> list[Row]:
     parts = value if isinstance(value, dict) else {}
     columns, data = parts.get("columns"), parts.get("data")
     if (
@@ -81,14 +85,14 @@ def _from_split(value: Any) -> list[Row]:
     ):
         msg = "expected `dataframe_split` to have `columns`, and `data` with rows as long as these"
         raise BadRequest(msg)
-    check_columns(name for name in columns if isinstance(name, str))
+    check_columns([name for name in columns if isinstance(name, str)], inputs)
     return [dict(zip(columns, row, strict=True)) for row in data]
 
 
-def _from_columns(value: Mapping[str, Any]) -> list[Row]:
+def _from_columns(value: Mapping[str, Any], inputs: Sequence[str]) -> list[Row]:
     lists = {
         name: value[name] if isinstance(value[name], list) else [value[name]]
-        for name in check_columns(value)
+        for name in check_columns(value, inputs)
     }
     if len({len(column) for column in lists.values()}) > 1:
         raise BadRequest("expected columns of equal length")

@@ -6,9 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
 from typing import Any, TypeVar
 
-import numpy as np
-
-from clipcore.rows import Allowed, BadRequest, Row, answers, check_rows, read_row
+from clipcore.rows import Allowed, BadRequest, Row, check_rows
 from tasks.serving.batcher import Batcher, Served
 from tasks.serving.metrics import Metrics
 from tasks.serving.places import Places
@@ -70,22 +68,19 @@ class Service:
         served = self.served
         with self.places.take(max(0, len(asked.rows) - 1)):
             found = await asyncio.gather(*(self._one(row, served) for row in asked.rows))
-        said = list(answers(found, served.classifier.classes, asked.top_k))
+        said = [served.model.say(one, asked.top_k) for one in found]
         self._count(said)
         check_rows(said)
         return served, said
 
-    async def _one(self, row: Row, served: Served) -> np.ndarray | str:
-        """Return the class probabilities of a row, or why there are none."""
+    async def _one(self, row: Row, served: Served) -> Any:
+        """Return what the model says of a row, or as a text why it says nothing."""
         waiting = await self.in_thread(self._decode, row, served)
-        if isinstance(waiting, str):
-            return waiting
-        probabilities: np.ndarray = await asyncio.wrap_future(waiting)
-        return probabilities
+        return waiting if isinstance(waiting, str) else await asyncio.wrap_future(waiting)
 
-    def _decode(self, row: Row, served: Served) -> "str | Future[np.ndarray]":
+    def _decode(self, row: Row, served: Served) -> "str | Future[Any]":
         """Decode an image and hand it to the model, in a thread of its own."""
-        read = read_row(row, served.classifier.preprocess, self._allowed)
+        read = served.model.read(row, self._allowed)
         return read if isinstance(read, str) else self._batcher.submit(served, read)
 
     def _count(self, said: Sequence[dict[str, object]]) -> None:

@@ -29,6 +29,7 @@ STAGES = (
     Folder.PEERS,
     Folder.MODELS,
     Folder.PREDICTIONS,
+    Folder.MODALITIES,
     Folder.EVALUATIONS,
 )  # each has a folder for each digest, which is finished or not
 

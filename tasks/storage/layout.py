@@ -40,6 +40,7 @@ class Folder(StrEnum):
     PEERS = "peers"
     MODELS = "models"
     PREDICTIONS = "predictions"
+    MODALITIES = "modalities"
     EVALUATIONS = "evaluations"
     BEGUN = "begun"
     FINISHED = "finished"

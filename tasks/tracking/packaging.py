@@ -1,12 +1,11 @@
 """Write a bundle as a model folder that MLflow loads without coft, pickle or network.
 
-The folder holds the bundle (JSON and safetensors), the file `tasks/serving/pyfunc_model.py` as
-code, and the modules of clipcore that it needs. It contains no pickled Python object.
+The folder holds the bundle (JSON and safetensors), the file of `tasks/serving/` that answers for
+its kind as code, and the modules of clipcore that it needs. It contains no pickled Python object.
 """
 
 import ast
 import hashlib
-import io
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,21 +13,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
 import clipcore
 from clipcore.image_files import FORMATS
-from clipcore.rows import INPUTS
-from tasks import serving
 from tasks.specs import InputError
+from tasks.tracking.bundles import Bundle
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
-    from mlflow.models import Model, ModelSignature
+    from mlflow.models import Model
 
 BUNDLE = "bundle"  # name of the folder among the artifacts of the pyfunc
-CODE = Path(serving.__file__).parent / "pyfunc_model.py"
 _SAFE = {".json", ".safetensors"}
 _CHUNK = 1 << 20
 # Imports of clipcore, and packages for serving, pinned to the installed versions.
@@ -79,7 +73,7 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
 
     Args:
         target: The folder.
-        bundle: Folder that `save_classifier` wrote.
+        bundle: Folder of a model, of any kind.
         logged: MLflow's record of the model.
     """
     # Slow to import, see store.connect.
@@ -92,14 +86,15 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
         model_uuid=logged.model_id,
         model_id=logged.model_id,
     )
+    kind = Bundle.of(bundle)
     with tempfile.TemporaryDirectory(prefix="coft-") as folder:
         mlflow.pyfunc.save_model(
             path=str(target),
-            python_model=str(CODE),
+            python_model=str(kind.code),
             artifacts={BUNDLE: str(bundle)},
-            code_paths=[str(_copy_clipcore(Path(folder)))],
-            signature=signature(),
-            input_example=input_example(),
+            code_paths=[str(_copy_clipcore(Path(folder), kind.code))],
+            signature=kind.signature(),
+            input_example=kind.input_example(),
             pip_requirements=requirements(),
             model_config={"device": "auto"},  # only what is named here can be chosen at load
             mlflow_model=model,
@@ -107,43 +102,6 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
     _make_relocatable(model, target)
     for cache in target.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
-
-
-def signature() -> "ModelSignature":
-    """Return the columns of requests and answers; the docstring of `predict` explains each.
-
-    `probabilities` is a map and not an array, so that an answer holds the class names, and can be
-    cut to the first `top_k`. `image` is a string and not binary, because MLflow's server fails on
-    null in a binary column; bytes pass all the same.
-    """
-    from mlflow.models import ModelSignature  # noqa: PLC0415 # slow to import, see store.connect
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
-    from mlflow.types.schema import Map  # noqa: PLC0415
-
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, name, required=False) for name in INPUTS]),
-        outputs=Schema(
-            [
-                ColSpec(DataType.string, "label"),
-                ColSpec(DataType.double, "score"),
-                ColSpec(Map(DataType.double), "probabilities"),
-                ColSpec(DataType.string, "error", required=False),
-            ]
-        ),
-        params=ParamSchema([ParamSpec("top_k", DataType.long, 0)]),
-    )
-
-
-def input_example() -> "tuple[object, dict[str, int]]":
-    """Return a request: a table with one PNG of 32 x 32 pixels, and parameters."""
-    import pandas as pd  # noqa: PLC0415 # comes with MLflow, and is as slow to import
-
-    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
-    pixels = np.stack([np.tile(ramp, (32, 1)), np.tile(ramp[:, None], (1, 32))], axis=2)
-    pixels = np.concatenate([pixels, np.full((32, 32, 1), 128, np.uint8)], axis=2)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return pd.DataFrame({"image": [buffer.getvalue()]}), {"top_k": 3}
 
 
 def requirements() -> list[str]:
@@ -162,10 +120,10 @@ def _make_relocatable(model: "Model", target: Path) -> None:
     model.save(str(target / "MLmodel"))
 
 
-def _copy_clipcore(folder: Path) -> Path:
-    """Copy the modules of clipcore that a served classifier imports, and no weights."""
+def _copy_clipcore(folder: Path, code: Path) -> Path:
+    """Copy the modules of clipcore that the code of a served model imports, and no weights."""
     source, target = Path(clipcore.__file__).parent, folder / "clipcore"
-    for module in _closure(source, _imports(CODE, source.name)):
+    for module in _closure(source, _imports(code, source.name)):
         copy = target / module.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(module, copy)

@@ -39,7 +39,7 @@ def register_model(
 
     Args:
         run: The open run that made the bundle.
-        bundle: Folder that `save_classifier` wrote, local or in a bucket.
+        bundle: Folder of a model, of any kind, local or in a bucket.
         name: Name of the model in the registry; created if absent.
         healthy: Whether the version may become candidate.
         evidence: Reasons; they become tags `coft.<name>` and the description of the version.

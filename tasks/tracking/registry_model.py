@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.on_demand import OnDemand
-from tasks.refs import ModelRef
+from tasks.refs import ModelKind, ModelRef
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import content_hash, exists, local_copy, reaching, read_json, write_bytes
@@ -16,11 +16,22 @@ from tasks.storage.stage import step
 from tasks.storage.uris import absolute, join, redact
 from tasks.tracking.champion import download_bundle, pinned
 from tasks.tracking.store import tracking_for
+from tasks.tracking.versions import KIND, find_version
 
 if TYPE_CHECKING:
-    from clipcore import classifier
+    from clipcore import description
 else:  # a check of names does not wait for PyTorch
-    classifier = OnDemand("clipcore.classifier")
+    description = OnDemand("clipcore.description")
+
+_HOW = {
+    ModelKind.CLASSIFIER: (
+        "is a classifier of images: `coft predict --model {uri} --images ...` predicts with it"
+    ),
+    ModelKind.HARMONY: (
+        "is a model of several kinds of data: `coft harmony predict --model {uri} ...` predicts "
+        "with it, and `coft serve` or `mlflow models serve` serve it"
+    ),
+}
 
 
 def is_registered(uri: str) -> bool:
@@ -46,8 +57,32 @@ def check_model(uri: str, runtime: RuntimeSpec) -> str:
     return absolute(uri)
 
 
+def check_kind(uri: str, runtime: RuntimeSpec, wanted: ModelKind = ModelKind.CLASSIFIER) -> str:
+    """Return what a URI means now, as `check_model`, of a model of one kind.
+
+    Raises:
+        InputError: no model has this URI, or it is of another kind; names the command for that.
+    """
+    meant = check_model(uri, runtime)
+    if is_registered(meant):
+        name, _, version = meant.removeprefix("models:/").rpartition("/")
+        found = find_version(tracking_for(runtime.workspace), name, version).evidence.get(KIND)
+    else:
+        found = read_json(join(meant, DESCRIPTION)).get("kind")
+    _check_same(uri, found, wanted)
+    return meant
+
+
+def _check_same(uri: str, found: str | None, wanted: ModelKind) -> None:
+    kind = ModelKind(found or ModelKind.CLASSIFIER)
+    if kind != wanted:
+        raise InputError(f"{redact(uri)} {_HOW[kind].format(uri=redact(uri))}.")
+
+
 @step("find model")
-def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
+def find_model(
+    uri: str, runtime: RuntimeSpec, wanted: ModelKind = ModelKind.CLASSIFIER
+) -> ModelRef:
     """Find a model by registry URI (`models:/NAME@champion`, `models:/NAME/3`) or by its folder.
 
     A registered model is copied into the workspace, where every worker can read it.
@@ -55,16 +90,17 @@ def find_model(uri: str, runtime: RuntimeSpec) -> ModelRef:
     Args:
         uri: Of the model.
         runtime: Workspace and cluster.
+        wanted: The kind of model that can be used.
 
     Raises:
-        InputError: no model has this URI.
+        InputError: no model of this kind has this URI.
     """
-    check_model(uri, runtime)
+    check_kind(uri, runtime, wanted)
     if not is_registered(uri):
         members = read_json(join(uri, DESCRIPTION))["members"]
         try:
-            classifier.check_members(members)
-        except classifier.BrokenModel as error:
+            description.check_members(members)
+        except description.BrokenModel as error:
             raise InputError(f"{redact(uri)}: {error}") from error
         names = [DESCRIPTION, *members]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))

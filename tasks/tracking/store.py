@@ -128,10 +128,7 @@ def connect(tracking: Tracking) -> "MlflowClient":
 
 
 def _open(tracking: Tracking) -> "MlflowClient":
-    # MLflow's own bars and links would appear between the lines of a command's output.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Imported here: it takes seconds, and the switches above must be set before.
+    # Imported here: it takes seconds, and the switches must be set before.
     from mlflow import MlflowClient  # noqa: PLC0415
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415

@@ -16,12 +16,11 @@ from clipcore import adapters
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import AdapterName
 from clipcore.classifier import (
-    DESCRIPTION,
-    BrokenModel,
     load_classifier,
     load_heads,
     save_classifier,
 )
+from clipcore.description import DESCRIPTION, BrokenModel
 from clipcore.image_files import BadImage
 from clipcore.images import decode, resize_and_crop
 from clipcore.network import Network, new_network

@@ -15,6 +15,16 @@ from typing import Any
 
 from tasks.tracking.store import Tracking
 
+# Denied: the project's other rooms, and every look-up of a host that is not this machine.
+CLEAN_START = """
+import socket, sys
+for room in ("flows", "tasks", "infra"):
+    sys.modules[room] = None
+def getaddrinfo(host, *rest, **more):
+    raise AssertionError(f"looked up {host}")
+socket.getaddrinfo = getaddrinfo
+"""
+
 
 def clean_environment(tracking: Tracking) -> dict[str, str]:
     return {

@@ -34,7 +34,7 @@ def held(folder: Path, *, seed: int = 0, uri: str = "models:/pets/1") -> tuple[S
     assert isinstance(classifier, Held)
     classifier.go, classifier.batches = threading.Event(), []
     classifier.go.set()
-    served = Served.of(uri, classifier)
+    served = Served.of(uri, classifier, classifier.encoders)
     classifier.batches.clear()
     return served, classifier
 

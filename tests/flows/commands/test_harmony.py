@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from flows import cli
+from tasks.harmony.record import KIND
+from tasks.storage.manifest import make_manifest, write_manifest
 from tests.flows.commands.conftest import Refused
 from tests.worlds.feature_files import rows_of, write_rows
+from tests.worlds.harmony import stage_ref
 
 
 @pytest.fixture
@@ -51,6 +54,37 @@ def test_a_stage_that_cannot_be_learned_is_refused(
 def test_a_state_that_is_none_is_told(tmp_path: Path, refused: Refused) -> None:
     said = refused(["harmony", "show", "--state", str(tmp_path / "none")])
     assert "found no finished stage there" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "--state FOLDER, or --model models:/NAME@ALIAS: one of them"),
+        (["--state", "STATE"], "--images, or --embeddings with features: one of them"),
+        (["--state", "PHOTOS", "--embeddings", "ROWS"], "found no finished stage there"),
+        (["--model", "models:/birds@champion", "--embeddings", "ROWS"], "no model 'birds'"),
+        (["--model", "PHOTOS", "--embeddings", "ROWS"], "found no model.json there"),
+        (["--state", "STATE", "--embeddings", "ROWS/none.parquet"], "got no such path"),
+        (["--state", "STATE", "--embeddings", "ROWS/plain.parquet"], "has 12 features; learned"),
+        (["--state", "STATE", "--embeddings", "ROWS/photo.parquet"], "'photo'"),
+        (["--state", "STATE", "--embeddings", "ROWS", "--modality", "smell"], "got 'smell'"),
+        (["--state", "STATE", "--images", "PHOTOS"], "nothing was learned from images, only sound"),
+        (["--state", "STATE", "--images", "PHOTOS", "--modality", "sound"], "from features"),
+    ],
+)
+def test_a_prediction_that_cannot_be_made_is_refused(
+    words: list[str], expected: str, rows: Path, photos: Path, tmp_path: Path, refused: Refused
+) -> None:
+    stage = stage_ref("sound", ("cat", "dog"))
+    manifest = make_manifest(KIND, stage.digest, ())
+    facts = {"facts": stage.record.model_dump(mode="json")}
+    write_manifest(str(tmp_path / "state" / "001-sound"), manifest.model_copy(update=facts))
+    places = {"ROWS": rows, "PHOTOS": photos, "STATE": tmp_path / "state"}
+    for name, place in places.items():
+        words = [word.replace(name, str(place)) for word in words]
+    workspace = tmp_path / "place"
+    assert expected in refused(["harmony", "predict", "--workspace", str(workspace), *words])
+    assert not workspace.exists()
 
 
 def test_the_demo_tells_what_it_would_do(

@@ -175,7 +175,7 @@ def test_no_request_is_lost_where_a_new_version_comes(world: World) -> None:
         world.check((await early).json()["predictions"], IMAGES[0])
         assert (await late).headers[MODEL] == "models:/pets/2"
         (row,) = (await late).json()["predictions"]
-        expected = new.classifier.predict_bytes(IMAGES[:1])[0]
+        expected = new.model.predict_bytes(IMAGES[:1])[0]
         assert [row["probabilities"][n] for n in CLASSES] == pytest.approx(list(expected), abs=5e-3)
 
     world.run(work)

@@ -32,7 +32,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def expected(served: Served, seed: int) -> np.ndarray:
-    return served.classifier.probabilities(torch.from_numpy(pixels(seed)[None])).numpy()[0]
+    return served.model.probabilities(torch.from_numpy(pixels(seed)[None])).numpy()[0]
 
 
 def test_what_waits_while_the_model_is_at_work_is_the_next_batch(

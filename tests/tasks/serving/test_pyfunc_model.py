@@ -26,20 +26,11 @@ from tests.worlds.classifier import CLASSES, save_tiny_classifier
 from tests.worlds.image_files import encoded, png
 from tests.worlds.images import encoded_image
 from tests.worlds.pickles import is_pickle
-from tests.worlds.served import ask, clean_environment, served
+from tests.worlds.served import CLEAN_START, ask, clean_environment, served
 
 pytestmark = pytest.mark.slow  # MLflow writes and loads a whole model
 
 IMAGES = [encoded_image(seed, form="JPEG" if seed % 2 else "PNG") for seed in range(5)]
-# Denied: the project's other rooms, and every look-up of a host that is not this machine.
-CLEAN_START = """
-import socket, sys
-for room in ("flows", "tasks", "infra"):
-    sys.modules[room] = None
-def getaddrinfo(host, *rest, **more):
-    raise AssertionError(f"looked up {host}")
-socket.getaddrinfo = getaddrinfo
-"""
 
 
 @pytest.fixture(scope="module")

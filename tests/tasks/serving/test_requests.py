@@ -32,6 +32,11 @@ def test_each_form_of_mlflow_gives_the_same_rows(request_: dict[str, Any]) -> No
     assert asked(request_).top_k == 0
 
 
+def test_any_column_that_the_model_knows_makes_a_row() -> None:
+    for form in ("dataframe_records", "inputs"):
+        assert list(asked({form: [{"path": "a"}]}).rows) == [{"path": "a"}]
+
+
 def test_one_value_is_one_row() -> None:
     assert list(asked({"inputs": {"image": "eA==", "path": None}}).rows) == [
         {"image": "eA==", "path": None}

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from clipcore import classifier
+from clipcore import description
 from tasks.specs import InputError
 from tasks.storage import layout
 from tasks.storage.digests import SCHEMA_VERSION
@@ -70,4 +70,4 @@ def test_folders_are_absolute_for_every_worker(
 
 
 def test_the_description_of_a_model_is_called_as_clipcore_calls_it() -> None:
-    assert layout.DESCRIPTION == classifier.DESCRIPTION
+    assert layout.DESCRIPTION == description.DESCRIPTION
