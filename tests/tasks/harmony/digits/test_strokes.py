@@ -46,12 +46,29 @@ def test_a_pen_goes_straight_on_at_a_crossing_and_is_lifted_to_the_rest() -> Non
     assert np.abs(points[up[-1] + 2 :][:, 2]).max() > 0.99
 
 
+def test_a_pen_turns_as_little_as_may_be_at_a_fork() -> None:
+    line = [(2 + step, 5 - step) for step in range(6)]  # from the right to the lower left
+    branch = [(4 + step, 3 + step) for step in range(4)]  # and to the lower right
+    inked = [(slice(row, row + 1), slice(column, column + 1)) for row, column in line + branch]
+    points = path(*inked)
+    first = points[: np.flatnonzero(lifted(points))[0]]
+    assert first[0, 1] == points[:, 1].min()
+    assert first[-1, 0] < -1  # in standard deviations, to the left
+
+
 def test_two_bars_are_two_strokes() -> None:
     points = path((slice(1, 7), slice(1, 2)), (slice(1, 7), slice(6, 7)))
     up = np.flatnonzero(lifted(points))
     assert (np.diff(up) == 1).all()
     assert (points[: up[0], 0] < 0).all()
     assert (points[up[-1] + 1 :, 0] > 0).all()
+
+
+def test_a_stroke_begins_at_an_end_though_its_middle_is_nearer() -> None:
+    points = path((slice(0, 4), slice(1, 2)), (slice(0, 8), slice(6, 7)))
+    up = np.flatnonzero(lifted(points))
+    assert (np.diff(up) == 1).all()
+    np.testing.assert_allclose(np.abs(points[up[-1] + 2 :, 3]), 1, atol=1e-6)
 
 
 def test_a_direction_has_length_one_or_the_pen_is_lifted() -> None:
