@@ -19,6 +19,9 @@ from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, PredictionsRef
 from tasks.specs import CoftSpec, InputError, PoolSpec, RuntimeSpec
 from tasks.storage.columns import class_numbers
 from tasks.storage.digests import fingerprint
+from tasks.storage.files import read_json
+from tasks.storage.layout import DESCRIPTION
+from tasks.storage.uris import join
 from tasks.tracking.registry_model import find_model
 
 if TYPE_CHECKING:
@@ -36,12 +39,14 @@ class PredictedLook:
         images: Which they are.
         embeddings: As a tower sees them.
         predictions: Of the model.
+        classes: Of the model.
         min_confidence: From which on it is believed.
     """
 
     images: ImagesRef
     embeddings: EmbeddingsRef
     predictions: PredictionsRef
+    classes: tuple[str, ...]
     min_confidence: float
 
     def shards(self) -> list[Shard]:
@@ -88,7 +93,8 @@ def open_predicted(
     embeddings = embed_pool(images, backbone, spec)
     model = find_model(predicted.model, runtime)
     said = predict_pool(model, images, spec)
-    return PredictedLook(images, embeddings, said, predicted.min_confidence)
+    classes = tuple(read_json(join(model.uri, DESCRIPTION))["classes"])
+    return PredictedLook(images, embeddings, said, classes, predicted.min_confidence)
 
 
 def survey_predicted(look: PredictedLook) -> Survey:

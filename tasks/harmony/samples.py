@@ -88,7 +88,8 @@ def _of_images(spec: StageSpec, before: StateRef) -> Found:
     tower = find_backbone(tower_of_stage(spec, before), spec.runtime)
     if spec.predicted is not None:
         said = open_predicted(spec.pool, spec.predicted, tower, spec.runtime)
-        return Found(spec.modality, survey_predicted(said), look=said, tower=tower)
+        counted = survey_predicted(said)
+        return Found(spec.modality, counted, offered=said.classes, look=said, tower=tower)
     look = open_look(spec.pool, tower, spec.runtime)
     counted = survey_look(look)
     return Found(spec.modality, counted, offered=look.task.classes, look=look, tower=tower)

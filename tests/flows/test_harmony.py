@@ -163,8 +163,8 @@ def test_a_model_that_knows_a_look_labels_it(tmp_path: Path, tiny_clip: Path) ->
     model = coft(
         CoftSpec(pool=pool, backbone=backbone, method="zero-shot", runtime=runtime, register_as="c")
     )
-    (part,) = (tmp_path / "workspace" / "predictions").glob("*/part-*.parquet")
-    said = pq.read_table(part, columns=["split", "confidence"])
+    (folder,) = (tmp_path / "workspace" / "predictions").iterdir()
+    said = pq.read_table(sorted(folder.glob("*.parquet")), columns=["split", "confidence"])
     sure = sorted(said.filter(pc.equal(said["split"], "pool"))["confidence"].to_pylist())[20]
     unlabelled = pool.model_copy(update={"labels": None})
     spec = spec_of(
@@ -179,6 +179,7 @@ def test_a_model_that_knows_a_look_labels_it(tmp_path: Path, tiny_clip: Path) ->
     stage = learn(spec)
     assert stage.record.num_train == sum(stage.record.seen.values()) == 25
     assert stage.record.left_out == {"no label": 20}
+    assert stage.record.classes == tuple(sorted(COLOURS))  # of the model, seen or not
     assert read_accuracy(stage)["photo"].count == len(COLOURS) * 5
     sure = spec.model_copy(
         update={"predicted": PredictedSpec(model="models:/c/1", min_confidence=1)}
