@@ -39,12 +39,13 @@ VARIANTS = {
 }
 SETTINGS = {
     **{f"harmony-rho-{rho}": Way(KEPT, partial(Harmony, rho=rho)) for rho in (0.0, 1.0)},
+    "harmony-retention-3": Way(KEPT, partial(Harmony, retention=3.0)),
     **{
         f"{name}-{weight}": Way(FISHER, partial(Ewc, weight), part_name=part)
         for name, part in EWC.items()
         for weight in (100, 5_000, 20_000)
     },
-    **{f"lwf-adapters-{weight}": Way("nothing", partial(Lwf, weight)) for weight in (0.3, 3, 10)},
+    **{f"lwf-adapters-{weight}": Way("nothing", partial(Lwf, weight)) for weight in (0.3, 1, 10)},
 }
 
 
