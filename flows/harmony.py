@@ -90,7 +90,11 @@ def compare_methods(spec: CompareSpec) -> Comparison:
 @flow(name="harmony-predict")
 @in_turn
 def predict(spec: PredictSpec) -> AnswersRef:
-    """Say the class of images or of rows of features, and which modality each was taken for."""
+    """Say the class of images or of rows of features, and which modality each was taken for.
+
+    Args:
+        spec: With what, of what, and where the answers go.
+    """
     if spec.model is not None:
         known = KnownState.of_model(find_model(spec.model, spec.runtime, ModelKind.HARMONY))
     else:
