@@ -13,6 +13,7 @@ from tasks.harmony.learn import check_repeated, learn_modality, stage_digest
 from tasks.harmony.measure import measure_stage
 from tasks.harmony.page import write_comparison
 from tasks.harmony.predict import AnswersRef, embed_images, predict_images, predict_samples
+from tasks.harmony.prediction import check_asked
 from tasks.harmony.publish import publish_stage, tracked_stage
 from tasks.harmony.record import StageRef, StateRef, existing_state, read_state
 from tasks.harmony.register import check_same, register_stage
@@ -90,7 +91,12 @@ def compare_methods(spec: CompareSpec) -> Comparison:
 @flow(name="harmony-predict")
 @in_turn
 def predict(spec: PredictSpec) -> AnswersRef:
-    """Say the class of images or of rows of features, and which modality each was taken for."""
+    """Say the class of images or of rows of features, and which modality each was taken for.
+
+    Args:
+        spec: With what, of what, and where the answers go.
+    """
+    check_asked(spec)
     if spec.model is not None:
         known = KnownState.of_model(find_model(spec.model, spec.runtime, ModelKind.HARMONY))
     else:

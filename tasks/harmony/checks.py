@@ -8,7 +8,7 @@ from tasks.harmony.samples import tower_of_stage
 from tasks.harmony.specs import BeginSpec, StageSpec
 from tasks.pool.listed import hand_over, understand
 from tasks.specs import InputError
-from tasks.tracking.registry_model import check_model
+from tasks.tracking.registry_model import check_kind
 
 
 def check_request(spec: StageSpec) -> None:
@@ -43,7 +43,7 @@ def check_stage(spec: StageSpec) -> None:
     if spec.embeddings is not None:
         find_files(spec.embeddings)
     if spec.predicted is not None:
-        check_model(spec.predicted.model, spec.runtime)
+        check_kind(spec.predicted.model, spec.runtime)
     if spec.pool is not None:
         labelled = spec.predicted is None
         hand_over(spec.pool, understand(spec.pool, for_training=labelled), for_training=labelled)

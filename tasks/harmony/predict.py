@@ -1,5 +1,6 @@
 """Predict with a state: a row for each sample, with the modality that it was taken for."""
 
+import json
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -178,7 +179,7 @@ def _predict_shard(folder: str, name: str, part: Shard, state: str, among: Seque
     known = load_state(state)
     columns = _columns(known, [(np.arange(len(ids)), predict_among(known, features, among))])
     about = {ID: ids, "uri": value_of(images, ids, "uri")}
-    write_table(join(folder, name), pa.table({**about, **columns}).cast(IMAGES))
+    write_table(join(folder, name), pa.table({**about, **columns}).cast(_naming(IMAGES, known)))
     return len(ids)
 
 
@@ -188,7 +189,12 @@ def _predict_rows(
     """Write the answers to one part of a file of features, some rows at a time."""
     state = load_state(known.uri)
     answers = (_answers(table, state, known, asked) for table in group.tables())
-    return append_tables(join(folder, name), SAMPLES, answers)
+    return append_tables(join(folder, name), _naming(SAMPLES, state), answers)
+
+
+def _naming(schema: pa.Schema, state: State) -> pa.Schema:
+    """Return a schema whose metadata name the classes of the probabilities."""
+    return schema.with_metadata({"classes": json.dumps(state.classes)})
 
 
 def _answers(table: pa.Table, state: State, known: KnownState, asked: str | None) -> pa.Table:

@@ -12,6 +12,18 @@ from tasks.specs import InputError
 from tasks.tracking.registry_model import check_kind, is_registered
 
 
+def check_asked(spec: PredictSpec) -> None:
+    """Refuse a prediction without a state or without samples, or with two of one.
+
+    Raises:
+        InputError: says what to add or to leave out.
+    """
+    if (spec.state is None) == (spec.model is None):
+        raise InputError("give --state FOLDER, or --model models:/NAME@ALIAS: one of them.")
+    if (spec.pool is None) == (spec.embeddings is None):
+        raise InputError("give --images, or --embeddings with features: one of them.")
+
+
 def check_prediction(spec: PredictSpec) -> PredictSpec:
     """Refuse a prediction that cannot be made as it was asked for; return it with what is meant.
 
@@ -23,10 +35,7 @@ def check_prediction(spec: PredictSpec) -> PredictSpec:
     Raises:
         InputError: says what to change.
     """
-    if (spec.state is None) == (spec.model is None):
-        raise InputError("give --state FOLDER, or --model models:/NAME@ALIAS: one of them.")
-    if (spec.pool is None) == (spec.embeddings is None):
-        raise InputError("give --images, or --embeddings with features: one of them.")
+    check_asked(spec)
     if spec.model is not None:
         meant = check_kind(spec.model, spec.runtime, ModelKind.HARMONY)
         spec = spec.model_copy(update={"model": meant})

@@ -114,4 +114,4 @@ def _version_of(workspace: str) -> int | str | None:
         mark = read_json(join(workspace, MARK))
         return mark.get("schema_version", UNKNOWN) if isinstance(mark, dict) else UNKNOWN
     # Before workspaces carried a mark, version 1 was the only one.
-    return 1 if names & (set(Folder) - {Folder.DEMO}) else None
+    return 1 if names & (set(Folder) - {Folder.DEMO, Folder.MODALITIES}) else None

@@ -37,6 +37,7 @@ def rows(tmp_path: Path) -> Path:
         (["--embeddings", "ROWS/photo.parquet", "--test", "ROWS/plain.parquet"], "no column mod"),
         (["--embeddings", "ROWS/photo.parquet", "--test", "sound=ROWS"], "expected one of photo"),
         (["--embeddings", "ROWS/photo.parquet", "--backbone", "ViT-X"], "ViT-X"),
+        (["--embeddings", "ROWS/photo.parquet", "--register", "a/b"], "'a/b'"),
         (["--embeddings", "ROWS/photo.parquet", "--keep.rho", "2"], "keep.rho"),
         (["--embeddings", "ROWS/photo.parquet", "--training.steps", "0"], "greater than 0"),
     ],

@@ -1,5 +1,6 @@
 """A row for each sample, with the modality that it was taken for; nothing is computed twice."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def test_rows_of_any_modality_are_answered_in_their_order(
     spec = spec_of(place, embeddings=file)
     answers = predict_samples.fn(known, spec)
     rows = rows_of(answers)
-    assert pq.read_schema(next(Path(answers.uri).glob("part-*"))).names == SAMPLES.names
+    schema = pq.read_schema(next(Path(answers.uri).glob("part-*")))
+    assert schema.equals(SAMPLES)
+    assert json.loads(schema.metadata[b"classes"]) == list(CLASSES)
     assert [row["sample_id"] for row in rows] == [f"mixed.parquet:{row}" for row in range(5)]
     assert [row["modality"] for row in rows] == ["sound", "photo", "sound", "sound", "sound"]
     check([rows[place] for place in (0, 2, 3, 4)], predict_of(state, heard, "sound"))
@@ -116,7 +119,9 @@ def test_images_are_seen_by_the_tower_of_their_modality_or_of_the_model(
     seen = embed_images.fn(known, images, spec)
     answers = predict_images.fn(known, images, seen, spec)
     rows = rows_of(answers)
-    assert pq.read_schema(next(Path(answers.uri).glob("part-*"))).names == IMAGES.names
+    schema = pq.read_schema(next(Path(answers.uri).glob("part-*")))
+    assert schema.equals(IMAGES)
+    assert json.loads(schema.metadata[b"classes"]) == list(CLASSES)
     vectors = torch.cat([shard.features()[1] for shard in shards(images, seen)])
     check(rows, predict_of(load_state(known.uri), vectors, "photo"))
     assert answers.taken == (Taken(modality="photo", count=5, certainty=1),)
