@@ -181,11 +181,11 @@ def test_a_model_that_knows_a_look_labels_it(tmp_path: Path, tiny_clip: Path) ->
     assert stage.record.left_out == {"no label": 20}
     assert stage.record.classes == tuple(sorted(COLOURS))  # of the model, seen or not
     assert read_accuracy(stage)["photo"].count == len(COLOURS) * 5
-    sure = spec.model_copy(
+    surer = spec.model_copy(
         update={"predicted": PredictedSpec(model="models:/c/1", min_confidence=1)}
     )
     with pytest.raises(InputError, match="is sure of none of the 45 images"):
-        learn(spec)
+        learn(surer)
 
 
 def test_methods_are_compared_on_data_that_is_kept(
