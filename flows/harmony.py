@@ -79,6 +79,7 @@ def compare_methods(spec: CompareSpec) -> Comparison:
         template=first.begin.template,
         methods=spec.methods,
         seeds=spec.seeds,
+        orders=spec.orders,
         content=digest_of_features(spec.data, state.modalities, spec.runtime),
         origin=spec.data,
         runtime=spec.runtime,

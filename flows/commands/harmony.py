@@ -185,6 +185,9 @@ def show(
         tuple[str, ...], Parameter(help="Which ones; more than the usual six are there.")
     ] = default_of(CompareSpec, "methods"),
     seeds: Annotated[int, Parameter(help="How many, from 0.")] = default_of(CompareSpec, "seeds"),
+    orders: Annotated[
+        int, Parameter(help="How many orders: as the modalities came, then with others first.")
+    ] = default_of(CompareSpec, "orders"),
     where: Where = Where(),
 ) -> None:
     """Show what is left of each kind of data and what is kept of it, and draw it.
@@ -194,7 +197,12 @@ def show(
     found, compared = record.existing_state(state), None
     if compare is not None:
         spec = CompareSpec(
-            state=state, data=compare, methods=methods, seeds=seeds, runtime=where.runtime
+            state=state,
+            data=compare,
+            methods=methods,
+            seeds=seeds,
+            orders=orders,
+            runtime=where.runtime,
         )
         files.check_all(compare, found.modalities)
         comparing.check_methods(methods)

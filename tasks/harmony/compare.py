@@ -24,12 +24,12 @@ from tasks.storage.uris import join
 
 
 class Method(Spec):
-    """What a method came to, over the seeds."""
+    """What a method came to, over seeds and orders."""
 
     method: str
     keeps: str
     average: float | None = Field(description="Mean accuracy of all modalities after the last.")
-    spread: float = Field(description="Standard deviation of it over the seeds.")
+    spread: float = Field(description="Standard deviation of it over seeds and orders.")
     forgetting: float | None
     own: float | None = Field(description="Mean accuracy right after each one's own stage.")
     guessed: float | None = Field(description="As `average`, where nobody says the modality.")
@@ -37,11 +37,12 @@ class Method(Spec):
 
 
 class Comparison(Spec):
-    """Methods on the same data, in the same order."""
+    """Methods on the same data, in the same orders."""
 
     origin: str
     order: tuple[str, ...]
     seeds: int
+    orders: int
     methods: tuple[Method, ...]
 
 
@@ -82,6 +83,7 @@ def compare(  # noqa: PLR0913  # the methods, the data, and what knows the class
     template: str,
     methods: Sequence[str],
     seeds: int,
+    orders: int = 1,
     content: str,
     origin: str,
     runtime: RuntimeSpec,
@@ -97,24 +99,19 @@ def compare(  # noqa: PLR0913  # the methods, the data, and what knows the class
         template: Sentence of a class name.
         methods: Names of `clipcore.harmony.comparison.METHODS`.
         seeds: How many, from 0.
+        orders: How many: as given, then with the second modality first, and so on.
         content: Digest of the data.
         origin: The data, for people.
         runtime: Workspace and cluster.
     """
     check_methods(methods)
-    data = {
-        name: tuple(
-            LabelledRows(Rows(tuple(files), name, part), tuple(classes))
-            for part in ("train", "test")
-        )
-        for name in order
-    }
-    trials = []
-    for seed in range(seeds):
-        for method in methods:
-            made_from = (method, seed, list(order), list(classes), backbone, template, content)
-            uri = join(folder, f"{fingerprint('harmony trial', *made_from)}.json")
-            trials.append(Trial(uri, method, seed, data, backbone, template))  # type: ignore[arg-type]
+    about = (tuple(files), tuple(classes), backbone, template)
+    trials = [
+        _trial(folder, content, method, seed, (*order[first:], *order[:first]), *about)
+        for seed in range(seeds)
+        for first in range(min(orders, len(order)))
+        for method in methods
+    ]
     write_missing(
         _run,
         {trial.uri: (trial,) for trial in trials},
@@ -128,7 +125,31 @@ def compare(  # noqa: PLR0913  # the methods, the data, and what knows the class
         _mean_of(method, [read_json(one.uri) for one in trials if one.method == method], order)
         for method in methods
     )
-    return Comparison(origin=origin, order=tuple(order), seeds=seeds, methods=found)
+    ran = min(orders, len(order))
+    return Comparison(origin=origin, order=tuple(order), seeds=seeds, orders=ran, methods=found)
+
+
+def _trial(  # noqa: PLR0913, PLR0917  # what tells one from another
+    folder: str,
+    content: str,
+    method: str,
+    seed: int,
+    order: tuple[str, ...],
+    files: tuple[str, ...],
+    classes: tuple[str, ...],
+    backbone: str,
+    template: str,
+) -> Trial:
+    data = {name: _rows(files, name, classes) for name in order}
+    digest = fingerprint("harmony trial", method, seed, order, classes, backbone, template, content)
+    return Trial(join(folder, f"{digest}.json"), method, seed, data, backbone, template)
+
+
+def _rows(
+    files: tuple[str, ...], name: str, classes: tuple[str, ...]
+) -> tuple[LabelledRows, LabelledRows]:
+    train, test = Rows(files, name, "train"), Rows(files, name, "test")
+    return LabelledRows(train, classes), LabelledRows(test, classes)
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -153,7 +174,7 @@ def lines_of(found: Comparison) -> list[str]:
         cells = "  ".join(
             _text(one.modalities[name]).rjust(max(7, len(name))) for name in found.order
         )
-        spread = f" ± {one.spread:.3f}" if found.seeds > 1 else ""
+        spread = f" ± {one.spread:.3f}" if found.seeds * found.orders > 1 else ""
         average = f"{_text(one.average)}{spread}".ljust(13)
         lines.append(
             f"{one.method.ljust(width)}  {average}  {_text(one.forgetting):>9}  {cells}  "
@@ -197,7 +218,8 @@ def _run(trial: Trial) -> int:
     )
     matrix = [[None if math.isnan(value) else value for value in row] for row in outcome.matrix]
     routed = [None if math.isnan(value) else value for value in outcome.routed]
-    write_json(trial.uri, {"matrix": matrix, "routed": routed, "seconds": outcome.seconds})
+    made = {"order": list(trial.data), "matrix": matrix, "routed": routed}
+    write_json(trial.uri, {**made, "seconds": outcome.seconds})
     return 1
 
 
@@ -223,8 +245,8 @@ def _mean_of(method: str, trials: Sequence[Mapping[str, list]], order: Sequence[
         own=_mean([learned_accuracy(one) for one in matrices]),
         guessed=_mean([value for one in trials for value in one["routed"]]),
         modalities={
-            name: _mean([one["matrix"][-1][place] for one in trials])
-            for place, name in enumerate(order)
+            name: _mean([one["matrix"][-1][one["order"].index(name)] for one in trials])
+            for name in order
         },
     )
 

@@ -1,5 +1,6 @@
 """The page of a state: what is left of each modality, and what is kept of it."""
 
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 from tasks.harmony.record import StateRef
@@ -34,6 +35,12 @@ def write_page(state: StateRef, found: Summary, command: str = "") -> str:
     )
     write_bytes(uri, page.encode())
     return uri
+
+
+def drawn_matrix(found: Summary) -> str:
+    """Return the accuracy after each stage on each modality as SVG."""
+    uri = figures.stages(found.matrix, [one.modality for one in found.modalities])
+    return b64decode(uri.partition(",")[2]).decode()
 
 
 def write_comparison(state: StateRef, found: "Comparison") -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
-from tasks.harmony.page import write_page
-from tasks.harmony.record import StateRef
+from tasks.harmony.page import drawn_matrix, write_page
+from tasks.harmony.record import StateRef, read_state
 from tasks.harmony.specs import StageSpec
 from tasks.harmony.summary import summarize
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute
-from tasks.tracking.runs import Run, finish_run, log_file, log_metrics, start_run
+from tasks.tracking.runs import Run, finish_run, log_file, log_metrics, log_text, start_run
 from tasks.tracking.store import EXPERIMENT, tracking_for
 
 
@@ -51,6 +51,8 @@ def publish_stage(run: Run, state: StateRef, spec: StageSpec) -> str:
         },
         step=last.record.number,
     )
-    page = write_page(state, found, spec.command)
+    whole = read_state(state.uri)  # which has further stages where an earlier one is repeated
+    page = write_page(whole, summarize(whole), spec.command)
     log_file(run, page)
+    log_text(run, drawn_matrix(found), "accuracy.svg")
     return page

@@ -88,6 +88,9 @@ class CompareSpec(Spec):
         description="Names of methods.",
     )
     seeds: int = Field(1, gt=0, description="How many, from 0.")
+    orders: int = Field(
+        1, gt=0, description="How many orders: as the modalities came, then with others first."
+    )
     runtime: RuntimeSpec = Field(RuntimeSpec(), description="Where and how wide it runs.")
 
 

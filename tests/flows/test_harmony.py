@@ -89,7 +89,10 @@ def test_mlflow_has_a_run_of_each_stage(learned: tuple[Path, list[StageRef]]) ->
     assert run.data.metrics["accuracy/photo"] == pytest.approx(matrix[1][0])
     assert run.data.metrics["forgetting"] == pytest.approx(max(0, matrix[0][0] - matrix[1][0]))  # type: ignore[operator]
     assert run.info.status == "FINISHED"
-    assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.html"]
+    assert [one.path for one in client.list_artifacts(run.info.run_id)] == [
+        "accuracy.svg",
+        "report.html",
+    ]
 
 
 def test_the_same_again_is_found_and_an_interrupted_stage_is_learned_as_it_would_have_been(
@@ -197,12 +200,14 @@ def test_methods_are_compared_on_data_that_is_kept(
         state=str(folder / "state"),
         data=file,
         methods=("adapters", "separate"),
+        orders=2,
         runtime=RuntimeSpec(workspace=str(folder / "workspace")),
     )
     found = compare_methods(spec)
     trials = list((folder / "state" / "comparison").iterdir())
     assert compare_methods(spec) == found
-    assert len(trials) == 2
+    assert len(trials) == 4
+    assert found.orders == 2
     adapters, separate = found.methods
     assert (adapters.forgetting, separate.forgetting) == (0.0, None)
     assert separate.keeps == METHODS["separate"].keeps
