@@ -1,5 +1,6 @@
 """What a prediction is refused for before anything slow begins."""
 
+from tasks.annotations.spelling import fold
 from tasks.backbone import check_backbone
 from tasks.harmony.files import find_files
 from tasks.harmony.known import KnownState
@@ -9,7 +10,8 @@ from tasks.harmony.unknown import check_beginning
 from tasks.pool.listed import hand_over, understand
 from tasks.refs import ModelKind
 from tasks.specs import InputError
-from tasks.tracking.registry_model import check_kind, is_registered
+from tasks.tracking.registry_model import check_kind, evidence_of, is_registered
+from tasks.tracking.versions import MODALITIES
 
 
 def check_asked(spec: PredictSpec) -> None:
@@ -39,6 +41,8 @@ def check_prediction(spec: PredictSpec) -> PredictSpec:
     if spec.model is not None:
         meant = check_kind(spec.model, spec.runtime, ModelKind.HARMONY)
         spec = spec.model_copy(update={"model": meant})
+        if is_registered(meant) and spec.modality is not None:
+            _check_told(spec.modality, evidence_of(meant, spec.runtime).get(MODALITIES))
     known = _known(spec)
     if known is not None:
         _check_against(known, spec)
@@ -58,6 +62,13 @@ def _check_against(known: KnownState, spec: PredictSpec) -> None:
             check_beginning(uri, known, spec.modality)
     elif (tower := known.tower_elsewhere(spec.modality)) is not None:
         check_backbone(tower.name)
+
+
+def _check_told(modality: str, learned: str | None) -> None:
+    """Refuse a modality that the names in the registry, one text, cannot be the names of."""
+    if learned is not None and fold(modality) not in fold(learned):
+        msg = f"--modality: expected one of the modalities {learned}, got {modality!r}"
+        raise InputError(msg)
 
 
 def _known(spec: PredictSpec) -> KnownState | None:

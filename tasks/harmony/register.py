@@ -22,7 +22,7 @@ from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.tracking.registration import register_model
 from tasks.tracking.runs import Run
-from tasks.tracking.versions import KIND
+from tasks.tracking.versions import KIND, MODALITIES
 
 
 @step("register model")
@@ -91,7 +91,7 @@ def _evidence(last: StageRef, found: Summary, verdict: Verdict) -> dict[str, Any
     return {
         KIND: ModelKind.HARMONY.value,
         "stage": last.record.number,
-        "modalities": ", ".join(one.modality for one in found.modalities),
+        MODALITIES: ", ".join(one.modality for one in found.modalities),
         "accuracy": ", ".join(f"{one.modality} {one.last:.3f}" for one in known) or "not measured",
         **{name: round(value, 4) for name, value in measured.items() if value is not None},
         "verdict": verdict.text,

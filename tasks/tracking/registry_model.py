@@ -1,7 +1,7 @@
 """A model by its registry URI or its folder, copied into the workspace for the workers."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,12 +65,17 @@ def check_kind(uri: str, runtime: RuntimeSpec, wanted: ModelKind = ModelKind.CLA
     """
     meant = check_model(uri, runtime)
     if is_registered(meant):
-        name, _, version = meant.removeprefix("models:/").rpartition("/")
-        found = find_version(tracking_for(runtime.workspace), name, version).evidence.get(KIND)
+        found = evidence_of(meant, runtime).get(KIND)
     else:
         found = read_json(join(meant, DESCRIPTION)).get("kind")
     _check_same(uri, found, wanted)
     return meant
+
+
+def evidence_of(version: str, runtime: RuntimeSpec) -> Mapping[str, str]:
+    """Return what `models:/NAME/VERSION` was registered with; nothing is fetched."""
+    name, _, number = version.removeprefix("models:/").rpartition("/")
+    return find_version(tracking_for(runtime.workspace), name, number).evidence
 
 
 def _check_same(uri: str, found: str | None, wanted: ModelKind) -> None:

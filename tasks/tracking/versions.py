@@ -11,7 +11,8 @@ from tasks.tracking.store import Tracking
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 TAG = "coft."  # prefix of our tags on a version
 DIGEST, HEALTHY = f"{TAG}bundle", f"{TAG}healthy"
-KIND = "kind"  # among the evidence: which kind of model it is; without it a classifier
+# Among the evidence: which kind of model it is, a classifier without it; what that one has learned.
+KIND, MODALITIES = "kind", "modalities"
 _SPECIAL = r"/:%\"'`\\?#@;\x00-\x1f\x7f"  # of URIs, SQL and terminals
 _NAME = re.compile(rf"(?![.\s-])[^{_SPECIAL}]{{1,200}}(?<!\s)")
 

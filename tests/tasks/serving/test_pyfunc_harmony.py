@@ -13,6 +13,7 @@ import pytest
 
 from clipcore.harmony.bundle import load_model
 from clipcore.rows import Allowed, answered
+from flows import cli
 from tasks.deploy.export import export
 from tasks.deploy.serve import load_model as load_served
 from tasks.refs import ModelKind
@@ -20,6 +21,7 @@ from tasks.serving.app import make_app
 from tasks.serving.places import Places
 from tasks.serving.service import Service
 from tasks.specs import InputError, RuntimeSpec
+from tasks.storage.layout import claim_workspace
 from tasks.tracking.registration import register_model
 from tasks.tracking.registry_model import check_kind, find_model
 from tasks.tracking.runs import start_run
@@ -40,19 +42,20 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_modal_model(tmp_path_factory.mktemp("work") / "models" / "0123456789abcdef")
+    return save_modal_model(tmp_path_factory.mktemp("work") / "bundles" / "0123456789abcdef")
 
 
 @pytest.fixture(scope="module")
 def tracking(folder: Path, fresh_database: Path) -> Iterator[Tracking]:
     """A workspace with a registered model of two kinds of data."""
     workspace = folder.parents[1]
+    claim_workspace(str(workspace))
     (workspace / "mlflow.db").write_bytes(fresh_database.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         tracking = tracking_for(str(workspace))
         run = start_run(tracking, experiment="coft", name="pets", digest="d" * 16, params={})
-        evidence = {"kind": "harmony", "stage": 2}
+        evidence = {"kind": "harmony", "modalities": "photo, sound"}
         register_model(run, folder, name="birds", healthy=True, evidence=evidence)
         yield tracking
     connect.cache_clear()
@@ -126,7 +129,7 @@ def test_cofts_own_server_answers_the_same(folder: Path, tmp_path: Path) -> None
 
 
 def test_commands_for_one_kind_of_model_name_those_for_the_other(
-    tracking: Tracking, folder: Path, tmp_path: Path
+    tracking: Tracking, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runtime = RuntimeSpec(workspace=str(folder.parents[1]))
     wanted = "`coft harmony predict --model models:/birds@candidate ...` predicts with it"
@@ -136,6 +139,12 @@ def test_commands_for_one_kind_of_model_name_those_for_the_other(
         export("models:/birds/1", "onnx", str(tmp_path / "to"), runtime)
     with pytest.raises(InputError, match="is a model of several kinds of data"):
         find_model.fn(str(folder), runtime)
+    place = ["--workspace", runtime.workspace]
+    assert cli.run(["models", "promote", "birds", "--images", "photos", *place]) == cli.BAD_INPUT
+    assert "`coft models promote birds` promotes it by its evidence" in capsys.readouterr().err
+    words = ["--model", "models:/birds/1", "--modality", "smell", "--images", "photos", *place]
+    assert cli.run(["harmony", "predict", *words]) == cli.BAD_INPUT
+    assert "one of the modalities photo, sound, got 'smell'" in capsys.readouterr().err
     images = save_tiny_classifier(tmp_path / "images")
     with pytest.raises(InputError, match="is a classifier of images: `coft predict --model"):
         check_kind(str(images), runtime, ModelKind.HARMONY)
