@@ -3,6 +3,7 @@
 from prefect import flow
 
 from tasks.backbone import find_backbone
+from tasks.harmony.backbones import backbone_of_names
 from tasks.harmony.checks import check_request
 from tasks.harmony.classes import settle_classes
 from tasks.harmony.compare import Comparison, compare
@@ -17,7 +18,7 @@ from tasks.harmony.prediction import check_asked
 from tasks.harmony.publish import publish_stage, tracked_stage
 from tasks.harmony.record import StageRef, StateRef, existing_state, read_state
 from tasks.harmony.register import check_same, register_stage
-from tasks.harmony.samples import backbone_of_names, digest_of_features, find_samples
+from tasks.harmony.samples import digest_of_features, find_samples
 from tasks.harmony.specs import CompareSpec, PredictSpec, StageSpec
 from tasks.pool.open import open_images
 from tasks.refs import ModelKind

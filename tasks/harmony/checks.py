@@ -1,13 +1,14 @@
 """What a stage is refused for before anything slow begins."""
 
 from tasks.backbone import check_backbone
-from tasks.harmony.files import find_files
-from tasks.harmony.kept_tests import check_tests
+from tasks.harmony.backbones import tower_of_stage
+from tasks.harmony.files import MODALITY, find_files, is_features
 from tasks.harmony.record import StateRef, read_state
-from tasks.harmony.samples import tower_of_stage
 from tasks.harmony.specs import BeginSpec, StageSpec
+from tasks.images.parquet import read_schema
 from tasks.pool.listed import hand_over, understand
 from tasks.specs import InputError
+from tasks.storage.uris import redact
 from tasks.tracking.registry_model import check_kind
 
 
@@ -47,6 +48,42 @@ def check_stage(spec: StageSpec) -> None:
     if spec.pool is not None:
         labelled = spec.predicted is None
         hand_over(spec.pool, understand(spec.pool, for_training=labelled), for_training=labelled)
+
+
+def check_tests(tests: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Refuse test data that is not there, or of which nobody says whose it is.
+
+    Args:
+        tests: Parquet files of features, or NAME=URI.
+        names: Of all modalities, that which is to be learned among them.
+
+    Raises:
+        InputError: says which, and what to write.
+    """
+    for text in tests:
+        name, uri = split_name(text, names)
+        if name is None or is_features(uri):
+            for table in find_files(uri):
+                if name is None and MODALITY not in read_schema(table).names:
+                    raise InputError(
+                        f"--test {redact(text)}: {redact(table)} has no column {MODALITY}; write "
+                        f"--test NAME={redact(uri)}, where NAME is one of {', '.join(names)}"
+                    )
+
+
+def split_name(text: str, names: tuple[str, ...]) -> tuple[str | None, str]:
+    """Return the modality before the equals sign, if one is there, and what comes after it.
+
+    Raises:
+        InputError: what stands before the sign is no modality.
+    """
+    name, sign, uri = text.partition("=")
+    if name in names:
+        return name, uri
+    if sign and not any(mark in name for mark in "/.:"):
+        known = ", ".join(names)
+        raise InputError(f"--test {redact(text)}: expected one of {known} before =, got {name!r}")
+    return None, text
 
 
 def _check_later(spec: StageSpec, state: StateRef) -> None:

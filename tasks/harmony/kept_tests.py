@@ -3,7 +3,8 @@
 from collections import defaultdict
 
 from clipcore.harmony.samples import Samples
-from tasks.harmony.files import MODALITY, SPLIT, find_files, is_features
+from tasks.harmony.checks import split_name
+from tasks.harmony.files import SPLIT, find_files, is_features
 from tasks.harmony.looks import LabelledLook, open_look
 from tasks.harmony.record import StageRef, StateRef
 from tasks.harmony.rows import LabelledRows, Rows
@@ -12,42 +13,6 @@ from tasks.images.parquet import read_schema
 from tasks.images.sources import TABLE_SUFFIXES
 from tasks.specs import COLUMN, FOLDERS, InputError, PoolSpec, RuntimeSpec
 from tasks.storage.uris import redact
-
-
-def check_tests(tests: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """Refuse test data that is not there, or of which nobody says whose it is.
-
-    Args:
-        tests: Parquet files of features, or NAME=URI.
-        names: Of all modalities, that which is to be learned among them.
-
-    Raises:
-        InputError: says which, and what to write.
-    """
-    for text in tests:
-        name, uri = split_name(text, names)
-        if name is None or is_features(uri):
-            for table in find_files(uri):
-                if name is None and MODALITY not in read_schema(table).names:
-                    raise InputError(
-                        f"--test {redact(text)}: {redact(table)} has no column {MODALITY}; write "
-                        f"--test NAME={redact(uri)}, where NAME is one of {', '.join(names)}"
-                    )
-
-
-def split_name(text: str, names: tuple[str, ...]) -> tuple[str | None, str]:
-    """Return the modality before the equals sign, if one is there, and what comes after it.
-
-    Raises:
-        InputError: what stands before the sign is no modality.
-    """
-    name, sign, uri = text.partition("=")
-    if name in names:
-        return name, uri
-    if sign and not any(mark in name for mark in "/.:"):
-        known = ", ".join(names)
-        raise InputError(f"--test {redact(text)}: expected one of {known} before =, got {name!r}")
-    return None, text
 
 
 def samples_of_tests(

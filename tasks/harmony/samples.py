@@ -7,6 +7,7 @@ from typing import cast
 from clipcore.harmony.samples import Samples
 from tasks.backbone import find_backbone
 from tasks.compute.calls import run_tasks
+from tasks.harmony.backbones import tower_of_stage
 from tasks.harmony.files import classes_of, find_files
 from tasks.harmony.looks import LabelledLook, Look, open_look, survey_look
 from tasks.harmony.predicted import (
@@ -21,7 +22,7 @@ from tasks.harmony.specs import StageSpec
 from tasks.harmony.survey import Survey, survey
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import BackboneSpec, RuntimeSpec
+from tasks.specs import RuntimeSpec
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import claim_workspace
 from tasks.storage.stage import step
@@ -93,18 +94,6 @@ def _of_images(spec: StageSpec, before: StateRef) -> Found:
     look = open_look(spec.pool, tower, spec.runtime)
     counted = survey_look(look)
     return Found(spec.modality, counted, offered=look.task.classes, look=look, tower=tower)
-
-
-def tower_of_stage(spec: StageSpec, before: StateRef) -> BackboneSpec:
-    """Return the backbone whose tower sees the images of a stage: that of the names by default."""
-    return spec.backbone or backbone_of_names(spec, before)
-
-
-def backbone_of_names(spec: StageSpec, before: StateRef) -> BackboneSpec:
-    """Return the backbone whose text tower knows the class names: that of the first stage."""
-    if before.last is None:
-        return spec.backbone or BackboneSpec()
-    return BackboneSpec(name=before.last.record.backbone.name)
 
 
 def _told(modality: str, found: Survey) -> str:
