@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.refs import AnswersRef, BackboneRef, ImagesRef, SentencesRef, TaskRef
 from tasks.specs import CoftSpec, Spec
 from tasks.storage.digests import fingerprint
-from tasks.tracking.runs import Run, finish_run, start_run
+from tasks.tracking.runs import Run, open_until_done, start_run
 from tasks.tracking.store import EXPERIMENT, tracking_for
 
 
@@ -47,9 +47,5 @@ def tracked(  # noqa: PLR0913  # what tells one run from another
         digest=digest,
         params={**spec.model_dump(exclude={"command"}), **added},
     )
-    try:
+    with open_until_done(run):
         yield run
-    except BaseException as error:
-        finish_run(run, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    finish_run(run)

@@ -10,7 +10,7 @@ from tasks.harmony.specs import StageSpec
 from tasks.harmony.summary import summarize
 from tasks.storage.stage import step
 from tasks.storage.uris import absolute
-from tasks.tracking.runs import Run, finish_run, log_file, log_metrics, log_text, start_run
+from tasks.tracking.runs import Run, log_file, log_metrics, log_text, open_until_done, start_run
 from tasks.tracking.store import EXPERIMENT, tracking_for
 
 
@@ -25,12 +25,8 @@ def tracked_stage(spec: StageSpec, digest: str) -> Iterator[Run]:
         digest=digest,
         params=spec.model_dump(exclude={"command"}),
     )
-    try:
+    with open_until_done(run):
         yield run
-    except BaseException as error:
-        finish_run(run, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    finish_run(run)
 
 
 @step("publish stage")

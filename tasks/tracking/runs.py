@@ -170,6 +170,17 @@ def finish_run(run: Run, status: RunStatus = "FINISHED") -> None:
         let_go(_file(run.tracking.home, run.run_id))
 
 
+@contextmanager
+def open_until_done(run: Run) -> Iterator[Run]:
+    """Close an open run after the block, as FINISHED, FAILED or KILLED by how the block ended."""
+    try:
+        yield run
+    except BaseException as error:
+        finish_run(run, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    finish_run(run)
+
+
 def _experiment_id(tracking: Tracking, name: str) -> str:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 # slow to import
 
