@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
 Method = Literal["coft", "coft-plus", "zero-shot"]
+Template = Annotated[str, Field(pattern=r"\{\}")]  # without a place for it no class has its own
 # Of prompts: DeFT's epochs, and steps below which they learn too little.
 EPOCHS, MIN_STEPS = 10, 250
 
@@ -72,7 +73,7 @@ class TopSpec(Spec):
 class LabelSpec(Spec):
     """First labels by zero-shot, and how many per class start Phase I (papers: $S^*$, K)."""
 
-    templates: tuple[str, ...] = Field(
+    templates: tuple[Template, ...] = Field(
         ("a photo of a {}.", "a picture of a {}.", "a photo of the {}."),
         description="Zero-shot prompts; their embeddings are averaged.",
     )

@@ -78,14 +78,20 @@ def learn(  # noqa: PLR0913  # a parameter for each option
     classes: Classes = None,
     test: Annotated[
         tuple[str, ...],
-        Parameter(help="Test data of any modality: Parquet, or NAME=IMAGES. May be repeated."),
+        Parameter(
+            help="Test data of any modality: Parquet, or NAME=IMAGES. May be repeated.", negative=""
+        ),
     ] = (),
     backbone: Annotated[
         str | None, Parameter(help="Of class names and images; later that of the first stage.")
     ] = None,
-    begin: Annotated[BeginSpec, Parameter(group="First stage")] = BeginSpec(),
-    training: Annotated[StageTrainingSpec, Parameter(group="Training")] = StageTrainingSpec(),
-    keep: Annotated[KeepSpec, Parameter(group="Keeping earlier modalities")] = KeepSpec(),
+    begin: Annotated[BeginSpec, Parameter(group="First stage", negative="")] = BeginSpec(),
+    training: Annotated[
+        StageTrainingSpec, Parameter(group="Training", negative="")
+    ] = StageTrainingSpec(),
+    keep: Annotated[
+        KeepSpec, Parameter(group="Keeping earlier modalities", negative="")
+    ] = KeepSpec(),
     seed: Seed = default_of(StageSpec, "seed"),
     register: Register = None,
     max_forgetting: Annotated[
@@ -182,7 +188,8 @@ def show(
         Parameter(help="Parquet of all modalities: run other methods on it, for the page."),
     ] = None,
     methods: Annotated[
-        tuple[str, ...], Parameter(help="Which ones; more than the usual six are there.")
+        tuple[str, ...],
+        Parameter(help="Which ones; more than the usual six are there.", negative=""),
     ] = default_of(CompareSpec, "methods"),
     seeds: Annotated[int, Parameter(help="How many, from 0.")] = default_of(CompareSpec, "seeds"),
     orders: Annotated[

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec, Spec
+from tasks.specs import BackboneSpec, PoolSpec, RuntimeSpec, Spec, Template
 
 
 class KeepSpec(Spec):
@@ -38,7 +38,7 @@ class BeginSpec(Spec):
     """What the first stage decides for all that follow."""
 
     trunk: Literal["mlp", "transformer"] = Field("mlp", description="What all modalities share.")
-    template: str = Field("a photo of a {}.", description="Sentence of a class name.")
+    template: Template = Field("a photo of a {}.", description="Sentence of a class name.")
 
 
 class PredictedSpec(Spec):

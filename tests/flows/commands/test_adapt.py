@@ -43,6 +43,7 @@ def test_class_files(
     ("words", "expected"),
     [
         (["--phase1.epochs", "-3"], "--phase1.epochs"),
+        (["--label.templates", "a cat"], "--label.templates.0"),
         (["--phase2.start", "nowhere"], "'phase1' or 'original'"),
         (["--phase2.epohs", "3"], "--phase2.epochs"),
         (["--plus.rounds", "3"], "--plus.*: belongs to --method coft-plus; got --method coft"),

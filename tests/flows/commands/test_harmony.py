@@ -39,6 +39,7 @@ def rows(tmp_path: Path) -> Path:
         (["--embeddings", "ROWS/photo.parquet", "--backbone", "ViT-X"], "ViT-X"),
         (["--embeddings", "ROWS/photo.parquet", "--register", "a/b"], "'a/b'"),
         (["--embeddings", "ROWS/photo.parquet", "--keep.rho", "2"], "keep.rho"),
+        (["--embeddings", "ROWS/photo.parquet", "--begin.template", "a cat"], "begin.template"),
         (["--embeddings", "ROWS/photo.parquet", "--training.steps", "0"], "greater than 0"),
     ],
 )
