@@ -27,7 +27,6 @@ class KnownState(Spec):
 
     uri: str
     digest: str
-    classes: tuple[str, ...]
     modalities: tuple[KnownModality, ...]
 
     @classmethod
@@ -38,9 +37,7 @@ class KnownState(Spec):
             KnownModality(name=one.record.modality, width=one.record.width, tower=one.record.tower)
             for one in state.stages
         )
-        return cls(
-            uri=last.uri, digest=last.digest, classes=last.record.classes, modalities=modalities
-        )
+        return cls(uri=last.uri, digest=last.digest, modalities=modalities)
 
     @classmethod
     def of_model(cls, model: ModelRef) -> "KnownState":
@@ -61,7 +58,7 @@ class KnownState(Spec):
             )
             for one in about["modalities"]
         )
-        return cls(uri=uri, digest=digest, classes=about["classes"], modalities=modalities)
+        return cls(uri=uri, digest=digest, modalities=modalities)
 
     def named(self, name: str, where: str = "--modality") -> KnownModality:
         """Return a modality, however its name is spelled.

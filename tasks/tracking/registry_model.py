@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:  # a check of names does not wait for PyTorch
     description = OnDemand("clipcore.description")
 
-_HOW = {
+_HOW: Mapping[str, str] = {
     ModelKind.CLASSIFIER: (
         "is a classifier of images: `coft predict --model {uri} --images ...` predicts with it"
     ),
@@ -79,9 +79,10 @@ def evidence_of(version: str, runtime: RuntimeSpec) -> Mapping[str, str]:
 
 
 def _check_same(uri: str, found: str | None, wanted: ModelKind) -> None:
-    kind = ModelKind(found or ModelKind.CLASSIFIER)
+    kind = found or ModelKind.CLASSIFIER
     if kind != wanted:
-        raise InputError(f"{redact(uri)} {_HOW[kind].format(uri=redact(uri))}.")
+        how = _HOW.get(kind, f"is of a kind that this version does not know, {kind!r}")
+        raise InputError(f"{redact(uri)} {how.replace('{uri}', redact(uri))}.")
 
 
 @step("find model")

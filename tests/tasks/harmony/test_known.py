@@ -9,7 +9,7 @@ from tests.worlds.harmony import BACKBONE, stage_ref
 
 
 def known(*modalities: KnownModality) -> KnownState:
-    return KnownState(uri="state", digest="0", classes=("cat", "dog"), modalities=modalities)
+    return KnownState(uri="state", digest="0", modalities=modalities)
 
 
 PHOTO = KnownModality(name="Photo", width=128, tower=BACKBONE)
@@ -25,7 +25,7 @@ def test_a_state_is_its_newest_stage() -> None:
         ("a", 8, None),
         ("b", 8, None),
     ]
-    assert (found.digest, found.classes) == ("2", ("cat", "dog"))
+    assert (found.uri, found.digest) == ("state/001", "2")
 
 
 def test_a_name_is_known_in_any_spelling() -> None:

@@ -13,7 +13,6 @@ from tests.worlds.feature_files import WIDTHS, rows_of, write_rows
 KNOWN = KnownState(
     uri="state",
     digest="0",
-    classes=("cat", "dog"),
     modalities=tuple(KnownModality(name=name, width=width) for name, width in WIDTHS.items()),
 )
 
