@@ -55,10 +55,10 @@ def learn(spec: StageSpec) -> StageRef:
         if found.survey.num_test and spec.modality not in tests:
             tests[spec.modality].append(found.test(classes))
         measure_stage(stage, tests, spec.runtime)
-        register_stage(run, after, spec)
+        model = register_stage(run, after, spec)
         publish_stage(run, after, spec)
     record_finished(spec.runtime.workspace)
-    return stage
+    return stage.model_copy(update={"model_uri": model and model.facts["model_uri"]})
 
 
 @flow(name="harmony-compare")

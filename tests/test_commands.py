@@ -387,7 +387,7 @@ def test_modalities_are_learned_one_after_another(place: Place) -> None:
             "harmony", "learn", *words, "--backbone", f"local-dir:{place.clip}", *place.kept
         )
     assert "after stage    photo    sound" in printed
-    assert place.made()["stage"]["record"]["modality"] == "sound"
+    assert place.made()["stage"]["model_uri"] == "models:/state/2"
     shown = coft("harmony", "show", "--state", state, *place.kept)
     assert [one["modality"] for one in place.made()["modalities"]] == ["photo", "sound"]
     assert f"report     {state}/report.html" in shown

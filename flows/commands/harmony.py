@@ -51,7 +51,12 @@ else:
     registry_model = OnDemand("tasks.tracking.registry_model")
     versions = OnDemand("tasks.tracking.versions")
 
-harmony = App(name="harmony", help="One model for kinds of data that arrive one after another.")
+ABOUT = """One model for kinds of data that arrive one after another.
+
+Our reconstruction of Harmony, arXiv 2504.13218.
+"""
+
+harmony = App(name="harmony", help=ABOUT)
 
 State = Annotated[str, Parameter(help="Folder or URI of all that is learned so far.")]
 Embeddings = Annotated[

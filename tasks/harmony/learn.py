@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 
 from clipcore.checkpoint import tensors_sha256
 from clipcore.fit import TrainingDiverged
@@ -17,6 +18,7 @@ from tasks.compute.calls import run_tasks
 from tasks.harmony.record import KIND, StageRecord, StageRef, StateRef, stage_folder
 from tasks.harmony.samples import Found
 from tasks.harmony.specs import BeginSpec, StageSpec
+from tasks.images.listing import one_line
 from tasks.progress import say
 from tasks.refs import BackboneRef
 from tasks.specs import InputError
@@ -183,8 +185,18 @@ def learn_in_worker(job: LearnJob) -> dict[str, Any]:
 
 
 def load_state(stage: str) -> State:
-    """Return the state that a stage wrote, by its folder."""
-    return from_tensors(*read_tensors(stage))
+    """Return the state that a stage wrote, by its folder.
+
+    Raises:
+        InputError: its weights are broken.
+    """
+    try:
+        return from_tensors(*read_tensors(stage))
+    except (SafetensorError, KeyError) as error:
+        raise InputError(
+            f"{redact(stage)}: expected the weights of a stage ({one_line(error)}). Restore the "
+            "folder, or remove it and those after it, and learn these stages again."
+        ) from error
 
 
 def _state_before(job: LearnJob) -> State:

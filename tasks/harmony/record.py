@@ -58,6 +58,7 @@ class StageRef(Ref):
     """A finished stage of a state: `weights.safetensors`, and what `record` says."""
 
     record: StageRecord
+    model_uri: str | None = Field(None, description="Of the version that a run registered it as.")
 
 
 class StateRef(Spec):

@@ -57,6 +57,7 @@ def register_stage(run: Run, state: StateRef, spec: StageSpec) -> ModelRef | Non
         digest=digest,
         seconds=manifest.seconds,
         resumed=resumed,
+        facts={"model_uri": registered.uri},
         healthy=verdict.healthy,
         verdict=verdict.text,
     )
