@@ -64,6 +64,6 @@ def harmony_specs(workspace: str, *, seed: int = 0) -> tuple[list[StageSpec], Co
         )
         for place, name in enumerate(modalities.MODALITIES)
     ]
-    methods = ("harmony", "sequential", "adapters", "replay-20-adapters")
+    methods = ("harmony", "sequential", "adapters", "lwf-adapters", "replay-20-adapters")
     compared = CompareSpec(state=state, data=data, methods=methods, seeds=3, runtime=runtime)
     return stages, compared

@@ -194,7 +194,7 @@ def show(
     ] = None,
     methods: Annotated[
         tuple[str, ...],
-        Parameter(help="Which ones; more than the usual six are there.", negative=""),
+        Parameter(help="Which ones; more than the usual ones are there.", negative=""),
     ] = default_of(CompareSpec, "methods"),
     seeds: Annotated[int, Parameter(help="How many, from 0.")] = default_of(CompareSpec, "seeds"),
     orders: Annotated[
@@ -225,7 +225,7 @@ def show(
 
 
 def run_demo(folder: str, seed: int, summary_file: str | None, *, dry_run: bool) -> None:
-    """Learn ten digits in four modalities, one after another, and compare three other methods."""
+    """Learn ten digits in four modalities, one after another, and compare other methods."""
     runtime = RuntimeSpec(workspace=folder)
     if dry_run:
         startup.check_place(runtime)

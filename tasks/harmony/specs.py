@@ -83,7 +83,15 @@ class CompareSpec(Spec):
     state: str = Field(description="Folder or URI of a state, for its order and class names.")
     data: str = Field(description="Parquet with features of all its modalities, train and test.")
     methods: tuple[str, ...] = Field(
-        ("harmony", "sequential", "adapters", "replay-20-adapters", "joint-adapters", "separate"),
+        (
+            "harmony",
+            "sequential",
+            "adapters",
+            "lwf-adapters",
+            "replay-20-adapters",
+            "joint-adapters",
+            "separate",
+        ),
         min_length=1,
         description="Names of methods.",
     )
