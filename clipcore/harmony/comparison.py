@@ -16,6 +16,7 @@ from clipcore.harmony.matrix import accuracy_matrix
 from clipcore.harmony.samples import Samples
 from clipcore.harmony.stage import LEARNING_RATE, STEPS, Method, learn_stage
 from clipcore.harmony.state import State, new_state, predict_by
+from clipcore.harmony.stem import WIDTH
 from clipcore.harmony.trunk import PartName, TrunkName
 from clipcore.metrics import accuracy, confusion_matrix
 
@@ -112,6 +113,7 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
     steps: int = STEPS,
     learning_rate: float = LEARNING_RATE,
     trunk: TrunkName = "mlp",
+    dim: int = WIDTH,
     further: Mapping[str, tuple[str, Samples]] | None = None,
 ) -> Outcome:
     """Learn modalities in one way, and measure after each stage.
@@ -127,11 +129,12 @@ def run_way(  # noqa: PLR0913  # how, what, in which order, how long
         steps: Of each stage; as many for each modality where they are learned at once.
         learning_rate: Of AdamW at the first step of a stage.
         trunk: Which network, where the way needs none.
+        dim: Numbers that it sees.
         further: Samples to measure on as well, and the modality of which they are.
     """
     started = time.process_time()
     kind = way.trunk or trunk
-    first = new_state(classes, anchors, scale=scale, seed=seed, trunk=kind)
+    first = new_state(classes, anchors, scale=scale, seed=seed, trunk=kind, dim=dim)
     train = {name: data[name][0] for name in order}
     stages: list[dict[str, float]] = []
     models: Models = {}

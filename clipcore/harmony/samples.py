@@ -1,5 +1,6 @@
 """Samples of a modality: read in pieces; a training keeps of them what it draws."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ class Prepared:
     batches: Sequence[Tensor]
 
 
-def prepared(samples: Samples, draw: Draw, *, dim: int, classes: int) -> Prepared:
+def prepared(
+    samples: Samples, draw: Draw, *, dim: int, classes: int, stem: Stem | None = None
+) -> Prepared:
     """Read samples twice: for the stem, and for what it makes of them.
 
     Args:
@@ -47,9 +50,14 @@ def prepared(samples: Samples, draw: Draw, *, dim: int, classes: int) -> Prepare
         draw: Which of them are trained on, batch by batch.
         dim: Numbers that the stem makes.
         classes: How many there are.
+        stem: Of the modality; by default it is fitted.
     """
     own: list[Tensor] = []
-    stem = fit_stem(_with_labels_noted(samples, own), dim=dim)
+    inputs_once = _with_labels_noted(samples, own)
+    if stem is None:
+        stem = fit_stem(inputs_once, dim=dim)
+    else:
+        deque(inputs_once, maxlen=0)
     labels = torch.cat(own)
     order = draw(len(labels))
     drawn, rows = torch.cat(list(order)).unique(return_inverse=True)

@@ -20,6 +20,7 @@ from clipcore.harmony.bridging import Aggregation
 from clipcore.harmony.memory import ClassStatistics
 from clipcore.harmony.samples import Prepared, Samples, output_statistics, prepared
 from clipcore.harmony.state import Modality, State
+from clipcore.harmony.stem import Stem
 from clipcore.harmony.trunk import (
     Part,
     PartName,
@@ -104,6 +105,7 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
     seed: int,
     part_name: PartName = "adapter",
     freeze_trunk: bool = False,
+    stem: Stem | None = None,
     steps: int = STEPS,
     batch_size: int = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,
@@ -119,6 +121,7 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
         part_name: What the modality gets of its own in the trunk. Of prompts there is one pool,
             which goes on learning; the method hands it to the earlier modalities.
         freeze_trunk: Whether the trunk learns at the first stage alone.
+        stem: Of the modality; by default its principal components. See `shared_stem`.
         steps: Optimizer steps.
         batch_size: Samples of a step.
         learning_rate: Of AdamW at the first step; it falls as a cosine.
@@ -137,6 +140,7 @@ def learn_stage(  # noqa: PLR0913  # what is known, what comes, how
         lambda count: drawn(count, batch_size, steps, order),
         dim=state.dim,
         classes=num_classes,
+        stem=stem,
     )
     trunk = copy.deepcopy(state.trunk)
     moves = not (freeze_trunk and state.modalities)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from clipcore.seeding import generator
+
 WIDTH = 128
 WHITENING = 0.5  # 0 keeps the spread of each component, 1 makes them all equal
 _LEAST = 1e-6  # of the largest variance
@@ -75,6 +77,24 @@ def fit_stem(
     scale = torch.where(kept, variances.clamp(min=_LEAST * largest) ** (-whitening / 2), 0)
     components = F.pad(_signed(directions) * scale, (0, dim - len(variances)))
     return Stem(mean.float(), components.float())
+
+
+def shared_stem(width: int, *, dim: int = WIDTH) -> Stem:
+    """Return the stem of features that mean the same in all modalities, as those of one tower do.
+
+    Components of each modality's own would turn what the encoder has brought together. Where there
+    is room the features stay as they are; else they are projected on directions that are drawn
+    once, orthogonal and the same for every modality (Johnson and Lindenstrauss 1984).
+
+    Args:
+        width: Numbers of an input.
+        dim: Numbers that the trunk sees.
+    """
+    if width <= dim:
+        return Stem(torch.zeros(width), torch.eye(width, dim))
+    draws = generator(0, "harmony", "shared stem", width, dim)
+    directions, _ = torch.linalg.qr(torch.randn(width, dim, dtype=torch.float64, generator=draws))
+    return Stem(torch.zeros(width), _signed(directions).float())
 
 
 def _signed(directions: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from clipcore.harmony.keeping import Harmony
 from clipcore.harmony.samples import Samples
 from clipcore.harmony.stage import learn_stage
 from clipcore.harmony.state import State, from_tensors, new_state, to_tensors, with_classes
+from clipcore.harmony.stem import WIDTH, shared_stem
 from clipcore.zero_shot import class_embeddings
 from tasks.backbone import load_backbone
 from tasks.compute.calls import run_tasks
@@ -28,6 +29,8 @@ from tasks.storage.layout import WEIGHTS
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import redact
 
+DIM_OF_LOOKS = 256  # numbers that the trunk sees where images come first
+
 
 @dataclass(frozen=True)
 class LearnJob:
@@ -37,6 +40,7 @@ class LearnJob:
         folder: Where the state of after is written.
         last: Folder of the stage before; empty at the first one.
         samples: What is learned from.
+        width: Numbers of each, if a tower of CLIP made them; then all looks have one stem.
         classes: All after this stage.
         backbone: Whose text tower knows the names.
         begin: What the first stage decided.
@@ -46,6 +50,7 @@ class LearnJob:
     folder: str
     last: str
     samples: Samples
+    width: int | None
     classes: tuple[str, ...]
     backbone: BackboneRef
     begin: BeginSpec
@@ -81,7 +86,8 @@ def learn_modality(
     folder = stage_folder(before, spec.modality)
     last = before.last.uri if before.last else ""
     samples = found.train(classes)
-    job = LearnJob(folder, last, samples, classes, backbone, begin, spec)
+    width = found.survey.width if found.tower else None
+    job = LearnJob(folder, last, samples, width, classes, backbone, begin, spec)
 
     def compute() -> Outcome:
         ((_, learned),) = run_tasks(learn_in_worker, [(job,)], runtime=spec.runtime)
@@ -165,6 +171,7 @@ def learn_in_worker(job: LearnJob) -> dict[str, Any]:
             method=Harmony(**spec.keep.model_dump()),
             seed=spec.seed,
             freeze_trunk=training.freeze_trunk,
+            stem=shared_stem(job.width, dim=state.dim) if job.width else None,
             steps=training.steps,
             batch_size=training.batch_size,
             learning_rate=training.learning_rate,
@@ -212,7 +219,9 @@ def _state_before(job: LearnJob) -> State:
     if state is not None:
         return with_classes(state, new, anchors)
     seed, trunk = job.spec.seed, job.begin.trunk
-    return new_state(new, anchors, scale=float(loaded.logit_scale), seed=seed, trunk=trunk)
+    dim = job.begin.dim or (DIM_OF_LOOKS if job.width else WIDTH)
+    scale = float(loaded.logit_scale)
+    return new_state(new, anchors, scale=scale, seed=seed, trunk=trunk, dim=dim)
 
 
 def _record(found: Found, before: StateRef, job: LearnJob, learned: dict[str, Any]) -> StageRecord:

@@ -38,6 +38,9 @@ class BeginSpec(Spec):
     """What the first stage decides for all that follow."""
 
     trunk: Literal["mlp", "transformer"] = Field("mlp", description="What all modalities share.")
+    dim: int | None = Field(
+        None, gt=0, description="Numbers that it sees; 256 where images come first, else 128."
+    )
     template: Template = Field("a photo of a {}.", description="Sentence of a class name.")
 
 

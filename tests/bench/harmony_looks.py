@@ -4,15 +4,17 @@
 
 Photos of `../shared/bench/tiny25.parquet`; 60 of each class for each look, no photo in two of them,
 and all photos of the test split. All looks go through the image tower of `embedded`; the names are
-spoken by espeak-ng and flite, of whose voices those of the test are not heard in training. Rows as
-in `harmony_digits`.
+spoken by espeak-ng and flite, of whose voices those of the test are not heard in training. Stems
+are those of `coft harmony learn`: one for all looks, components for speech. Rows as in
+`harmony_digits`.
 """
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +24,14 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
 from clipcore.backbone import Backbone, load
+from clipcore.harmony import samples
 from clipcore.harmony.comparison import METHODS
+from clipcore.harmony.stem import Stem, fit_stem, shared_stem
 from clipcore.images import resize_and_crop
 from clipcore.seeding import derive_seed, generator
 from clipcore.zero_shot import class_embeddings
 from tasks.harmony.digits.log_mel import log_mel
+from tasks.harmony.learn import DIM_OF_LOOKS
 from tests.bench.digit_recordings import samples_of
 from tests.bench.digit_voices import ESPEAK, output
 from tests.bench.harmony_table import World, options, print_rows
@@ -44,7 +49,17 @@ def main() -> None:
     """Print a row of each method."""
     asked = options(__doc__, METHODS, cached=True)
     asked.cache.mkdir(parents=True, exist_ok=True)
-    print_rows(looks(asked.cache), METHODS, asked)
+    world = looks(asked.cache)
+
+    def of_looks(inputs: Iterable[Tensor], *, dim: int) -> Stem:
+        """Return the stem that all looks share, which are as wide as the class names."""
+        pieces = list(inputs)
+        width = pieces[0].shape[1]
+        is_look = width == world.anchors.shape[1]
+        return shared_stem(width, dim=dim) if is_look else fit_stem(pieces, dim=dim)
+
+    with mock.patch.object(samples, "fit_stem", of_looks):
+        print_rows(world, METHODS, asked, dim=DIM_OF_LOOKS)
 
 
 def looks(cache: Path) -> World:

@@ -15,6 +15,7 @@ from clipcore.harmony.comparison import METHODS, Data, Outcome, Way, run_way
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
 from clipcore.harmony.samples import Samples
 from clipcore.harmony.stage import LEARNING_RATE, STEPS
+from clipcore.harmony.stem import WIDTH
 from clipcore.seeding import generator
 
 SCALE = 17.4
@@ -61,6 +62,7 @@ def print_rows(
     asked: argparse.Namespace,
     *,
     learning_rate: float = LEARNING_RATE,
+    dim: int = WIDTH,
 ) -> None:
     """Print a row of each method that is asked for, as soon as its seeds are done."""
     order = asked.order or list(world.data)
@@ -79,6 +81,7 @@ def print_rows(
                 steps=asked.steps,
                 learning_rate=learning_rate,
                 trunk=asked.trunk,
+                dim=dim,
                 further=further,
             )
             for seed in range(asked.seeds)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipcore.harmony.stem import WrongWidth, fit_stem
+from clipcore.harmony.stem import WrongWidth, fit_stem, shared_stem
 from tests.worlds.tensors import draws
 
 
@@ -49,3 +49,13 @@ def test_constant_inputs_and_few_samples_are_finite() -> None:
 def test_another_width_is_refused() -> None:
     with pytest.raises(WrongWidth, match="expected features of 12 numbers, got 11"):
         fit_stem([inputs(20, 12)])(inputs(3, 11))
+
+
+def test_a_shared_stem_keeps_what_features_say_of_each_other() -> None:
+    inputs = F.normalize(torch.randn(50, 24, generator=draws()), dim=1)
+    same = shared_stem(24, dim=32)
+    assert torch.equal(inputs @ same.components, torch.cat([inputs, torch.zeros(50, 8)], dim=1))
+    fewer = shared_stem(24, dim=12)
+    torch.testing.assert_close(fewer.components.T @ fewer.components, torch.eye(12))
+    assert torch.equal(fewer.components, shared_stem(24, dim=12).components)
+    assert same(inputs).shape[1] == 32
