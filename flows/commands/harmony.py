@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tasks.harmony import compare as comparing
     from tasks.harmony.compare import Comparison
     from tasks.harmony.record import StateRef
+    from tasks.harmony.summary import Summary
     from tasks.tracking import registry_model, versions
 else:
     startup, harmony_flow = OnDemand("tasks.startup"), OnDemand("flows.harmony")
@@ -142,7 +143,9 @@ def learn(  # noqa: PLR0913  # a parameter for each option
     checks.check_stage(spec)
     startup.begin(spec.runtime, "flows.harmony")
     stage = harmony_flow.learn(spec)
-    _conclude(record.read_state(state), None, where.summary, {"stage": stage.model_dump()})
+    found = record.read_state(state)
+    said = summary.summarize(found)
+    _conclude(found, said, None, where.summary, {"stage": stage.model_dump()})
 
 
 @harmony.command
@@ -220,8 +223,9 @@ def show(
         comparing.check_methods(methods)
         startup.begin(spec.runtime, "flows.harmony", tracked=False)
         compared = harmony_flow.compare_methods(spec)
-    page.write_page(found, summary.summarize(found))
-    _conclude(found, compared, where.summary, {})
+    said = summary.summarize(found)
+    page.write_page(found, said)
+    _conclude(found, said, compared, where.summary, {})
 
 
 def run_demo(folder: str, seed: int, summary_file: str | None, *, dry_run: bool) -> None:
@@ -238,17 +242,18 @@ def run_demo(folder: str, seed: int, summary_file: str | None, *, dry_run: bool)
         harmony_flow.learn(stage)
     found = harmony_flow.compare_methods(compared)
     state = record.existing_state(compared.state)
-    page.write_page(state, summary.summarize(state), "coft demo --harmony")
-    _conclude(state, found, summary_file, {})
+    said = summary.summarize(state)
+    page.write_page(state, said, "coft demo --harmony")
+    _conclude(state, said, found, summary_file, {})
 
 
 def _conclude(
     state: "StateRef",
+    said: "Summary",
     compared: "Comparison | None",
     summary_file: str | None,
     facts: Mapping[str, object],
 ) -> None:
-    said = summary.summarize(state)
     report = f"{state.uri}/{page.PAGE}"
     lines = summary.lines_of(said)
     lines += [summary.HONEST] if compared is None else ["", *comparing.lines_of(compared)]

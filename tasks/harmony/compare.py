@@ -8,14 +8,13 @@ from statistics import fmean, pstdev
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from clipcore.harmony.comparison import METHODS, UnknownMethod, run_way, way_of
 from clipcore.harmony.matrix import average_accuracy, forgetting, learned_accuracy
-from clipcore.zero_shot import class_embeddings
-from tasks.backbone import load_backbone
 from tasks.compute.map_parts import write_missing
+from tasks.harmony.learn import anchors_of
 from tasks.harmony.rows import LabelledRows, Rows
+from tasks.harmony.summary import as_text, known
 from tasks.specs import InputError, RuntimeSpec, Spec
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_json
@@ -172,12 +171,12 @@ def lines_of(found: Comparison) -> list[str]:
     lines = [f"{'method'.ljust(width)}  after all      forgotten  {head}  keeps"]
     for one in found.methods:
         cells = "  ".join(
-            _text(one.modalities[name]).rjust(max(7, len(name))) for name in found.order
+            as_text(one.modalities[name]).rjust(max(7, len(name))) for name in found.order
         )
         spread = f" ± {one.spread:.3f}" if found.seeds * found.orders > 1 else ""
-        average = f"{_text(one.average)}{spread}".ljust(13)
+        average = f"{as_text(one.average)}{spread}".ljust(13)
         lines.append(
-            f"{one.method.ljust(width)}  {average}  {_text(one.forgetting):>9}  {cells}  "
+            f"{one.method.ljust(width)}  {average}  {as_text(one.forgetting):>9}  {cells}  "
             f"{one.keeps}"
         )
     return [*lines, *advice(found)]
@@ -216,18 +215,14 @@ def _run(trial: Trial) -> int:
         scale=scale,
         seed=trial.seed,
     )
-    matrix = [[None if math.isnan(value) else value for value in row] for row in outcome.matrix]
-    routed = [None if math.isnan(value) else value for value in outcome.routed]
+    matrix = [[known(value) for value in row] for row in outcome.matrix]
+    routed = [known(value) for value in outcome.routed]
     made = {"order": list(trial.data), "matrix": matrix, "routed": routed}
     write_json(trial.uri, {**made, "seconds": outcome.seconds})
     return 1
 
 
-@lru_cache(maxsize=1)
-def _anchors(backbone: str, classes: tuple[str, ...], template: str) -> tuple[Tensor, float]:
-    loaded = load_backbone(backbone)
-    with torch.no_grad():
-        return class_embeddings(loaded, classes, [template]), float(loaded.logit_scale)
+_anchors = lru_cache(maxsize=1)(anchors_of)  # trials of one process have the same
 
 
 def _mean_of(method: str, trials: Sequence[Mapping[str, list]], order: Sequence[str]) -> Method:  # type: ignore[type-arg]
@@ -252,9 +247,5 @@ def _mean_of(method: str, trials: Sequence[Mapping[str, list]], order: Sequence[
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    measured = [value for value in values if value is not None]
+    return fmean(measured) if measured else None

@@ -9,7 +9,6 @@
 | `sample_id` | text | for people and answers; may be left out |
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow as pa
 from tasks.images.listing import Entry, NoImages, list_files
 from tasks.images.parquet import read_schema
 from tasks.images.sources import TABLE_SUFFIXES
+from tasks.pool.classes import BadClassNames, names_of_schema
 from tasks.specs import InputError
 from tasks.storage.uris import redact
 
@@ -90,9 +90,8 @@ def check_schema(uri: str, schema: pa.Schema) -> None:
 def classes_of(uris: Sequence[str]) -> tuple[str, ...]:
     """Return the class names in the metadata of the first file that has them."""
     for uri in uris:
-        with suppress(ValueError):
-            names = json.loads((read_schema(uri).metadata or {}).get(b"classes", b"null"))
-            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        with suppress(BadClassNames):  # the labels say what there is
+            if names := names_of_schema(uri, read_schema(uri)):
                 return tuple(names)
     return ()
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
+from torch import Tensor
 
 from clipcore.checkpoint import tensors_sha256
 from clipcore.fit import TrainingDiverged
@@ -213,15 +215,21 @@ def _state_before(job: LearnJob) -> State:
     new = job.classes[len(known) :]
     if state is not None and not new:
         return state
-    loaded = load_backbone(job.backbone.name)
-    with torch.no_grad():
-        anchors = class_embeddings(loaded, new, [job.begin.template])
+    anchors, scale = anchors_of(job.backbone.name, new, job.begin.template)
     if state is not None:
         return with_classes(state, new, anchors)
     seed, trunk = job.spec.seed, job.begin.trunk
     dim = job.begin.dim or (DIM_OF_LOOKS if job.width else WIDTH)
-    scale = float(loaded.logit_scale)
     return new_state(new, anchors, scale=scale, seed=seed, trunk=trunk, dim=dim)
+
+
+def anchors_of(
+    backbone: str, classes: tuple[str, ...], template: str
+) -> tuple[Float[Tensor, "classes out"], float]:
+    """Return the text embeddings of class names, L2-normalised, and CLIP's logit scale."""
+    loaded = load_backbone(backbone)
+    with torch.no_grad():
+        return class_embeddings(loaded, classes, [template]), float(loaded.logit_scale)
 
 
 def _record(found: Found, before: StateRef, job: LearnJob, learned: dict[str, Any]) -> StageRecord:

@@ -1,7 +1,6 @@
 """The stages of a state: a folder for each, finished when its manifest is there."""
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -151,13 +150,6 @@ def write_accuracy(stage: StageRef, measured: dict[str, Measured]) -> None:
     known = {**read_accuracy(stage), **measured}
     values = {name: one.model_dump() for name, one in known.items()}
     write_json(join(stage.uri, ACCURACY), values)
-
-
-def accuracy_matrix(stages: Sequence[StageRef]) -> list[list[float | None]]:
-    """Return R: after each stage (row) how right the state is about each modality (column)."""
-    names = [stage.record.modality for stage in stages]
-    rows = [read_accuracy(stage) for stage in stages]
-    return [[row[name].accuracy if name in row else None for name in names] for row in rows]
 
 
 def _manifest(folder: str) -> Manifest | None:

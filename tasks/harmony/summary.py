@@ -63,7 +63,7 @@ def summarize(state: StateRef) -> Summary:
                 width=record.width,
                 num_train=record.num_train,
                 classes_seen=len(record.seen),
-                own=_known(matrix[place][place]),
+                own=known(matrix[place][place]),
                 last=None if now is None else now.accuracy,
                 guessed=None if now is None else now.guessed,
                 memory_bytes=record.memory_bytes,
@@ -72,7 +72,7 @@ def summarize(state: StateRef) -> Summary:
     return Summary(
         modalities=tuple(kept),
         classes=seen,
-        matrix=tuple(tuple(_known(value) for value in row) for row in matrix),
+        matrix=tuple(tuple(known(value) for value in row) for row in matrix),
         average=average_accuracy(matrix),
         forgetting=forgetting(matrix),
         state_bytes=state.stages[-1].record.state_bytes,
@@ -87,10 +87,10 @@ def lines_of(found: Summary) -> list[str]:
     head = "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))
     lines = [f"{'after stage'.ljust(side)}  {head}"]
     for name, row in zip(names, found.matrix, strict=True):
-        cells = (_text(value).rjust(width) for value, width in zip(row, widths, strict=True))
+        cells = (as_text(value).rjust(width) for value, width in zip(row, widths, strict=True))
         lines.append(f"{name.ljust(side)}  {'  '.join(cells)}")
-    lines.append(f"average     {_text(found.average)}")
-    lines.append(f"forgetting  {_text(found.forgetting)}")
+    lines.append(f"average     {as_text(found.average)}")
+    lines.append(f"forgetting  {as_text(found.forgetting)}")
     if found.forgetting is None and len(names) > 1:
         lines.append("            --test FILE with test data of earlier modalities measures it")
     lines += [
@@ -106,9 +106,11 @@ def lines_of(found: Summary) -> list[str]:
     return lines
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """Return a number, None in place of NaN: JSON has none."""
     return None if math.isnan(value) else value
 
 
-def _text(value: float | None) -> str:
+def as_text(value: float | None) -> str:
+    """Return an accuracy for a terminal; a dash where it was not measured."""
     return "-" if value is None else f"{value:.3f}"

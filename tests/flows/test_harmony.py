@@ -12,8 +12,9 @@ from clipcore.harmony.comparison import METHODS
 from flows.coft import coft
 from flows.harmony import compare_methods, learn
 from tasks.harmony.compare import lines_of
-from tasks.harmony.record import StageRef, accuracy_matrix, read_accuracy, read_state
+from tasks.harmony.record import StageRef, StateRef, read_accuracy, read_state
 from tasks.harmony.specs import CompareSpec, PredictedSpec, StageSpec, StageTrainingSpec
+from tasks.harmony.summary import summarize
 from tasks.specs import BackboneSpec, CoftSpec, InputError, PoolSpec, RuntimeSpec
 from tasks.tracking.store import connect, tracking_for
 from tests.worlds.feature_files import CLASSES, TRAIN, WIDTHS, rows_of, write_rows
@@ -39,6 +40,10 @@ def spec_of(folder: Path, clip: Path, modality: str, **changes: Any) -> StageSpe
     return StageSpec.model_validate({**usual, **changes})
 
 
+def matrix_of(stages: list[StageRef]) -> tuple[tuple[float | None, ...], ...]:
+    return summarize(StateRef(uri="", stages=tuple(stages))).matrix
+
+
 @pytest.fixture(scope="module")
 def learned(
     tmp_path_factory: pytest.TempPathFactory,
@@ -61,7 +66,7 @@ def test_a_later_stage_needs_nothing_of_an_earlier_one(
     learned: tuple[Path, list[StageRef]],
 ) -> None:
     _, stages = learned
-    (first, none), (kept, second) = accuracy_matrix(stages)
+    (first, none), (kept, second) = matrix_of(stages)
     assert none is None
     assert min(first or 0, kept or 0, second or 0) > 0.75
     assert read_accuracy(stages[1])["sound"].guessed == second  # its width tells it
@@ -85,7 +90,7 @@ def test_mlflow_has_a_run_of_each_stage(learned: tuple[Path, list[StageRef]]) ->
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert {"harmony-state-photo", "harmony-state-sound"} <= set(runs)
     run = runs["harmony-state-sound"]
-    matrix = accuracy_matrix(stages)
+    matrix = matrix_of(stages)
     assert run.data.metrics["accuracy/photo"] == pytest.approx(matrix[1][0])
     assert run.data.metrics["forgetting"] == pytest.approx(max(0, matrix[0][0] - matrix[1][0]))  # type: ignore[operator]
     assert run.info.status == "FINISHED"
