@@ -8,6 +8,7 @@ open_clip itself says.
 import ast
 import functools
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +23,19 @@ Tags = dict[str, dict[str, Any]]
 
 
 def open_clip() -> ModuleType:
-    """Return the package, imported when it is first needed: with timm and torchvision, seconds."""
-    import open_clip as package  # noqa: PLC0415
+    """Return the package, imported when it is first needed: with timm and torchvision, seconds.
 
+    Where transformers is installed, open_clip would import it too, another second, for towers that
+    coft does not take; so it does not find it.
+    """
+    hidden = "transformers" not in sys.modules
+    if hidden:
+        sys.modules["transformers"] = None  # type: ignore[assignment]  # as the import system says
+    try:
+        import open_clip as package  # noqa: PLC0415
+    finally:
+        if hidden:
+            del sys.modules["transformers"]
     loaded: ModuleType = package
     return loaded
 

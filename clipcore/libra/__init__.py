@@ -1,0 +1,1 @@
+"""Libra: a frozen language model that sees (arXiv 2405.10140)."""
