@@ -36,12 +36,23 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in which random order; equal values give equal training, also when resumed."""
+    """How long and in which random order; equal values give equal training, also when resumed.
+
+    Attributes:
+        epochs: Passes over the data.
+        batch_size: Samples of a step.
+        seed: Of every draw.
+        stream: What the draws are for.
+        warm_up: Steps in which the learning rate rises to what the cosine says.
+        max_norm: Longer gradients are cut to this length.
+    """
 
     epochs: int
     batch_size: int
     seed: int
     stream: str
+    warm_up: int = 0
+    max_norm: float | None = None
 
     def draws(self, epoch: int) -> Generator:
         """Return the random numbers of one epoch, independent of those before it."""
@@ -57,6 +68,11 @@ def resolve_epochs(epochs: int, *, num_samples: int, batch_size: int, min_steps:
 def cosine(step: int, total: int) -> float:
     """Return the factor of the learning rate, from 1 at the first step towards 0 after the last."""
     return 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def risen(step: int, warm_up: int) -> float:
+    """Return how far the learning rate has risen at a step, from 1 / `warm_up` at the first one."""
+    return min(1.0, (step + 1) / warm_up) if warm_up else 1.0
 
 
 def shuffled(num_samples: int, batch_size: int) -> Batches:
@@ -106,7 +122,7 @@ def fit(  # what is minimised, over what, and how long
 ) -> Iterator[dict[str, float]]:
     """Minimise `loss` over the data; yield the mean of each loss term after every epoch.
 
-    The learning rate falls as a cosine over all epochs of the schedule, of which `epochs` are run
+    The learning rate rises and falls over all epochs of the schedule, of which `epochs` are run
     now. Running them one by one, in different processes, with the weights and the optimizer's state
     carried over, gives the same result as running them at once.
 
@@ -132,13 +148,12 @@ def fit(  # what is minimised, over what, and how long
         order = batches(draws)
         sums: dict[str, Tensor] = {}
         for number, (batch, pixels) in enumerate(zip(order, data.load_pixels(order), strict=True)):
-            factor = cosine(epoch * len(order) + number, schedule.epochs * len(order))
+            step = epoch * len(order) + number
+            factor = cosine(step, schedule.epochs * len(order)) * risen(step, schedule.warm_up)
             for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
                 group["lr"] = rate * factor
             terms = loss_terms(pixels, data.labels[batch], draws)
-            optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()
-            optimizer.step()
+            _descend(optimizer, terms["loss"], schedule.max_norm)
             for name, value in terms.items():
                 weighed = value.detach().double() * len(batch)
                 sums[name] = sums[name] + weighed if name in sums else weighed
@@ -146,6 +161,16 @@ def fit(  # what is minimised, over what, and how long
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate  # so that a restored optimizer starts from the same rates
         yield {**means, "seconds": time.perf_counter() - started}
+
+
+def _descend(optimizer: Optimizer, loss: Tensor, max_norm: float | None) -> None:
+    """Take a step down the gradient, which is cut to `max_norm`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if max_norm is not None:
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    optimizer.step()
 
 
 def _means(sums: dict[str, Tensor], num_seen: int, epoch: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ README_LINES = 140
 INNER_IMPORTS = {  # who may import inside functions, and why
     "tasks/tracking": "MLflow takes seconds to import, and most commands never need it",
     "clipcore/published.py": "open_clip takes seconds to import, and most processes never need it",
+    "clipcore/libra/gguf_file.py": "transformers takes seconds to import, and is an extra",
     "infra/prefect_process.py": "it ends with who started it, also while it imports",
     "infra/servers.py": "psycopg2 is an extra",
     "infra/offline.py": "Ray reads the switches when it is imported, so they are set before",

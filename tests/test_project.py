@@ -82,7 +82,7 @@ def test_lock_keeps_the_bounds_that_prefect_needs_and_does_not_state() -> None:
 
 
 def test_lock_leaves_out_what_nobody_uses() -> None:
-    assert not {"prefect-ray", "transformers", "lightning"} & _locked().keys()
+    assert not {"prefect-ray", "lightning"} & _locked().keys()
 
 
 # --- Prefect works on these pins (neither `pip check` nor a plain flow shows that) ----------------

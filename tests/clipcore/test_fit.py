@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,13 @@ def test_seed_stream_and_epoch_decide_the_order() -> None:
 # --- what it does ---------------------------------------------------------------------------------
 
 
-def test_plain_sgd_is_the_loop_written_out() -> None:
+@pytest.mark.parametrize(("warm_up", "max_norm"), [(0, None), (7, None), (0, 0.2), (7, 0.2)])
+def test_plain_sgd_is_the_loop_written_out(warm_up: int, max_norm: float | None) -> None:
     model, expected = new_model(), new_model()
-    run(SGD(model.parameters(), lr=0.5), model, range(EPOCHS))
+    schedule = replace(SCHEDULE, warm_up=warm_up, max_norm=max_norm)
     training = data()
+    optimizer = SGD(model.parameters(), lr=0.5)
+    list(fit(optimizer, loss_of(model), training, schedule, epochs=range(EPOCHS)))
     step, total = 0, EPOCHS * math.ceil(SAMPLES / BATCH)
     for epoch in range(EPOCHS):
         generator = SCHEDULE.draws(epoch)
@@ -157,6 +161,9 @@ def test_plain_sgd_is_the_loop_written_out() -> None:
             loss = loss_of(expected)(pixels, training.labels[batch], generator)["loss"]
             gradients = torch.autograd.grad(loss, list(expected.parameters()))
             rate = 0.5 * 0.5 * (1 + math.cos(math.pi * step / total))
+            rate *= (step + 1) / warm_up if step < warm_up else 1
+            length = math.sqrt(sum(float(one.square().sum()) for one in gradients))
+            rate *= min(1, max_norm / length) if max_norm else 1
             with torch.no_grad():
                 for parameter, gradient in zip(expected.parameters(), gradients, strict=True):
                     parameter.sub_(rate * gradient)
