@@ -99,6 +99,20 @@ class Layout:
     image_first: bool = True
 
 
+def padded(
+    captions: Captions,
+) -> tuple[Int[Tensor, "classes tokens"], Bool[Tensor, "classes tokens"]]:
+    """Return whole sentences, filled up with zeros, and which of their tokens are learned."""
+    length = len(captions.prompt) + max(map(len, captions.endings))
+    ids = torch.zeros(len(captions.endings), length, dtype=torch.long)
+    learned = torch.zeros(len(captions.endings), length, dtype=torch.bool)
+    for row, ending in enumerate(captions.endings):
+        whole = (*captions.prompt, *ending)
+        ids[row, : len(whole)] = torch.tensor(whole)
+        learned[row, len(captions.prompt) : len(whole)] = True
+    return ids, learned
+
+
 class CaptionData:
     """Captions of all classes, ready to be put beside images.
 
@@ -106,7 +120,7 @@ class CaptionData:
     """
 
     def __init__(self, model: Libra, captions: Captions, layout: Layout) -> None:
-        ids, learned = captions.padded()
+        ids, learned = padded(captions)
         device = model.norm.weight.device
         start = torch.tensor(layout.start, dtype=torch.long).expand(len(ids), -1)
         self.layout = layout

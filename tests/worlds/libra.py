@@ -14,8 +14,9 @@ from tokenizers.models import BPE
 from torch import Tensor
 
 from clipcore.libra.captions import Captions, Vocabulary, write_captions
-from clipcore.libra.language import CONFIG, WEIGHTS, Language, Shape, load
+from clipcore.libra.language import Language, load
 from clipcore.libra.model import Design, Libra, Sequences
+from clipcore.libra.shape import CONFIG, WEIGHTS, Shape
 from clipcore.libra.words import BEGIN, BOOKS, END, WORDS, Words
 from tests.worlds.tensors import draws
 
