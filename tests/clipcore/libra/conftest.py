@@ -1,5 +1,7 @@
 """A tiny LLaMA, and the real one that `make llm` installs, converted once."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,12 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> Language:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return SmolLM2-135M as a folder."""
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return SmolLM2-135M as a folder: half a gigabyte, which does not stay."""
     folder = tmp_path_factory.mktemp("llm") / "smollm2"
     gguf_file.convert(LLM_FOLDER / "model.gguf", folder)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
