@@ -25,8 +25,8 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # also of bf16
-        sha.update(values.numpy().tobytes())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        sha.update(values.view(torch.uint8).numpy().tobytes())  # NumPy has no bfloat16
     return sha.hexdigest()
 
 
