@@ -4,8 +4,8 @@ The language model is no part of it, unless somebody wants that: it is known by 
 weights, and whoever loads the folder says where it is. Another one is refused, and so is its like
 with another tokenizer: the tokens of all sentences stand in the description.
 
-Weights stay fp32, so that answers are bit for bit what they were: in fp16 they are 11 MB in place of
-23 (SmolLM2-135M, vision from layer 24), but 2 of 250 photos change their class.
+Weights stay fp32, so that answers are bit for bit what they were: in fp16 they are 11 MB in place
+of 23 (SmolLM2-135M, vision from layer 24), but 2 of 250 photos change their class.
 """
 
 import json

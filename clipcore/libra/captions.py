@@ -33,7 +33,10 @@ class Vocabulary:
         Raises:
             UnwritableName: they do not say the same.
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError as error:  # half of a surrogate pair, which JSON can hold
+            raise UnwritableName(f"{text!r} is no text that can be written in UTF-8.") from error
         if (said := self.decode(ids)).strip() != text.strip():
             raise UnwritableName(
                 f"The language model's tokenizer cannot write {text!r}: it would say {said!r}."

@@ -19,7 +19,7 @@ from clipcore import rows
 from clipcore.backbone import VisualTower
 from clipcore.inference import BATCH_ON_CPU, Encoder
 from clipcore.libra.captions import Captions, UnwritableName, Vocabulary
-from clipcore.libra.decode import ClassQuestion, Ending, Said, say
+from clipcore.libra.decode import ClassQuestion, Ending, say
 from clipcore.libra.model import Libra
 
 PROMPT = "prompt"
@@ -56,7 +56,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Found:
-    """What is said of a row."""
+    """What is said of a row.
+
+    Attributes:
+        probabilities: Of the classes.
+        caption: A sentence with its prompt.
+        caption_score: The probability of the sentence after its prompt, word by word.
+    """
 
     probabilities: np.ndarray
     caption: str
@@ -123,7 +129,7 @@ class LibraModel:
         probabilities = self._question(signals).softmax(dim=1).cpu().numpy()
         said = say(self.libra, signals, prompt, self._ending, start=vocabulary.start)
         captions = [vocabulary.decode([*prompt, *tokens]).strip() for tokens in said.tokens]
-        scores = caption_scores(said).tolist()
+        scores = said.log_probabilities.exp().tolist()
         return [Found(*one) for one in zip(probabilities, captions, scores, strict=True)]
 
     def _prompt(self, said: object) -> tuple[int, ...]:
@@ -141,17 +147,8 @@ class LibraModel:
             raise rows.BadRow(f"{msg}, got {len(text)} characters")
         try:
             prompt = tuple(self.wording.vocabulary.encode(text))
-        except (UnwritableName, UnicodeError) as error:  # the second: half of a character
+        except UnwritableName as error:
             raise rows.BadRow(f"column `{PROMPT}`: {error}") from error
         if len(prompt) > MOST_TOKENS:
             raise rows.BadRow(f"{msg}, got {len(prompt)}")
         return prompt
-
-
-def caption_scores(said: Said) -> Tensor:
-    """Return how sure sentences are: exp of the mean log-probability of their tokens.
-
-    The mean and not the sum, so that a longer sentence is not a less sure one.
-    """
-    counts = torch.tensor([len(tokens) for tokens in said.tokens], dtype=torch.float32)
-    return (said.log_probabilities.cpu() / counts).exp()

@@ -59,8 +59,9 @@ class CaptionModel(PythonModel):
         Returns:
             `label`: the most probable class. `score`: its probability.
             `probabilities`: class name to probability, of the sentence that was learned, whatever
-            the prompt. `caption`: the prompt and how the model ends it. `caption_score`: how sure
-            it is of that ending, exp of the mean log-probability of its tokens.
+            the prompt. `caption`: the prompt and how the model ends it. `caption_score`: the
+            probability of that ending as a whole, exp of the sum of its tokens' log-probabilities:
+            a longer sentence has a lower one.
             `error`: null, or why a row cannot be answered; then the others are null.
 
         Raises:
