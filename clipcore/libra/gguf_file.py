@@ -15,6 +15,7 @@ from clipcore.libra.shape import (
     Shape,
     UnsupportedLanguage,
     architecture_of_gguf,
+    check_architecture,
 )
 
 
@@ -25,8 +26,7 @@ def convert(path: Path, folder: Path) -> None:
         UnsupportedLanguage: the model is none that coft runs, or the file is broken.
         ModuleNotFoundError: the extra `libra` is not installed.
     """
-    if (kind := architecture_of_gguf(path)) != "llama":
-        Shape.of({"model_type": kind}, what=str(path))  # says what can be run
+    check_architecture(architecture_of_gguf(path), str(path))
     model, tokenizer = _read(path)
     config = {
         name: value

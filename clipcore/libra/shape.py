@@ -44,7 +44,7 @@ class Shape:
             UnsupportedLanguage: it is of another architecture, has parts that are not built, or
                 does not state its sizes.
         """
-        _check_architecture(config, what)
+        _check_parts(config, what)
         if missing := [name for name in _STATED if name not in config]:
             raise UnsupportedLanguage(f"{what}: {CONFIG} does not state {', '.join(missing)}.")
         heads = config["num_attention_heads"]
@@ -101,13 +101,21 @@ def architecture_of_gguf(path: Path) -> str:
     return value
 
 
-def _check_architecture(config: Mapping[str, Any], what: str) -> None:
-    kind = config.get("model_type")
+def check_architecture(kind: object, what: str) -> None:
+    """Refuse an architecture that coft does not run.
+
+    Raises:
+        UnsupportedLanguage: names it, and those that are run.
+    """
     if kind != "llama":
         raise UnsupportedLanguage(
             f"{what} is a model of the architecture {kind!r}; coft runs 'llama' (SmolLM2, "
             "TinyLlama, Llama 2 and 3, and others that state it in config.json)."
         )
+
+
+def _check_parts(config: Mapping[str, Any], what: str) -> None:
+    check_architecture(config.get("model_type"), what)
     expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
     for name, value in expected.items():
         if config.get(name, value) != value:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -331,6 +332,16 @@ def test_the_optimizer_is_over_what_learns(language: Language) -> None:
     (group,) = optimizer.param_groups
     assert [id(one) for one in group["params"]] == [id(one) for one in model.vision()]
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.3, (0.9, 0.99), 0.2)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_language_model_of_fewer_bits_can_be_learned_on(
+    fast: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda _: fast)
+    model = new_libra(tiny_language(tmp_path, dtype=torch.bfloat16))
+    rows = train(model, steps=5)
+    assert rows[-1]["loss"] < rows[0]["loss"]
 
 
 # --- words ----------------------------------------------------------------------------------------
