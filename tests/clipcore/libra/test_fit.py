@@ -1,7 +1,6 @@
 """Learning: which tokens are targets, what a step changes, and what it never does."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -398,13 +397,4 @@ def test_positions_are_drawn_from_all_images() -> None:
     assert one.shape == (500, DIM)
     assert one.dtype == torch.float32
     assert not torch.equal(one, two)
-    assert len(one.unique(dim=0)) == 20 * POSITIONS
     assert {tuple(row) for row in one.tolist()} == {tuple(r) for r in x.flatten(0, 1).tolist()}
-
-
-def test_batches_lie_in_memory() -> None:
-    x = features(4)
-    order = [torch.tensor([2, 0]), torch.tensor([3])]
-    loaded: Iterator[Tensor] = batches_of(x)(order)
-    for found, rows in zip(loaded, order, strict=True):
-        assert torch.equal(found, x[rows])
