@@ -7,7 +7,8 @@ from cyclopts import Parameter
 
 from flows.commands.options import Model, Workspace, workspace_of
 from tasks.on_demand import OnDemand
-from tasks.specs import RuntimeSpec, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import RuntimeSpec
 
 if TYPE_CHECKING:
     from tasks.deploy import serve as serving

@@ -14,7 +14,8 @@ from tasks.refs import ModelKind
 from tasks.serving.batcher import Served
 from tasks.serving.server import allowed_by, open_socket
 from tasks.serving.server import serve as serve_until_stopped
-from tasks.specs import InputError, RuntimeSpec, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import InputError, RuntimeSpec
 from tasks.tracking.registry_model import check_model, is_registered, local_bundle
 
 if TYPE_CHECKING:
