@@ -1,6 +1,6 @@
 """The image towers of a model that is served: safetensors, and in JSON what builds them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from clipcore import adapters
 from clipcore.backbone import VisualTower, build_visual
 from clipcore.description import BrokenModel, preprocess_of, preprocess_values
 
@@ -20,13 +21,23 @@ def file_of(place: int) -> str:
     return f"tower-{place + 1}.safetensors"
 
 
-def save_tower(folder: Path, place: int, parts: TowerParts) -> dict[str, Any]:
-    """Write one of a model's towers, and return its part of the description."""
+def save_tower(
+    folder: Path, place: int, parts: TowerParts, attached: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Write one of a model's towers, and return its part of the description.
+
+    Args:
+        folder: Of the model.
+        place: Which one of its towers.
+        parts: The tower.
+        attached: Arguments of `adapters.attach` for each adapter on it, innermost first.
+    """
     tower, config, known = parts
     weights = {name: value.cpu().contiguous() for name, value in tower.state_dict().items()}
     save_file(weights, folder / file_of(place))
     prepared = preprocess_values(tower.preprocess)
-    return {"config": dict(config), "preprocess": prepared, "known": dict(known)}
+    own = {"config": dict(config), "preprocess": prepared, "known": dict(known)}
+    return {**own, "adapters": [dict(arguments) for arguments in attached]}
 
 
 def load_tower(folder: Path, place: int, described: Mapping[str, Any]) -> VisualTower:
@@ -36,6 +47,8 @@ def load_tower(folder: Path, place: int, described: Mapping[str, Any]) -> Visual
         BrokenModel: its file is missing or incomplete.
     """
     tower = build_visual(described["config"], preprocess_of(described["preprocess"]))
+    for arguments in described.get("adapters", ()):
+        adapters.attach(tower, generator=torch.Generator(), **arguments)
     try:
         tower.load_state_dict(load_file(folder / file_of(place)))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -71,6 +71,7 @@ def save_model(  # noqa: PLR0913  # what a model is made of
     tower: TowerParts,
     language: Mapping[str, Any],
     facts: Mapping[str, Any],
+    attached: Sequence[Mapping[str, Any]] = (),
     include: Path | None = None,
 ) -> None:
     """Write what was learned, with the tower that it was learned by.
@@ -84,11 +85,12 @@ def save_model(  # noqa: PLR0913  # what a model is made of
         tower: Whose maps of features were learned.
         language: The language model's `name`, and `sha256` as it was loaded.
         facts: The model's origin; any JSON values.
+        attached: Arguments of `adapters.attach` for each adapter of the tower, innermost first.
         include: Folder of the language model, to be copied; by default it is left where it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(checkpoint.to_bytes(model.tensors(), {}))
-    described = tower_files.save_tower(folder, 0, tower)
+    described = tower_files.save_tower(folder, 0, tower, attached)
     if include is not None:
         copy_language(include, folder / LANGUAGE)
     known = {

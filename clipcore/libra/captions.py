@@ -105,12 +105,8 @@ def write_captions(
         UnwritableName: a name cannot be written, is written as another one is, or grows together
             with what stands before it.
     """
-    before, mark, after = template.partition("{}")
-    if not mark or not before.strip() or not after.strip() or "{}" in after:
-        raise UnwritableName(
-            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
-            f"{TEMPLATE!r}."
-        )
+    check_template(template)
+    before = template.partition("{}")[0]
     prompt = tuple(vocabulary.encode(before.rstrip()))
     endings = []
     for name in classes:
@@ -123,6 +119,20 @@ def write_captions(
         endings.append(whole[len(prompt) :])
     _check_distinct(endings, classes)
     return Captions(prompt, tuple(endings))
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that is no sentence about a name.
+
+    Raises:
+        UnwritableName: it lacks words before the name, the name, or a mark after it.
+    """
+    before, mark, after = template.partition("{}")
+    if not mark or not before.strip() or not after.strip() or "{}" in after:
+        raise UnwritableName(
+            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
+            f"{TEMPLATE!r}."
+        )
 
 
 def _check_distinct(endings: Sequence[tuple[int, ...]], classes: Sequence[str]) -> None:

@@ -58,6 +58,8 @@ def _read(path: Path) -> tuple[Any, Any]:
     try:
         model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
         return model, AutoTokenizer.from_pretrained(path.parent, **source)
-    except (OSError, ValueError, KeyError, RuntimeError, IndexError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # each way to be broken has an error of its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedLanguage(f"{path}: the GGUF file cannot be read: {reason}") from error

@@ -1,7 +1,7 @@
 """A frozen language model of the LLaMA architecture whose forward pass can be entered at any layer.
 
 The arithmetic is that of transformers' `LlamaForCausalLM`, in the same order, so that logits are
-equal bit for bit. Weights come from a folder in transformers' layout, and are mapped, not read.
+equal bit for bit. Weights come from a folder in transformers' layout; those in fp32 are mapped.
 """
 
 import json
@@ -219,7 +219,7 @@ def causal(tokens: int, keys: int, *, device: torch.device) -> Bool[Tensor, "1 t
 
 
 def load(folder: Path) -> Language:
-    """Load a language model in transformers' layout, frozen and in evaluation mode.
+    """Load a language model in transformers' layout: frozen, in fp32, in evaluation mode.
 
     Raises:
         UnsupportedLanguage: it is none that coft runs, or files are missing or broken.
@@ -229,7 +229,7 @@ def load(folder: Path) -> Language:
     tied = "lm_head.weight" not in weights
     with torch.device("meta"):
         language = Language(shape, tied=tied)
-    state = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+    state = {name.removeprefix("model."): tensor.float() for name, tensor in weights.items()}
     if tied:
         state["lm_head.weight"] = state.get("embed_tokens.weight", torch.zeros(0))
     try:

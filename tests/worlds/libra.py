@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -188,3 +189,67 @@ def captions(start: str = "") -> Captions:
 def _bytes() -> list[str]:
     alphabet: list[str] = pre_tokenizers.ByteLevel.alphabet()
     return alphabet
+
+
+# --- GGUF -----------------------------------------------------------------------------------------
+
+GGUF_NAMES = {
+    "embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def write_gguf(path: Path, language: Language, *tokens: str) -> Path:
+    """Write a language model with tied weights and its `byte_tokenizer` as llama.cpp does."""
+    shape = language.shape
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(shape.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden_size)
+    writer.add_block_count(shape.num_hidden_layers)
+    writer.add_feed_forward_length(shape.intermediate_size)
+    writer.add_head_count(shape.num_attention_heads)
+    writer.add_head_count_kv(shape.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
+    writer.add_rope_freq_base(shape.rope["rope_theta"])
+    writer.add_vocab_size(shape.vocab_size)
+    model = json.loads(byte_tokenizer(*tokens).to_str())["model"]
+    known = [*model["vocab"], "<s>", "</s>"]
+    unused = [f"<unused{number}>" for number in range(shape.vocab_size - len(known))]
+    special = gguf.TokenType.CONTROL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([*known, *unused])
+    types = [gguf.TokenType.NORMAL] * (len(known) - 2) + [special] * (len(unused) + 2)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(len(known) - 2)
+    writer.add_eos_token_id(len(known) - 1)
+    for name, weight in language.state_dict().items():
+        if name != "lm_head.weight":
+            writer.add_tensor(_gguf_name(name), _for_llama_cpp(name, weight, shape).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _gguf_name(name: str) -> str:
+    parts = name.removesuffix(".weight").split(".", maxsplit=2)
+    if parts[0] == "layers":
+        return f"blk.{parts[1]}.{GGUF_NAMES[parts[2]]}.weight"
+    return f"{GGUF_NAMES[parts[0]]}.weight"
+
+
+def _for_llama_cpp(name: str, weight: Tensor, shape: Shape) -> Tensor:
+    """Return weights as llama.cpp turns queries and keys: numbers that belong together in turn."""
+    heads = {
+        "q_proj": shape.num_attention_heads,
+        "k_proj": shape.num_key_value_heads,
+    }.get(name.split(".")[-2])
+    if heads is None:
+        return weight
+    halves = weight.unflatten(0, (heads, 2, shape.head_dim // 2))
+    return halves.transpose(1, 2).flatten(0, 2).contiguous()

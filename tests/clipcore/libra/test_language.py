@@ -98,12 +98,21 @@ def test_weights_in_several_files_are_the_same_model(tmp_path: Path) -> None:
     assert load(split).sha256() == load(whole).sha256()
 
 
+def test_weights_of_fewer_bits_are_read_as_fp32(tmp_path: Path) -> None:
+    """As many are published; what learns beside them is fp32."""
+    write_llama(tmp_path, dtype=torch.bfloat16)
+    language = load(tmp_path)
+    assert {weight.dtype for weight in language.state_dict().values()} == {torch.float32}
+    expected = logits_of_transformers(tmp_path, texts(), torch.float32)
+    assert torch.equal(language(texts()), expected)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_the_hash_tells_weights_apart(dtype: torch.dtype, tmp_path: Path) -> None:
     hashes = [
-        load(write_llama(tmp_path / str(seed), seed=seed, dtype=dtype)).sha256() for seed in (0, 1)
+        load(write_llama(tmp_path / str(seed), seed=seed)).to(dtype).sha256() for seed in (0, 1)
     ]
-    again = load(write_llama(tmp_path / "again", dtype=dtype))
+    again = load(write_llama(tmp_path / "again")).to(dtype)
     assert hashes[0] == again.sha256() != hashes[1]
     with torch.no_grad():
         again.layers[1].mlp.down_proj.weight[3, 4] += 1
