@@ -10,6 +10,7 @@ from tasks.describe.maps import map_images
 from tasks.describe.measure import measure_captions
 from tasks.describe.page import write_page
 from tasks.describe.publish import DescribeSummary, publish_captions, tracked_captions
+from tasks.describe.register import register_captions
 from tasks.describe.specs import DescribeSpec
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
@@ -39,8 +40,9 @@ def describe(spec: DescribeSpec) -> DescribeSummary:
         report = write_page(
             captions, vision, clean, classified, images, task.classes, language, measured, spec
         )
+        model = register_captions(run, vision, captions, tower, language, measured, spec)
         summary = publish_captions(
-            run, captions, vision, clean, language, measured=measured, report=report, model_uri=None
+            run, captions, vision, clean, language, measured=measured, report=report, model=model
         )
     record_finished(spec.runtime.workspace)
     return summary

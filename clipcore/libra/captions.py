@@ -33,7 +33,10 @@ class Vocabulary:
         Raises:
             UnwritableName: they do not say the same.
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError as error:  # half of a surrogate pair, which JSON can hold
+            raise UnwritableName(f"{text!r} is no text that can be written in UTF-8.") from error
         if (said := self.decode(ids)).strip() != text.strip():
             raise UnwritableName(
                 f"The language model's tokenizer cannot write {text!r}: it would say {said!r}."
@@ -102,12 +105,8 @@ def write_captions(
         UnwritableName: a name cannot be written, is written as another one is, or grows together
             with what stands before it.
     """
-    before, mark, after = template.partition("{}")
-    if not mark or not before.strip() or not after.strip() or "{}" in after:
-        raise UnwritableName(
-            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
-            f"{TEMPLATE!r}."
-        )
+    check_template(template)
+    before = template.partition("{}")[0]
     prompt = tuple(vocabulary.encode(before.rstrip()))
     endings = []
     for name in classes:
@@ -120,6 +119,20 @@ def write_captions(
         endings.append(whole[len(prompt) :])
     _check_distinct(endings, classes)
     return Captions(prompt, tuple(endings))
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that is no sentence about a name.
+
+    Raises:
+        UnwritableName: it lacks words before the name, the name, or a mark after it.
+    """
+    before, mark, after = template.partition("{}")
+    if not mark or not before.strip() or not after.strip() or "{}" in after:
+        raise UnwritableName(
+            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
+            f"{TEMPLATE!r}."
+        )
 
 
 def _check_distinct(endings: Sequence[tuple[int, ...]], classes: Sequence[str]) -> None:

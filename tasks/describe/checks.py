@@ -54,6 +54,10 @@ def check_words(spec: DescribeSpec) -> None:
     kind, place = split_name(spec.llm.name)
     found = handed_over(spec.pool, for_training=True)
     names = ("one", "two") if found is None else found.classes.names
+    try:
+        captions.check_template(spec.template)
+    except captions.UnwritableName as error:
+        raise InputError(f"--template {error}") from error
     if kind == LOCAL:
         vocabulary = captions.load_vocabulary(Path(place))
         write_sentences(vocabulary, names, spec.template, spec.prompts)

@@ -3,6 +3,7 @@
 from tasks.compute.calls import run_tasks
 from tasks.describe.language import LanguageRef
 from tasks.describe.measure import Measured
+from tasks.describe.publish import SOURCES
 from tasks.describe.refs import CaptionsRef, VisionRef
 from tasks.describe.shown import choose
 from tasks.describe.specs import DescribeSpec
@@ -69,6 +70,7 @@ def _write(  # noqa: PLR0913, PLR0917  # as `write_page`
         captions=captions,
         vision=vision,
         clean=clean,
+        source=SOURCES[clean.source],
         language=language,
         classifier=redact(spec.model) if spec.model else f"{spec.backbone.name}, zero-shot",
         measured=measured,

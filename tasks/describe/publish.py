@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from tasks.describe.labels import SOURCE
 from tasks.describe.language import LanguageRef
 from tasks.describe.measure import Measured
 from tasks.describe.refs import CaptionsRef, VisionRef
@@ -15,6 +16,11 @@ from tasks.specs import Spec
 from tasks.storage.digests import fingerprint
 from tasks.tracking.runs import Run, log_file, log_metrics, open_until_done, start_run
 from tasks.tracking.store import EXPERIMENT, tracking_for
+
+SOURCES = {
+    "confident": "most confident labels of CLIP's zero-shot",
+    SOURCE: "surest labels of the classifier",
+}
 
 
 class DescribeSummary(Spec):
@@ -60,7 +66,7 @@ def publish_captions(  # noqa: PLR0913  # what a run came to
     *,
     measured: Measured | None,
     report: str,
-    model_uri: str | None,
+    model: str | None,
 ) -> DescribeSummary:
     """Record what came of a run, and return it."""
     shares = {} if measured is None else measured.model_dump(exclude={"on_test"})
@@ -71,12 +77,12 @@ def publish_captions(  # noqa: PLR0913  # what a run came to
         num_images=captions.rows,
         num_differing=captions.num_differing,
         num_labels=clean.num_kept - vision.num_left_out,
-        source=clean.source,
+        source=SOURCES[clean.source],
         llm=language.name,
         llm_sha256=language.sha256,
         measured=measured,
         words=vision.facts,
-        model_uri=model_uri,
+        model_uri=model,
         run_id=run.run_id,
         report=report,
     )

@@ -6,7 +6,7 @@ from tasks.describe.publish import DescribeSummary
 def lines_of(found: DescribeSummary) -> list[str]:
     """Return what came of a run, in lines."""
     lines = [
-        f"learned    {found.num_labels:,} labels of the {found.source}, of no person",
+        f"learned    {found.num_labels:,} {found.source}; no person gave any",
         f"captions   {found.num_images:,} in {found.captions}",
         f"differs    the classifier says another class of {found.num_differing:,} images; a person "
         "should look at these",
