@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from clipcore import checkpoint, precision, tower_files
+from clipcore import checkpoint, tower_files
 from clipcore.backbone import VisualTower
 from clipcore.description import read_description, write_description
 from clipcore.libra.captions import TOKENIZER, Vocabulary, write_captions
@@ -112,8 +112,6 @@ def load_model(
     wording = Wording(classes, *written, ends=read_ends(source.folder))
     design = Design(**description["design"])
     libra = _libra(folder, _language(source), design).to(device)
-    if not precision.has_fast_bf16(torch.device(device)):
-        libra.language.float()  # autocast is off: parts of two types do not meet
     return LibraModel(libra, load_tower(folder).to(device), wording)
 
 

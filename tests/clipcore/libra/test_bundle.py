@@ -1,13 +1,11 @@
 """A vision system, written, read back bit for bit, and refused beside another language model."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from clipcore import precision
 from clipcore.classifier import load_classifier
 from clipcore.description import DESCRIPTION, BrokenModel, kind_of
 from clipcore.libra.bundle import KIND, load_model, load_tower, save_model
@@ -26,8 +24,6 @@ from tests.worlds.libra_model import (
 )
 from tests.worlds.pickles import is_pickle
 from tests.worlds.tensors import random_pixels
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +51,19 @@ def test_what_is_read_back_is_what_was_written(folder: Path, language: Path) -> 
 
 
 @pytest.mark.parametrize("written", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("computed", ["fp32", "autocast", "bf16"])
 def test_texts_have_the_logits_of_the_language_model(
-    tmp_path: Path, written: torch.dtype, computed: torch.dtype
+    tmp_path: Path, written: torch.dtype, computed: str
 ) -> None:
     language = write_language(tmp_path / "language", dtype=written)
     model = load_model(save_libra_model(tmp_path / "model", language), language=language)
     texts, base = laid_out("tttttt", "tttttt"), load(language)
-    if not precision.has_fast_bf16(CPU):
-        base.float()
-    if written == torch.bfloat16 and computed == torch.float32:
-        base.float()
-        model.libra.language.float()
-    with torch.no_grad(), torch.autocast("cpu", enabled=computed == torch.bfloat16):
+    if computed == "bf16":
+        model.libra.to(torch.bfloat16)
+        base.to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=computed == "autocast"):
         logits = model.libra.text_logits(model.libra(texts))
         assert torch.equal(logits, base(texts.ids))
-        image = laid_out("t[vvvv]tt")
-        seen = replace(image, signals=torch.ones(1, 9, seer().embed_dim))
-        assert model.libra(seen).isfinite().all()  # parts of two types go together
 
 
 def _other_weights(language: Path) -> None:
