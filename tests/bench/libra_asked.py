@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,8 +109,9 @@ class Exam:
 @contextmanager
 def without_bridge(model: Libra) -> Iterator[None]:
     """Set the bridge to zero while the `with` statement runs."""
-    bridges = [layer.bridge for layer in model.layers if layer.bridge is not None]  # type: ignore[union-attr]
-    outs = [one.b for bridge in bridges for one in bridge.maps.values()]  # type: ignore[union-attr]
+    layers: list[Any] = list(model.layers)
+    bridges = [layer.bridge for layer in layers if layer.bridge is not None]
+    outs: list[Tensor] = [one.b for bridge in bridges for one in bridge.maps.values()]
     before = [out.detach().clone() for out in outs]
     _each(outs, lambda out, _: out.zero_(), before)
     try:

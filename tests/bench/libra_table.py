@@ -86,7 +86,7 @@ def _found(row: Row, column: Column) -> float | None:
     value: Any = row
     for key in column.keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value
+    return None if value is None else float(value)
 
 
 ACCURACY = (
