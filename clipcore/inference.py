@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from clipcore import precision
 from clipcore.backbone import VisualTower
+from clipcore.feature_maps import feature_map
 from clipcore.folding import fold, foldable_pairs
 
 BATCH_ON_CPU = 32  # a larger one is no quicker, and takes more memory
@@ -28,9 +29,14 @@ class Encoder:
     with it: cast once, and not with every batch as autocast does. Convolutions with batch norms
     stay in fp32: in bf16 the embedded tower loses a point of zero-shot accuracy. Features are fp32
     and normalised. What the tower learns later is not seen.
+
+    Args:
+        tower: As it is now.
+        side: Positions of an image in each direction, for a map of features in place of one.
     """
 
-    def __init__(self, tower: VisualTower) -> None:
+    def __init__(self, tower: VisualTower, *, side: int = 0) -> None:
+        self._side = side
         self.preprocess = tower.preprocess
         self.device = tower.mean.device
         network = tower.network
@@ -44,8 +50,11 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
-        """Return L2-normalised fp32 features on the tower's device."""
-        return self._tower.encode_input(self._tower.to_input(pixels).to(self._dtype))
+        """Return L2-normalised fp32 features on the tower's device; of a map fp16, in a row."""
+        x = self._tower.to_input(pixels).to(self._dtype)
+        if self._side:
+            return feature_map(self._tower, x, side=self._side).half().flatten(1)
+        return self._tower.encode_input(x)
 
 
 @dataclass

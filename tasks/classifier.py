@@ -34,6 +34,8 @@ from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
 from tasks.weights import served_adapters, tower_digest
 
+GUARD = "by what zero-shot does not read"  # another rule chooses another end
+
 
 @step("combine networks")
 def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
@@ -63,7 +65,7 @@ def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
     digest = fingerprint(
         Folder.MODELS,
         [network.digest for network in networks],
-        (zero_shot.digest, spec.phase2.wise_alphas),
+        (zero_shot.digest, spec.phase2.wise_alphas, GUARD),
     )
 
     def write(folder: str) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
             images,
             task,
             spec.phase2,
+            class_embeddings=read_head(zero_shot.uri).embeddings,
             with_zero_shot=spec.student is None,
         )
         facts = {"method": spec.method, **choice.facts}

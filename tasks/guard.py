@@ -12,7 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from clipcore.coft.guard import PHASE_1, ZERO_SHOT, Candidate, choose, coherence
+from clipcore.coft.guard import PHASE_1, ZERO_SHOT, Candidate, choose, coherence, unread
 from tasks.pool.shards import shards
 from tasks.progress import say
 from tasks.refs import EmbeddingsRef, ImagesRef, LabelsRef, PeerRef, TaskRef
@@ -55,6 +55,7 @@ def choose_end(  # noqa: PLR0913  # what speaks for or against an end
     task: TaskRef,
     spec: Phase2Spec,
     *,
+    class_embeddings: Tensor,
     with_zero_shot: bool,
 ) -> Choice:
     """Judge everything that a run may end in, and choose.
@@ -66,13 +67,15 @@ def choose_end(  # noqa: PLR0913  # what speaks for or against an end
         images: The images.
         task: The classes.
         spec: How many epochs there are, and which mixes; without held-out images the last is taken.
+        class_embeddings: By which CLIP labels images.
         with_zero_shot: Whether the run may end in CLIP itself.
     """
     ids = read_tensors(networks[0].uri)[1]["images"]
     judged = _seen_by_clip(pa.array(ids, pa.string()), embeddings, zero_shot, images, task)
+    features = unread(judged.features, class_embeddings)
 
     def candidate(epoch: int, alpha: float, labels: Tensor) -> Candidate:
-        measured = coherence(labels, judged.features, num_classes=len(task.classes))
+        measured = coherence(labels, features, num_classes=len(task.classes))
         return Candidate(epoch, alpha, measured)
 
     found = [candidate(ZERO_SHOT, 0.0, judged.labels)] if with_zero_shot else []

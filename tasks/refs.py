@@ -19,6 +19,19 @@ class ModelKind(StrEnum):
 
     CLASSIFIER = "classifier"
     HARMONY = "harmony"
+    LIBRA = "libra"
+
+    @property
+    def words(self) -> str:
+        """Return what people call it."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    ModelKind.CLASSIFIER: "a classifier of images",
+    ModelKind.HARMONY: "a model of several kinds of data",
+    ModelKind.LIBRA: "a language model that sees",
+}
 
 
 class Reason(StrEnum):

@@ -287,6 +287,11 @@ class ServeSpec(Spec):
     host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for all.")
     port: int = Field(8080, ge=0, le=65535, description="0 for any that is free.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda:1'.")
+    llm: str | None = Field(
+        None,
+        description="Folder of the language model by which a model of `coft describe` speaks, "
+        "unless it holds one; COFT_LLM.",
+    )
     image_root: str | None = Field(
         None, description="Folder that `path` of a request may name files in; COFT_IMAGE_ROOT."
     )

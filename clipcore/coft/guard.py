@@ -3,13 +3,17 @@ r"""How far to go, decided without a label: CLIP, Phase I, or which epoch and mi
 Images that look alike to a tower that nobody trained are mostly of one class. A classifier that
 learned the truth puts them in one class more often than the one it started from; one that learned
 the mistakes of its labels by heart, or fell apart, does so less often. The measure is the same for
-all candidates, since the neighbours are those in CLIP's own features.
+all candidates, since the neighbours are those in CLIP's own features, as far as zero-shot does not
+read them: what it reads makes its own classes, so that by all of them neighbours agree with it more
+often than with the truth.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -34,6 +38,27 @@ class Candidate:
     coherence: float
 
 
+def unread(
+    features: Float[Tensor, "samples dim"], class_embeddings: Float[Tensor, "classes dim"]
+) -> Float[Tensor, "samples dim"]:
+    """Return normalised features without the directions along which zero-shot tells classes apart.
+
+    Zero-shot compares a feature with class embeddings, so its labels depend on the differences of
+    these alone. All of their directions are left out, but at most half of the dimensions: of more
+    classes those in which they differ most.
+
+    Args:
+        features: Of the untrained tower.
+        class_embeddings: Of zero-shot.
+    """
+    differences = class_embeddings - class_embeddings.mean(dim=0)
+    _, sizes, directions = torch.linalg.svd(differences.double(), full_matrices=False)
+    read = directions[: features.shape[1] // 2]
+    read = read[sizes[: len(read)] > 1e-6 * max(1.0, float(class_embeddings.norm()))]
+    x = features.double()
+    return F.normalize(x - (x @ read.T) @ read, dim=1).to(features.dtype)
+
+
 def coherence(
     labels: Int[Tensor, " samples"], features: Float[Tensor, "samples dim"], *, num_classes: int
 ) -> float:
@@ -52,7 +77,7 @@ def coherence(
 
     Args:
         labels: The predicted class numbers.
-        features: Normalised, of a tower that was not trained.
+        features: Normalised, of a tower that was not trained; see `unread`.
         num_classes: How many classes there are.
     """
     k = fitting_k(len(labels), num_classes)

@@ -6,29 +6,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from clipcore import checkpoint
-from clipcore.backbone import VisualTower, build_visual
-from clipcore.description import (
-    BrokenModel,
-    preprocess_of,
-    preprocess_values,
-    read_description,
-    write_description,
-)
+from clipcore import checkpoint, tower_files
+from clipcore.backbone import VisualTower
+from clipcore.description import read_description, write_description
 from clipcore.harmony.model import HarmonyModel
 from clipcore.harmony.state import State, from_tensors, to_tensors
+from clipcore.tower_files import TowerParts
 
 KIND = "harmony"
 STATE = "weights.safetensors"
-TOWER = "tower-{}.safetensors"
 
 
 def save_model(
     folder: Path,
     state: State,
-    towers: Sequence[tuple[VisualTower, Mapping[str, Any], Mapping[str, Any]]],
+    towers: Sequence[TowerParts],
     tower_of: Mapping[str, int],
     facts: Mapping[str, Any],
 ) -> None:
@@ -37,24 +30,19 @@ def save_model(
     Args:
         folder: Target folder; created if absent.
         state: What was learned.
-        towers: Of images, each with open_clip's configuration of it and what it is called by.
+        towers: Of images.
         tower_of: The place among them for each modality of images.
         facts: Its origin; any JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, header = to_tensors(state)
     (folder / STATE).write_bytes(checkpoint.to_bytes(tensors, header))
-    described = []
-    for number, (tower, config, known) in enumerate(towers, 1):
-        weights = {name: value.cpu().contiguous() for name, value in tower.state_dict().items()}
-        save_file(weights, folder / TOWER.format(number))
-        prepared = preprocess_values(tower.preprocess)
-        described.append({"config": dict(config), "preprocess": prepared, "known": dict(known)})
+    described = [tower_files.save_tower(folder, place, parts) for place, parts in enumerate(towers)]
     modalities = [
         {"name": name, "width": kept.stem.width, "tower": tower_of.get(name)}
         for name, kept in state.modalities.items()
     ]
-    members = [STATE, *(TOWER.format(number) for number in range(1, len(towers) + 1))]
+    members = [STATE, *(tower_files.file_of(place) for place in range(len(towers)))]
     write_description(
         folder,
         kind=KIND,
@@ -76,7 +64,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> HarmonyMo
     try:
         state = from_tensors(*checkpoint.read(str(folder / STATE)))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise _broken(folder, error) from error
+        raise tower_files.incomplete(folder, error) from error
     towers = [load_tower(folder, place).to(device) for place in range(len(description["towers"]))]
     numbers = {one["name"]: one["tower"] for one in description["modalities"]}
     return HarmonyModel(state, towers, {n: t for n, t in numbers.items() if t is not None})
@@ -88,18 +76,5 @@ def load_tower(folder: Path, place: int) -> VisualTower:
     Raises:
         BrokenModel: as `load_model`.
     """
-    known = read_description(folder, KIND)["towers"][place]
-    tower = build_visual(known["config"], preprocess_of(known["preprocess"]))
-    try:
-        tower.load_state_dict(load_file(folder / TOWER.format(place + 1)))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise _broken(folder, error) from error
-    tower.network.to(memory_format=torch.channels_last)
-    return tower.requires_grad_(requires_grad=False).eval()
-
-
-def _broken(folder: Path, error: Exception) -> BrokenModel:
-    return BrokenModel(
-        f"{folder}: expected a state and its towers, complete; got {type(error).__name__}: "
-        f"{error}. Copy the whole folder again."
-    )
+    described = read_description(folder, KIND)["towers"][place]
+    return tower_files.load_tower(folder, place, described)

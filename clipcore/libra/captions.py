@@ -1,15 +1,12 @@
-"""Sentences that name a class, as the tokens of a language model, and the trie of their endings."""
+"""Sentences that name a class, as the tokens of a language model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from clipcore.libra.language import UnsupportedLanguage
+from clipcore.libra.shape import UnsupportedLanguage
 
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "A photo of the {}."
@@ -36,7 +33,10 @@ class Vocabulary:
         Raises:
             UnwritableName: they do not say the same.
         """
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError as error:  # half of a surrogate pair, which JSON can hold
+            raise UnwritableName(f"{text!r} is no text that can be written in UTF-8.") from error
         if (said := self.decode(ids)).strip() != text.strip():
             raise UnwritableName(
                 f"The language model's tokenizer cannot write {text!r}: it would say {said!r}."
@@ -68,36 +68,6 @@ class Captions:
     def stop(self) -> int:
         """Return the token at which a sentence ends."""
         return self.endings[0][-1]
-
-    def padded(self) -> tuple[Int[Tensor, "classes tokens"], Bool[Tensor, "classes tokens"]]:
-        """Return the whole sentences, filled up with zeros, and which tokens are to be learned."""
-        length = len(self.prompt) + max(map(len, self.endings))
-        ids = torch.zeros(len(self.endings), length, dtype=torch.long)
-        learned = torch.zeros(len(self.endings), length, dtype=torch.bool)
-        for row, ending in enumerate(self.endings):
-            whole = (*self.prompt, *ending)
-            ids[row, : len(whole)] = torch.tensor(whole)
-            learned[row, len(self.prompt) : len(whole)] = True
-        return ids, learned
-
-
-@dataclass(frozen=True)
-class Trie:
-    """What the endings of all classes have in common. Node 0 is the prompt, a node a token.
-
-    Attributes:
-        tokens: Of the inner nodes, the prompt left out.
-        reads: Which of these each of them may read: itself, and those above it.
-        depths: How far below the prompt they are; 1 is next to it.
-        edges: For each step from an inner node to a child: the node, and the token.
-        paths: For each class, the steps to the end of its sentence.
-    """
-
-    tokens: Int[Tensor, " inner"]
-    reads: Bool[Tensor, "inner inner"]
-    depths: Int[Tensor, " inner"]
-    edges: Int[Tensor, "edges 2"]
-    paths: tuple[tuple[int, ...], ...]
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
@@ -135,12 +105,8 @@ def write_captions(
         UnwritableName: a name cannot be written, is written as another one is, or grows together
             with what stands before it.
     """
-    before, mark, after = template.partition("{}")
-    if not mark or not before.strip() or not after.strip() or "{}" in after:
-        raise UnwritableName(
-            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
-            f"{TEMPLATE!r}."
-        )
+    check_template(template)
+    before = template.partition("{}")[0]
     prompt = tuple(vocabulary.encode(before.rstrip()))
     endings = []
     for name in classes:
@@ -155,48 +121,18 @@ def write_captions(
     return Captions(prompt, tuple(endings))
 
 
-def build_trie(endings: Sequence[Sequence[int]]) -> Trie:
-    """Return the trie of endings of which none begins with another one whole."""
-    children: list[dict[int, int]] = [{}]
-    parents, tokens, depths = [0], [0], [0]
-    for ending in endings:
-        node = 0
-        for token in ending:
-            if token not in children[node]:
-                children[node][token] = len(children)
-                children.append({})
-                parents.append(node)
-                tokens.append(token)
-                depths.append(depths[node] + 1)
-            node = children[node][token]
-    inner = [node for node, below in enumerate(children) if below and node]
-    place = {0: 0, **{node: number for number, node in enumerate(inner, start=1)}}
-    steps = {
-        child: number
-        for number, child in enumerate(child for node in place for child in children[node].values())
-    }
-    edges = [[place[parents[child]], tokens[child]] for child in steps]
-    reads = torch.eye(len(inner), dtype=torch.bool)
-    for number, node in enumerate(inner):
-        if above := place[parents[node]]:
-            reads[number] |= reads[above - 1]
-    return Trie(
-        tokens=torch.tensor([tokens[node] for node in inner], dtype=torch.long),
-        reads=reads,
-        depths=torch.tensor([depths[node] for node in inner], dtype=torch.long),
-        edges=torch.tensor(edges, dtype=torch.long),
-        paths=tuple(_path(ending, children, steps) for ending in endings),
-    )
+def check_template(template: str) -> None:
+    """Refuse a template that is no sentence about a name.
 
-
-def _path(
-    ending: Sequence[int], children: Sequence[dict[int, int]], steps: dict[int, int]
-) -> tuple[int, ...]:
-    node, path = 0, []
-    for token in ending:
-        node = children[node][token]
-        path.append(steps[node])
-    return tuple(path)
+    Raises:
+        UnwritableName: it lacks words before the name, the name, or a mark after it.
+    """
+    before, mark, after = template.partition("{}")
+    if not mark or not before.strip() or not after.strip() or "{}" in after:
+        raise UnwritableName(
+            f"{template!r}: expected words, one {{}} for the name, and a mark at the end, such as "
+            f"{TEMPLATE!r}."
+        )
 
 
 def _check_distinct(endings: Sequence[tuple[int, ...]], classes: Sequence[str]) -> None:

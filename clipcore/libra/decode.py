@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from clipcore import precision
-from clipcore.libra.captions import Captions, Trie, build_trie
+from clipcore.libra.captions import Captions
 from clipcore.libra.fit import image_words
 from clipcore.libra.language import causal
 from clipcore.libra.model import Libra, MixedCache
+from clipcore.libra.trie import Trie, build_trie
 from clipcore.libra.words import BEGIN, BOOKS, WORDS, signs_of_words
 
 MOST_LOGITS = 1 << 26  # numbers that lie in memory at once: 256 MB

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from clipcore.libra.language import Layer, RMSNorm, Shape
+from clipcore.libra.language import Layer, RMSNorm
+from clipcore.libra.shape import Shape
 
 Start = Literal["svd", "normal"]
 BRIDGE_RANK = 8

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from clipcore import precision
 from clipcore.fit import LossTerms, TrainingDiverged
 from clipcore.libra.captions import Captions
+from clipcore.libra.language import causal
 from clipcore.libra.model import Libra, Sequences
 from clipcore.libra.words import BEGIN, BOOKS, DEFAULT_LOSS, END, WordLoss, Words
 
@@ -99,6 +100,20 @@ class Layout:
     image_first: bool = True
 
 
+def padded(
+    captions: Captions,
+) -> tuple[Int[Tensor, "classes tokens"], Bool[Tensor, "classes tokens"]]:
+    """Return whole sentences, filled up with zeros, and which of their tokens are learned."""
+    length = len(captions.prompt) + max(map(len, captions.endings))
+    ids = torch.zeros(len(captions.endings), length, dtype=torch.long)
+    learned = torch.zeros(len(captions.endings), length, dtype=torch.bool)
+    for row, ending in enumerate(captions.endings):
+        whole = (*captions.prompt, *ending)
+        ids[row, : len(whole)] = torch.tensor(whole)
+        learned[row, len(captions.prompt) : len(whole)] = True
+    return ids, learned
+
+
 class CaptionData:
     """Captions of all classes, ready to be put beside images.
 
@@ -106,13 +121,15 @@ class CaptionData:
     """
 
     def __init__(self, model: Libra, captions: Captions, layout: Layout) -> None:
-        ids, learned = captions.padded()
+        ids, learned = padded(captions)
         device = model.norm.weight.device
         start = torch.tensor(layout.start, dtype=torch.long).expand(len(ids), -1)
         self.layout = layout
         self._num_image = model.design.positions + BOOKS
         self.ids = torch.cat([start, ids], dim=1).to(device)
         self.learned = F.pad(learned, (len(layout.start), 0)).to(device)
+        before = len(layout.start) + len(captions.prompt)
+        self._lengths = torch.tensor([before + len(one) for one in captions.endings], device=device)
         gap = self._num_image if layout.image_first else 0
         positions = torch.arange(self.ids.shape[1], device=device)
         positions[len(layout.start) :] += gap
@@ -125,6 +142,24 @@ class CaptionData:
         start = len(self.layout.start)
         first = [text[:, :start], image, text[:, start:]]
         return torch.cat(first if self.layout.image_first else [text, image], dim=1)
+
+    def reading(
+        self, rows: Int[Tensor, " batch"]
+    ) -> tuple[Int[Tensor, "#batch tokens"], Bool[Tensor, "batch tokens tokens"] | None]:
+        """Return the positions of captions and images, and what tokens may read if not all before.
+
+        An image stands right behind its caption and does not read what that was filled up with.
+        """
+        text, device = self.ids.shape[1], self.ids.device
+        tokens = text + self._num_image
+        places = torch.arange(tokens, device=device)[None]
+        if self.layout.image_first:
+            return places, None
+        lengths = self._lengths[rows][:, None]
+        filling = (places >= lengths) & (places < text)
+        visible = causal(tokens, tokens, device=device) & ~filling[:, None]
+        visible = visible | torch.eye(tokens, dtype=torch.bool, device=device)
+        return torch.where(places < text, places, places - text + lengths), visible
 
     def sequences(
         self, words: Int[Tensor, "batch words 2"], rows: Int[Tensor, " batch"]
@@ -175,8 +210,8 @@ def caption_loss(model: Libra, data: Sequence[CaptionData], share: float = 1.0) 
             seen = model.embed_vision(words, features)
             states = own.states[rows]
             x = own.put(states.to(seen.dtype), seen)
-            positions = torch.arange(x.shape[1], device=device)[None]
-            states = model.read(x, sequences.is_vision, positions)
+            positions, visible = own.reading(rows)
+            states = model.read(x, sequences.is_vision, positions, visible=visible)
             return losses(model, states, sequences, learned)
 
     return terms

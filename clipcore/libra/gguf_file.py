@@ -4,38 +4,19 @@ transformers and gguf read the file and its tokenizer; both are in the extra `li
 """
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from clipcore.libra.language import CONFIG, WEIGHTS, Shape, UnsupportedLanguage
-
-_MAGIC = b"GGUF"
-_STRING = 8
-
-
-def architecture(path: Path) -> str:
-    """Return what a GGUF file says that it holds, from its first bytes.
-
-    Raises:
-        UnsupportedLanguage: it is no GGUF file, or does not begin with its architecture.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise UnsupportedLanguage(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        key, kind, value = _first_field(start)
-    except (struct.error, ValueError):
-        key, kind, value = "", 0, ""
-    if not start.startswith(_MAGIC) or key != "general.architecture" or kind != _STRING:
-        raise UnsupportedLanguage(
-            f"{path}: expected a GGUF file that begins with its architecture."
-        )
-    return value
+from clipcore.libra.shape import (
+    CONFIG,
+    WEIGHTS,
+    Shape,
+    UnsupportedLanguage,
+    architecture_of_gguf,
+    check_architecture,
+)
 
 
 def convert(path: Path, folder: Path) -> None:
@@ -45,8 +26,7 @@ def convert(path: Path, folder: Path) -> None:
         UnsupportedLanguage: the model is none that coft runs, or the file is broken.
         ModuleNotFoundError: the extra `libra` is not installed.
     """
-    if (kind := architecture(path)) != "llama":
-        Shape.of({"model_type": kind}, what=str(path))  # says what can be run
+    check_architecture(architecture_of_gguf(path), str(path))
     model, tokenizer = _read(path)
     config = {
         name: value
@@ -61,23 +41,6 @@ def convert(path: Path, folder: Path) -> None:
     if config.get("tie_word_embeddings"):
         del state["lm_head.weight"]
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
-
-
-def _first_field(start: bytes) -> tuple[str, int, str]:
-    """Return the first key, the kind of its value, and the value as text."""
-    place = 4 + struct.calcsize("<IQQ")  # magic; version, tensors, fields
-    key, place = _text(start, place)
-    (kind,) = struct.unpack_from("<I", start, place)
-    value, _ = _text(start, place + 4)
-    return key, kind, value
-
-
-def _text(data: bytes, place: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from("<Q", data, place)
-    end = place + 8 + length
-    if end > len(data):
-        raise ValueError
-    return data[place + 8 : end].decode(), end
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -95,6 +58,8 @@ def _read(path: Path) -> tuple[Any, Any]:
     try:
         model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
         return model, AutoTokenizer.from_pretrained(path.parent, **source)
-    except (OSError, ValueError, KeyError, RuntimeError, IndexError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # each way to be broken has an error of its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedLanguage(f"{path}: the GGUF file cannot be read: {reason}") from error

@@ -1,15 +1,14 @@
 """A frozen language model of the LLaMA architecture whose forward pass can be entered at any layer.
 
 The arithmetic is that of transformers' `LlamaForCausalLM`, in the same order, so that logits are
-equal bit for bit. Weights come from a folder in transformers' layout, and are mapped, not read.
+equal bit for bit. Weights come from a folder in transformers' layout; those in fp32 are mapped.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,54 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipcore.checkpoint import tensors_sha256
+from clipcore.libra.shape import WEIGHTS, Shape, UnsupportedLanguage, read_shape
 
-CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
-WEIGHTS = "model.safetensors"
-
-
-class UnsupportedLanguage(ValueError):
-    """A language model that coft cannot run: another architecture, or a variant of this one."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a LLaMA, by the names of transformers' `config.json`."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float
-    initializer_range: float
-    max_position_embeddings: int
-    rope: Mapping[str, Any] = field(default_factory=lambda: {"rope_theta": 10_000.0})
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], *, what: str) -> "Shape":
-        """Return the sizes that a `config.json` states.
-
-        Raises:
-            UnsupportedLanguage: it is of another architecture, or has parts that are not built.
-        """
-        _check_architecture(config, what)
-        heads = config["num_attention_heads"]
-        return cls(
-            vocab_size=config["vocab_size"],
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_hidden_layers=config["num_hidden_layers"],
-            num_attention_heads=heads,
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            initializer_range=config.get("initializer_range", 0.02),
-            max_position_embeddings=config.get("max_position_embeddings", 2048),
-            rope=_rope(config, what),
-        )
 
 
 @dataclass
@@ -265,7 +219,7 @@ def causal(tokens: int, keys: int, *, device: torch.device) -> Bool[Tensor, "1 t
 
 
 def load(folder: Path) -> Language:
-    """Load a language model in transformers' layout, frozen and in evaluation mode.
+    """Load a language model in transformers' layout: frozen, in fp32, in evaluation mode.
 
     Raises:
         UnsupportedLanguage: it is none that coft runs, or files are missing or broken.
@@ -275,7 +229,7 @@ def load(folder: Path) -> Language:
     tied = "lm_head.weight" not in weights
     with torch.device("meta"):
         language = Language(shape, tied=tied)
-    state = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+    state = {name.removeprefix("model."): tensor.float() for name, tensor in weights.items()}
     if tied:
         state["lm_head.weight"] = state.get("embed_tokens.weight", torch.zeros(0))
     try:
@@ -286,22 +240,6 @@ def load(folder: Path) -> Language:
     if tied:
         language.lm_head.weight = language.embed_tokens.weight
     return language.requires_grad_(requires_grad=False).eval()
-
-
-def read_shape(folder: Path) -> Shape:
-    """Return the sizes of the model in a folder, from its `config.json` alone.
-
-    Raises:
-        UnsupportedLanguage: there is none, or it is of another architecture.
-    """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnsupportedLanguage(
-            f"{folder}: expected a language model in transformers' layout, with {CONFIG}, "
-            f"tokenizer.json and {WEIGHTS}; {CONFIG} cannot be read."
-        ) from error
-    return Shape.of(config, what=str(folder))
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -316,35 +254,6 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise UnsupportedLanguage(
             f"{folder}: the weights ({', '.join(names[:3])}) cannot be read: {error}"
         ) from error
-
-
-def _check_architecture(config: Mapping[str, Any], what: str) -> None:
-    kind = config.get("model_type")
-    if kind != "llama":
-        raise UnsupportedLanguage(
-            f"{what} is a model of the architecture {kind!r}; coft runs 'llama' (SmolLM2, "
-            "TinyLlama, Llama 2 and 3, and others that state it in config.json)."
-        )
-    expected = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-    for name, value in expected.items():
-        if config.get(name, value) != value:
-            raise UnsupportedLanguage(
-                f"{what}: {name} is {config[name]!r}; coft runs LLaMAs with {value!r}."
-            )
-
-
-def _rope(config: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return the parameters of the rotary embedding, from either generation of `config.json`."""
-    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
-    kind = rope.pop("rope_type", rope.pop("type", "default"))
-    if kind == "default":
-        return {"rope_theta": rope["rope_theta"]}
-    if kind == "llama3":
-        return rope
-    raise UnsupportedLanguage(
-        f"{what}: its rotary embedding is {kind!r}; coft knows 'default' and 'llama3'."
-    )
 
 
 def _frequencies(shape: Shape) -> Float[Tensor, " half"]:

@@ -129,7 +129,8 @@ def entropy_loss(numbers: Float[Tensor, "positions 2 9"], weights: WordLoss) -> 
     A position is asked to be sure of its word, and all positions to use all words. Words are as
     likely as they lie near: p is the softmax of -inverse temperature * squared distance.
     """
-    every = signs_of_words(torch.arange(WORDS, device=numbers.device)[:, None].expand(-1, 1))[:, 0]
+    words = torch.arange(WORDS, device=numbers.device)
+    every = signs_of_words(words[:, None].expand(-1, BOOKS))[:, 0]
     logits = 2 * weights.inverse_temperature * (numbers @ every.T)
     log_p = logits.log_softmax(dim=-1)
     p = log_p.exp()

@@ -82,8 +82,9 @@ def promote(  # noqa: PLR0913  # a parameter for each option
         runtime=where.runtime,
     )
     chosen = versions.find_chosen(_tracking(where.workspace), name, version)
-    if chosen.evidence.get(versions.KIND, ModelKind.CLASSIFIER) != ModelKind.CLASSIFIER:
-        msg = f"{chosen.uri} is a model of several kinds of data, not to be compared on images; "
+    kind = ModelKind(chosen.evidence.get(versions.KIND, ModelKind.CLASSIFIER))
+    if kind != ModelKind.CLASSIFIER:
+        msg = f"{chosen.uri} is {kind.words}, not to be compared on images; "
         raise InputError(f"{msg}`coft models promote {name}` promotes it by its evidence.")
     startup.begin(spec.runtime, "flows.promote")
     decision = promote_flow.promote(spec)

@@ -1,16 +1,27 @@
 """Serve a model of the registry, or a model's folder, over HTTP, and follow its alias."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 
 from clipcore.classifier import load_classifier
 from clipcore.description import kind_of
 from clipcore.harmony import bundle
+from clipcore.libra.shape import UnsupportedLanguage
+from tasks.on_demand import OnDemand
 from tasks.refs import ModelKind
 from tasks.serving.batcher import Served
 from tasks.serving.server import allowed_by, open_socket
 from tasks.serving.server import serve as serve_until_stopped
 from tasks.specs import InputError, RuntimeSpec, ServeSpec
 from tasks.tracking.registry_model import check_model, is_registered, local_bundle
+
+if TYPE_CHECKING:
+    from clipcore.libra import bundle as libra_bundle
+    from clipcore.libra.served import LibraModel
+else:  # needs a package of the extra `libra`
+    libra_bundle = OnDemand("clipcore.libra.bundle")
 
 
 def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
@@ -23,7 +34,7 @@ def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
     device = torch.device(_device(spec.device))
 
     def load(pinned: str) -> Served:
-        return load_model(pinned, runtime, device)
+        return load_model(pinned, runtime, device, llm=spec.llm)
 
     with open_socket(spec) as listening:
         moves = "@" in uri and is_registered(uri) and spec.reload_seconds > 0
@@ -31,14 +42,43 @@ def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
         serve_until_stopped(listening, load(version), spec, allowed, newest)
 
 
-def load_model(uri: str, runtime: RuntimeSpec, device: torch.device) -> Served:
-    """Load a version or a folder; a copy of remote files is gone afterwards."""
+def load_model(
+    uri: str, runtime: RuntimeSpec, device: torch.device, *, llm: str | None = None
+) -> Served:
+    """Load a version or a folder; a copy of remote files is gone afterwards.
+
+    Args:
+        uri: Of the model.
+        runtime: Its workspace.
+        device: Where it runs.
+        llm: Folder of its language model, if it has one and does not hold it.
+
+    Raises:
+        InputError: its language model is not there, or another one.
+    """
     with local_bundle(uri, runtime) as folder:
-        if kind_of(folder) == ModelKind.HARMONY:
+        kind = kind_of(folder)
+        if kind == ModelKind.HARMONY:
             model = bundle.load_model(folder, device=device)
             return Served.of(uri, model, model.encoders)
+        if kind == ModelKind.LIBRA:
+            sees = _load_libra(uri, folder, device, llm)
+            return Served.of(uri, sees, sees.encoders)
         loaded = load_classifier(folder, device=device)
         return Served.of(uri, loaded, loaded.encoders)
+
+
+def _load_libra(uri: str, folder: Path, device: torch.device, llm: str | None) -> "LibraModel":
+    try:
+        named = Path(llm) if llm else libra_bundle.language_from_environment()
+        return libra_bundle.load_model(folder, language=named, device=device)
+    except UnsupportedLanguage as error:
+        raise InputError(f"{uri}: {error}") from error
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{uri} needs the package {error.name}; install coft with its extra libra: "
+            "pip install 'coft[libra]'."
+        ) from error
 
 
 def _device(name: str) -> str:

@@ -55,7 +55,7 @@ class EmbedActor:
 
     def __init__(self, job: EmbedJob, device: str) -> None:
         self.job = job
-        self.encoders = [Encoder(tower.load(device)) for tower in job.towers]
+        self.encoders = [Encoder(tower.load(device), side=tower.side) for tower in job.towers]
         first = self.encoders[0]
         if any(encoder.preprocess != first.preprocess for encoder in self.encoders):
             raise AssertionError("towers of one pass see the same pixels")

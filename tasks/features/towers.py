@@ -1,7 +1,7 @@
 """Visual towers by what their features depend on: weights and preprocessing, and no image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clipcore.backbone import VisualTower
 from clipcore.classifier import load_classifier
@@ -29,6 +29,7 @@ class Tower:
         weights: Folders of what was learned on the backbone, one after the other.
         model: Folder of the model; empty for a backbone.
         member: Which one of the model's.
+        side: Positions of an image in each direction, for maps of features; 0 for one of each.
     """
 
     digest: str
@@ -39,6 +40,7 @@ class Tower:
     weights: tuple[str, ...] = ()
     model: str = ""
     member: int = 0
+    side: int = 0
 
     def load(self, device: str) -> VisualTower:
         """Return the tower in evaluation mode."""
@@ -51,7 +53,8 @@ class Tower:
 
     def features(self, workspace: str) -> Store:
         """Return the store of its features."""
-        folder = in_workspace(workspace, Folder.EMBEDDINGS, self.digest)
+        kind = Folder.MAPS if self.side else Folder.EMBEDDINGS
+        folder = in_workspace(workspace, kind, self.digest)
         return Store(folder, "image_id", {**self.facts, "digest": self.digest})
 
 
@@ -92,4 +95,16 @@ def towers_of(model: ModelRef) -> tuple[Tower, ...]:
             member=number,
         )
         for number, digest in enumerate(digests)
+    )
+
+
+def map_tower(tower: Tower, *, side: int) -> Tower:
+    """Return a tower whose features are maps: those of `side` x `side` positions, row by row."""
+    return replace(
+        tower,
+        digest=fingerprint("map", tower.digest, side),
+        name=f"{tower.name}, {side} x {side} positions",
+        dim=side * side * tower.dim,
+        facts={**tower.facts, "normalized": "False", "side": str(side)},
+        side=side,
     )

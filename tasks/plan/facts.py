@@ -7,7 +7,7 @@ from pydantic import Field
 from tasks.pool.understood import ClassList, LabelCounts
 from tasks.specs import Spec
 
-Aim = Literal["adapt", "embed", "predict", "rounds", "templates"]
+Aim = Literal["adapt", "describe", "embed", "predict", "rounds", "templates"]
 FIRST = 5  # class names that are shown
 
 

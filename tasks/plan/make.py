@@ -49,7 +49,7 @@ def make_plan(
     Raises:
         InputError: anything that has to be corrected: images, classes, labels, backbone, model.
     """
-    for_training = aim in ("adapt", "rounds", "templates")
+    for_training = aim in ("adapt", "describe", "rounds", "templates")
     found = listed.understand(spec.pool, for_training=for_training)
     model = check_kind(model, spec.runtime) if model else None
     answers = None  # those in a folder of rounds were counted when they came
@@ -168,5 +168,5 @@ def _results(spec: CoftSpec, aim: Aim) -> Results:
         workspace=redact(absolute(workspace)),
         is_new=names_in(absolute(workspace)) <= {Folder.DEMO},  # which waits for its first run
         register_as=spec.register_as,
-        tracking=tracking.note if aim in ("adapt", "rounds") else None,
+        tracking=tracking.note if aim in ("adapt", "describe", "rounds") else None,
     )

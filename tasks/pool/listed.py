@@ -31,6 +31,11 @@ def hand_over(spec: PoolSpec, found: Understood, *, for_training: bool) -> None:
     _understood[spec, for_training] = found
 
 
+def handed_over(spec: PoolSpec, *, for_training: bool) -> Understood | None:
+    """Return what waits for the run that is about to begin; it still waits."""
+    return _understood.get((spec, for_training))
+
+
 def take_understood(spec: PoolSpec, *, for_training: bool) -> Understood:
     """Return what was handed over, or what `understand` returns now."""
     found = _understood.pop((spec, for_training), None)

@@ -1,8 +1,8 @@
 """What of a workspace no finished run refers to, and how to remove it.
 
 A run that ends writes down which stages it went through. What the manifests of these name stays,
-and so do rounds, reports, simulations, the registry, what is known of listed files, bad images, and
-what language models answered.
+and so do rounds, reports, simulations, the registry, what is known of listed files, bad images,
+converted language models, and what language models answered.
 All of the rest should stay as long as any of it is young: a run that is at work, or about to go
 on, writes some of it and needs the others.
 """
@@ -30,8 +30,12 @@ STAGES = (
     Folder.MODELS,
     Folder.PREDICTIONS,
     Folder.MODALITIES,
+    Folder.VISIONS,
+    Folder.CAPTIONS,
     Folder.EVALUATIONS,
 )  # each has a folder for each digest, which is finished or not
+
+STORES = (Folder.EMBEDDINGS, Folder.MAPS)  # features of any images, for many runs
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _unused(
     leftovers = [file for file in files if _is_leftover(file.name)]
     yield from leftovers
     files = [file for file in files if file not in leftovers]
-    if stage[0] == Folder.EMBEDDINGS:
+    if stage[0] in STORES:
         yield from _of_store(workspace, stage, files, used)
     elif stage[0] in STAGES and len(stage) > 1:
         home = "/".join(stage)

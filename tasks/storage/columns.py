@@ -17,9 +17,10 @@ else:  # who asks about a workspace needs the columns alone
 
 
 def fixed_size_list(vectors: np.ndarray) -> pa.FixedSizeListArray:
-    """Return vectors of shape (rows, dim) as a float32 column without nulls."""
-    field = pa.field("item", pa.float32(), nullable=False)
-    values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    """Return vectors of shape (rows, dim) as a column without nulls: fp16 stays, else fp32."""
+    values = vectors if vectors.dtype == np.float16 else vectors.astype(np.float32)
+    values = pa.array(np.ascontiguousarray(values).ravel())
+    field = pa.field("item", values.type, nullable=False)
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(field, vectors.shape[1]))
 
 

@@ -49,6 +49,20 @@ class Folder(StrEnum):
     NIGHTLY = "nightly"
     SIMULATIONS = "simulations"
     DEMO = "demo"
+    LANGUAGES = "languages"
+    MAPS = "maps"
+    VISIONS = "visions"
+    CAPTIONS = "captions"
+
+
+_NEWER = {  # than the mark of a workspace: such a folder says nothing of its version
+    Folder.DEMO,
+    Folder.MODALITIES,
+    Folder.LANGUAGES,
+    Folder.MAPS,
+    Folder.VISIONS,
+    Folder.CAPTIONS,
+}
 
 
 def in_workspace(workspace: str, folder: Folder, *names: str) -> str:
@@ -114,4 +128,4 @@ def _version_of(workspace: str) -> int | str | None:
         mark = read_json(join(workspace, MARK))
         return mark.get("schema_version", UNKNOWN) if isinstance(mark, dict) else UNKNOWN
     # Before workspaces carried a mark, version 1 was the only one.
-    return 1 if names & (set(Folder) - {Folder.DEMO, Folder.MODALITIES}) else None
+    return 1 if names & (set(Folder) - _NEWER) else None

@@ -1,7 +1,7 @@
 """What a model of each kind is to MLflow: its code, the columns of requests, an example of one."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 _CODE = {
     ModelKind.CLASSIFIER: "pyfunc_model.py",
     ModelKind.HARMONY: "pyfunc_harmony.py",
+    ModelKind.LIBRA: "pyfunc_libra.py",
 }
+_PACKAGES: Mapping[ModelKind, Sequence[str]] = {ModelKind.LIBRA: ("tokenizers",)}
+PROMPT = "This picture shows a"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Bundle:
         """Return the file that answers for such a model."""
         return Path(serving.__file__).with_name(_CODE[self.kind])
 
+    @property
+    def packages(self) -> Sequence[str]:
+        """Return what such a model needs beside the packages of all."""
+        return _PACKAGES.get(self.kind, ())
+
     def signature(self) -> "ModelSignature":
         """Return the columns of requests and answers; the docstring of `predict` explains each.
 
@@ -65,6 +73,9 @@ class Bundle:
         if self.kind == ModelKind.HARMONY:
             taken |= {"embedding": AnyType(), "modality": text}  # type: ignore[no-untyped-call]
             own |= {"modality": text, "modality_score": number}
+        if self.kind == ModelKind.LIBRA:
+            taken |= {"prompt": text}
+            own |= {"caption": text, "caption_score": number}
         return ModelSignature(
             inputs=Schema([ColSpec(kind, name, required=False) for name, kind in taken.items()]),
             outputs=Schema(
@@ -77,10 +88,12 @@ class Bundle:
         )
 
     def input_example(self) -> "tuple[object, dict[str, int]]":
-        """Return a request: a table with one row, a picture or an embedding, and parameters."""
+        """Return a request: a table with one row, a picture, with a prompt, or an embedding."""
         import pandas as pd  # noqa: PLC0415 # comes with MLflow, and is as slow to import
 
         columns: Mapping[str, Any] = {"image": [_picture()]}
+        if self.kind == ModelKind.LIBRA:
+            columns = {**columns, "prompt": [PROMPT]}
         if self.kind == ModelKind.HARMONY:
             first = read_json(str(self.folder / DESCRIPTION))["modalities"][0]
             columns = {"embedding": [[0.0] * first["width"]], "modality": [first["name"]]}

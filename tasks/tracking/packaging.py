@@ -95,7 +95,7 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
             code_paths=[str(_copy_clipcore(Path(folder), kind.code))],
             signature=kind.signature(),
             input_example=kind.input_example(),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(kind.packages),
             model_config={"device": "auto"},  # only what is named here can be chosen at load
             mlflow_model=model,
         )
@@ -104,12 +104,14 @@ def write_model(target: Path, bundle: Path, logged: "LoggedModel") -> None:
         shutil.rmtree(cache, ignore_errors=True)
 
 
-def requirements() -> list[str]:
-    """Return the packages of the model, pinned to the installed versions.
+def requirements(further: Iterable[str] = ()) -> list[str]:
+    """Return the packages of the model, and further ones, pinned to the installed versions.
 
     The local part of a version ("+cpu") is left out, because package indexes do not have it.
     """
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _PACKAGES]
+    return [
+        f"{name}=={metadata.version(name).partition('+')[0]}" for name in (*_PACKAGES, *further)
+    ]
 
 
 def _make_relocatable(model: "Model", target: Path) -> None:

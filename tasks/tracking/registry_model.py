@@ -24,12 +24,14 @@ else:  # a check of names does not wait for PyTorch
     description = OnDemand("clipcore.description")
 
 _HOW: Mapping[str, str] = {
-    ModelKind.CLASSIFIER: (
-        "is a classifier of images: `coft predict --model {uri} --images ...` predicts with it"
-    ),
+    ModelKind.CLASSIFIER: "`coft predict --model {uri} --images ...` predicts with it",
     ModelKind.HARMONY: (
-        "is a model of several kinds of data: `coft harmony predict --model {uri} ...` predicts "
-        "with it, and `coft serve` or `mlflow models serve` serve it"
+        "`coft harmony predict --model {uri} ...` predicts with it, and `coft serve` or "
+        "`mlflow models serve` serve it"
+    ),
+    ModelKind.LIBRA: (
+        "`coft serve --model {uri} --llm FOLDER` or `mlflow models serve` caption images with it, "
+        "and `coft describe --images ...` those of a pool"
     ),
 }
 
@@ -79,10 +81,12 @@ def evidence_of(version: str, runtime: RuntimeSpec) -> Mapping[str, str]:
 
 
 def _check_same(uri: str, found: str | None, wanted: ModelKind) -> None:
-    kind = found or ModelKind.CLASSIFIER
+    kind, name = found or ModelKind.CLASSIFIER, redact(uri)
+    if kind not in set(ModelKind):
+        raise InputError(f"{name} is of a kind that this version does not know, {kind!r}.")
     if kind != wanted:
-        how = _HOW.get(kind, f"is of a kind that this version does not know, {kind!r}")
-        raise InputError(f"{redact(uri)} {how.replace('{uri}', redact(uri))}.")
+        how = _HOW[kind].replace("{uri}", name)
+        raise InputError(f"{name} is {ModelKind(kind).words}: {how}.")
 
 
 @step("find model")
@@ -111,7 +115,8 @@ def find_model(
         names = [DESCRIPTION, *members]
         return ModelRef(uri=absolute(uri), digest=_model_digest(uri, names))
     with local_bundle(uri, runtime) as bundle:
-        names = sorted((path.name for path in bundle.iterdir()), reverse=True)  # JSON last
+        paths = (path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file())
+        names = sorted((path.as_posix() for path in paths), key=lambda name: name == DESCRIPTION)
         digest = _model_digest(str(bundle), names)
         folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
         for name in names:

@@ -134,7 +134,7 @@ def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
         prefix = "/".join(f"{key}{record[key]}" for key in _PLACE if key in record)
         timestamp, step = run.started + int(elapsed * 1000), int(_number(record.get("epoch")) or 0)
         rows.extend(
-            Metric(_metric_name(f"{prefix}/{key}"), value, timestamp, step)
+            Metric(_metric_name(f"{prefix}/{key}".lstrip("/")), value, timestamp, step)
             for key, value in metrics.items()
             if value is not None
         )

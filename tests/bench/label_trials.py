@@ -269,7 +269,7 @@ def _written(trial: Trial) -> dict[str, Any]:
     options.out.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Any] = {
         **trial.kept,
-        "features": trial.images.features[trial.judged].half().numpy(),
+        "features": trial.unread.half().numpy(),
         "held_out": trial.images.labels[trial.pool][trial.images.is_held_out].numpy(),
         "test": trial.images.labels[trial.pool.stop :].numpy(),
     }

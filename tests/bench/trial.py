@@ -11,8 +11,9 @@ from torch import Tensor
 
 from clipcore import backbone as backbones
 from clipcore import metrics
-from clipcore.coft.guard import Candidate, coherence
+from clipcore.coft.guard import Candidate, coherence, unread
 from clipcore.propagation import affinity_graph, propagate
+from clipcore.zero_shot import class_embeddings
 from tasks.specs import CoftSpec
 from tests.bench.measure import say
 from tests.bench.trial_data import Images, read_images, spec_of
@@ -56,9 +57,16 @@ class Trial:
     def candidate(self, epoch: int, alpha: float, posterior: Tensor) -> Candidate:
         """Return what the guard knows of class probabilities of the judged images."""
         num = self.num_held_out
-        labels, features = posterior.argmax(dim=1)[:num], self.images.features[self.judged][:num]
+        labels, features = posterior.argmax(dim=1)[:num], self.unread[:num]
         measured = coherence(labels, features, num_classes=posterior.shape[1])
         return Candidate(epoch, alpha, measured)
+
+    @cached_property
+    def unread(self) -> Tensor:
+        """Return what zero-shot does not read of the judged images."""
+        templates = self.spec.label.templates
+        read = class_embeddings(self.backbone, self.images.classes, templates)
+        return unread(self.images.features[self.judged], read)
 
     @cached_property
     def judged(self) -> Tensor:

@@ -35,6 +35,7 @@ class World:
         self.folder = folder
         (self.images, self.task), self.embeddings, *_ = write_stages(folder, 25, DIM)
         self.ids = images(DIM)[0]["image_id"]
+        self.class_embeddings = torch.ones(len(CLASSES), DIM)  # zero-shot would read nothing
 
     def zero_shot(self, labels: Tensor) -> LabelsRef:
         table = labels_table(
@@ -73,6 +74,7 @@ class World:
             self.images,
             self.task,
             Phase2Spec.model_validate({"epochs": len(epochs), **spec}),
+            class_embeddings=self.class_embeddings,
             with_zero_shot=with_zero_shot,
         )
 

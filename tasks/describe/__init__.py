@@ -1,0 +1,1 @@
+"""Captions of images, from a frozen language model that sees (Libra)."""

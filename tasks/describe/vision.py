@@ -1,0 +1,94 @@
+"""A vision system as a workspace keeps it: made for a language model, and loaded again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipcore.libra.captions import Captions, Vocabulary, load_vocabulary, write_captions
+from clipcore.libra.language import load
+from clipcore.libra.model import Design, Libra
+from clipcore.libra.shape import CONFIG
+from clipcore.libra.words import Words
+from clipcore.seeding import generator
+from tasks.describe.language import LanguageRef, local_language
+from tasks.describe.refs import VisionRef
+from tasks.describe.specs import VisionSpec
+from tasks.storage.checkpoints import read_tensors
+
+DEPTH = 4 / 5  # of the layers, from which on there are images
+
+
+@dataclass(frozen=True)
+class Told:
+    """The sentence that is told of each class."""
+
+    classes: tuple[str, ...]
+    template: str
+
+
+@dataclass(frozen=True)
+class Vision:
+    """A language model that sees, and what it needs to speak.
+
+    Attributes:
+        model: In evaluation mode.
+        vocabulary: The language model's.
+        told: What it has learned to say.
+        captions: The sentence that it learns, or has learned.
+        stops: Tokens that end a sentence.
+    """
+
+    model: Libra
+    vocabulary: Vocabulary
+    told: Told
+    captions: Captions
+    stops: tuple[int, ...]
+
+
+def design_of(spec: VisionSpec, language: LanguageRef, *, dim: int) -> Design:
+    """Return what is built for a language model, and features of `dim` numbers a position."""
+    first = int(DEPTH * language.num_layers) if spec.first is None else spec.first
+    return Design(
+        dim=dim,
+        positions=spec.side**2,
+        first=min(first, language.num_layers - 1),
+        rank=spec.rank or None,
+        start=spec.start,
+        bridge=spec.bridge,
+    )
+
+
+def new_vision(
+    language: LanguageRef,
+    design: Design,
+    told: Told,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Vision:
+    """Return a vision system that has learned nothing."""
+    with local_language(language.uri) as folder:
+        vocabulary, loaded = load_vocabulary(folder), load(folder)
+        captions = write_captions(vocabulary, told.classes, told.template)
+        stops = (captions.stop, *_ends(folder))
+    draws = generator(seed, "libra")
+    words = Words(design.dim, generator=draws)
+    model = Libra(loaded, design, words, generator=draws).to(device).eval()
+    return Vision(model, vocabulary, told, captions, stops)
+
+
+def load_vision(vision: VisionRef, language: LanguageRef, *, device: str = "cpu") -> Vision:
+    """Return a vision system that was learned."""
+    tensors, header = read_tensors(vision.uri)
+    told = Told(tuple(header["classes"]), header["template"])
+    made = new_vision(language, Design(**header["design"]), told, device=device)
+    made.model.restore(tensors)
+    return made
+
+
+def _ends(folder: Path) -> list[int]:
+    """Return the tokens with which the language model ends a text."""
+    found = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("eos_token_id")
+    if found is None:
+        return []
+    return [int(token) for token in (found if isinstance(found, list) else [found])]
