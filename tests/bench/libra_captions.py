@@ -162,11 +162,12 @@ def run(plan: Plan, room: Room) -> dict[str, Any]:
     row |= exam.among_names() | exam.free()[0]
     say(f"  {row['constrained']:.4f} among names, {row['free']:.4f} free")
     is_usual, on_true = not plan.design, (plan.labels, plan.data) == (USUAL.labels, USUAL.data)
+    if is_usual and plan.seed == 0:
+        row |= data.beside(rows[seen], labels[seen], seed=plan.seed)
     if plan.bridge and on_true and (plan.seed == 0 or plan.steps == USUAL.steps):
         with without_bridge(model):
             row["zeroed"] = exam.among_names() | exam.free()[0]
-    if is_usual and plan.seed == 0:
-        row |= data.beside(rows[seen], labels[seen], seed=plan.seed)
+        say(f"  with the bridge zeroed: {row['zeroed']}")
     if is_usual and on_true and plan.steps > USUAL.steps:
         row |= _further(exam, room)
     row["peak MB"] = peak_rss_mb()
