@@ -5,7 +5,8 @@
 
 `FOLDER` of `--llm` holds a LLaMA in transformers' layout. Feature maps stay in the cache, and a row
 of each run in `libra.jsonl` beside them; a run whose row is there is not made again. `--series`
-makes the runs of RESULTS.md, the most wanted ones first. `tests.bench.libra_table` prints tables.
+makes the runs of RESULTS.md, the most wanted ones first, or those of the named ones of `series`.
+`tests.bench.libra_table` prints tables.
 """
 
 import argparse
@@ -109,26 +110,35 @@ ABLATIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-def series() -> list[Plan]:
-    """Return the runs of RESULTS.md, the most wanted ones first."""
-    main = [
-        replace(USUAL, labels=labels, steps=steps, seed=seed)
+def series() -> dict[str, list[Plan]]:
+    """Return the runs of RESULTS.md, by what they are for, the most wanted ones first."""
+    true, kept = (
+        [
+            replace(USUAL, labels=labels, steps=steps, seed=seed)
+            for steps in (120, 500)
+            for seed in SEEDS
+        ]
         for labels in get_args(Labels)
-        for steps in (120, 500)
-        for seed in SEEDS
-    ]
-    true, kept = main[: len(main) // 2], main[len(main) // 2 :]
-    first_kept = [one for one in kept if one.seed == 0]
-    once = [replace(USUAL, **changed) for changed in ABLATIONS]
-    cifar = [replace(USUAL, data="cifar10", steps=500, labels=one) for one in get_args(Labels)]
-    longer = [
-        replace(USUAL, steps=500, **changed)
-        for changed in ({"expert": False}, {"start": "normal"}, {"bridge": False})
-    ]
-    again = [replace(USUAL, seed=seed, **one) for one in ABLATIONS for seed in SEEDS[1:]]
-    paper = [replace(USUAL, first=0, steps=steps) for steps in (120, 500)]
-    asked = [*true, *first_kept, *once, *kept, *cifar, *longer, *again, *paper]
-    return list(dict.fromkeys(asked))
+    )
+    longer: tuple[dict[str, Any], ...] = (
+        {"expert": False},
+        {"start": "normal"},
+        {"bridge": False},
+    )
+    return {
+        "true": true,
+        "kept-once": [one for one in kept if one.seed == 0],
+        "parts": [replace(USUAL, **changed) for changed in ABLATIONS],
+        "kept": [one for one in kept if one.seed],
+        "cifar10": [
+            replace(USUAL, data="cifar10", steps=500, labels=one) for one in get_args(Labels)
+        ],
+        "parts-longer": [replace(USUAL, steps=500, **changed) for changed in longer],
+        "parts-again": [
+            replace(USUAL, seed=seed, **one) for one in ABLATIONS for seed in SEEDS[1:]
+        ],
+        "paper": [replace(USUAL, first=0, steps=steps) for steps in (120, 500)],
+    }
 
 
 class Room:
@@ -273,7 +283,10 @@ def main() -> None:
     asked = _options()
     torch.set_num_threads(1)
     names = [one.name for one in fields(Plan)]
-    plans = series() if asked.series else [Plan(**{name: getattr(asked, name) for name in names})]
+    plans = [Plan(**{name: getattr(asked, name) for name in names})]
+    if asked.series is not None:
+        groups = series()
+        plans = [plan for name in asked.series or groups for plan in groups[name]]
     asked.cache.mkdir(parents=True, exist_ok=True)
     kept = asked.cache / "libra.jsonl"
     lines = kept.read_text().splitlines() if kept.exists() else []
@@ -292,7 +305,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--llm", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--bench", type=Path, default=BENCH, help="folder of the data sets")
-    parser.add_argument("--series", action="store_true")
+    parser.add_argument("--series", nargs="*", metavar="NAME")
     for one in fields(Plan):
         name, kind = f"--{one.name.replace('_', '-')}", type(one.default)
         if kind is bool:
