@@ -20,10 +20,11 @@ PAGE = "report.html"
 TEMPLATE = "describe/captions.html.j2"
 HONEST = (
     "At this size a language model that sees is no better classifier than CLIP or a linear probe "
-    "on the same features, which cost next to nothing. Of 25 classes a caption named 74.2 % of "
-    "test images rightly where zero-shot had 75.7 % and a probe 78.8 %. What it adds is words: "
-    "sentences under prompts that it was not taught, and a second opinion to look at. It says the "
-    "names that it was taught and no others, and it changes no label."
+    "on the same features, which cost next to nothing. Of 25 classes of Tiny ImageNet it named "
+    "74.0 % of the test images rightly after 3,840 true labels; a linear probe with these labels "
+    "had 79.6 %, CLIP without any 73.1 %. What it adds is words: sentences under prompts that it "
+    "was not taught, and a second opinion to look at. It says the names that it was taught and no "
+    "others, and it changes no label."
 )
 
 
