@@ -12,9 +12,10 @@ from clipcore.libra.captions import Captions
 from clipcore.libra.fit import image_words
 from clipcore.libra.language import causal
 from clipcore.libra.model import Libra, MixedCache
-from clipcore.libra.trie import Trie, build_trie
+from clipcore.libra.trie import Trie, build_trie, in_groups
 from clipcore.libra.words import BEGIN, BOOKS, WORDS, signs_of_words
 
+INNER_TOKENS = 192  # of endings in one pass: what attention takes grows with their square
 MOST_LOGITS = 1 << 26  # numbers that lie in memory at once: 256 MB
 Chooser = Callable[[Tensor], Tensor]
 """Logits of shape (batch, tokens) to the token that is taken, of shape (batch,)."""
@@ -38,20 +39,61 @@ class Said:
 class ClassQuestion:
     """Which class an image is of: the probability of each ending of a prompt.
 
-    All endings are read in one pass. Their inner tokens stand behind the prompt, at the place that
-    each has in its sentence, and see only what stands before them there.
+    Many endings are read in one pass. Their inner tokens stand behind the prompt, at the place that
+    each has in its sentence, and see only what stands before them there. Of many classes there are
+    several passes, so that memory does not depend on how many there are.
 
     Args:
         model: Answers.
         captions: A prompt, and its ending for each class.
         start: Tokens at the beginning of every text.
+        most: Inner tokens of a pass.
     """
 
-    def __init__(self, model: Libra, captions: Captions, start: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        model: Libra,
+        captions: Captions,
+        start: Sequence[int] = (),
+        *,
+        most: int = INNER_TOKENS,
+    ) -> None:
+        groups = in_groups(captions.endings, most=most)
         self._model = model
-        self._trie = trie = build_trie(captions.endings)
+        self._parts = [
+            _Endings(model, captions.prompt, [captions.endings[row] for row in rows], start)
+            for rows in groups
+        ]
+        order = torch.tensor([row for rows in groups for row in rows])
+        self._places = order.argsort().to(model.norm.weight.device)
+
+    @torch.inference_mode()
+    def __call__(
+        self, signals: Float[Tensor, "images positions dim"]
+    ) -> Float[Tensor, "images classes"]:
+        """Return the log-probability of each class's whole ending, among all texts.
+
+        A softmax over classes makes them the probabilities of the classes.
+        """
+        with precision.mixed(self._places.device, training=False):
+            seen = self._model.embed_vision(*image_words(self._model, signals))
+        return torch.cat([part.ask(seen) for part in self._parts], dim=1)[:, self._places]
+
+
+class _Endings:
+    """Some endings of a prompt, as a trie that is read in one pass."""
+
+    def __init__(
+        self,
+        model: Libra,
+        prompt: Sequence[int],
+        endings: Sequence[Sequence[int]],
+        start: Sequence[int],
+    ) -> None:
+        self._model = model
+        trie = build_trie(endings)
         device = model.norm.weight.device
-        prefix = torch.tensor([*start, *captions.prompt], dtype=torch.long)
+        prefix = torch.tensor([*start, *prompt], dtype=torch.long)
         ids = torch.cat([prefix, trie.tokens]).to(device)[None]
         image = model.design.positions + BOOKS
         self._start = len(start)
@@ -70,27 +112,20 @@ class ClassQuestion:
         for row, path in enumerate(trie.paths):
             self._paths[list(path), row] = 1.0
 
-    @torch.inference_mode()
-    def __call__(
-        self, signals: Float[Tensor, "images positions dim"]
-    ) -> Float[Tensor, "images classes"]:
-        """Return the log-probability of each class's whole ending, among all texts.
-
-        A softmax over classes makes them the probabilities of the classes.
-        """
-        with precision.mixed(self._states.device, training=False):
-            steps = self._steps(self._read(signals))
+    def ask(self, seen: Float[Tensor, "images words size"]) -> Float[Tensor, "images endings"]:
+        """Return the log-probability of each ending, of images as the model reads them."""
+        with precision.mixed(seen.device, training=False):
+            steps = self._steps(self._read(seen))
         return steps @ self._paths
 
-    def _read(self, signals: Tensor) -> Float[Tensor, "images nodes size"]:
+    def _read(self, seen: Tensor) -> Float[Tensor, "images nodes size"]:
         """Return the states of the prompt's end and of the inner nodes behind it."""
-        model, start = self._model, self._start
-        seen = model.embed_vision(*image_words(model, signals))
+        start = self._start
         text = self._states.expand(len(seen), -1, -1)
         x = torch.cat([text[:, :start], seen.to(text.dtype), text[:, start:]], dim=1)
         is_vision = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
         is_vision[:, start : start + seen.shape[1]] = True
-        states = model.read(x, is_vision, self._positions, visible=self._visible)
+        states = self._model.read(x, is_vision, self._positions, visible=self._visible)
         return states[:, self._nodes]
 
     def _steps(self, states: Float[Tensor, "images nodes size"]) -> Float[Tensor, "images edges"]:

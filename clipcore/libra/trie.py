@@ -61,6 +61,23 @@ def build_trie(endings: Sequence[Sequence[int]]) -> Trie:
     )
 
 
+def in_groups(endings: Sequence[Sequence[int]], *, most: int) -> list[list[int]]:
+    """Return the rows of endings in groups whose tries have at most so many inner nodes.
+
+    Endings that begin alike come together; one that is longer has a group of its own.
+    """
+    groups: list[list[int]] = [[]]
+    count = 0
+    for row in sorted(range(len(endings)), key=lambda row: tuple(endings[row])):
+        inner = len(endings[row]) - 1  # at most; what it shares with others counts once more
+        if groups[-1] and count + inner > most:
+            groups.append([])
+            count = 0
+        groups[-1].append(row)
+        count += inner
+    return groups
+
+
 def _path(
     ending: Sequence[int], children: Sequence[dict[int, int]], steps: dict[int, int]
 ) -> tuple[int, ...]:

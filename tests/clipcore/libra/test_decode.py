@@ -112,10 +112,11 @@ def test_a_class_has_the_probability_of_its_whole_sentence(
         [f"class {number}" for number in range(12)],
     ],
 )
-def test_names_may_begin_as_other_ones_do(names: list[str], language: Language) -> None:
+@pytest.mark.parametrize("most", [1, 12, 1000])
+def test_names_may_begin_as_other_ones_do(names: list[str], most: int, language: Language) -> None:
     model, signals = talker(language), features(2)
     told = write_captions(vocabulary(), names, "The {}.")
-    found = ClassQuestion(model, told)(signals)
+    found = ClassQuestion(model, told, most=most)(signals)
     torch.testing.assert_close(found, class_log_p(model, signals, told), atol=1e-5, rtol=0)
 
 

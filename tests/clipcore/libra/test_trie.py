@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcore.libra.trie import Trie, build_trie
+from clipcore.libra.trie import Trie, build_trie, in_groups
 
 STOP = 99
 NAMES = [[1, STOP], [1, 2, STOP], [1, 2, 3, STOP], [4, 2, STOP], [5, STOP]]
@@ -58,3 +58,16 @@ def test_a_node_reads_itself_and_what_is_above_it_alone() -> None:
 @given(st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1))
 def test_any_names_that_end_in_a_stop(names: set[tuple[int, ...]]) -> None:
     check([[*name, STOP] for name in sorted(names)])
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=30),
+    st.integers(1, 12),
+)
+def test_groups_have_every_row_once_and_are_no_larger_than_asked(
+    endings: list[list[int]], most: int
+) -> None:
+    groups = in_groups(endings, most=most)
+    assert sorted(row for rows in groups for row in rows) == list(range(len(endings)))
+    for rows in groups:
+        assert len(rows) == 1 or sum(len(endings[row]) - 1 for row in rows) <= most
