@@ -8,7 +8,7 @@ from tasks.describe.language import find_language
 from tasks.describe.learn import learn_captions
 from tasks.describe.maps import map_images
 from tasks.describe.measure import measure_captions
-from tasks.describe.page import write_page
+from tasks.describe.page import Described, write_page
 from tasks.describe.publish import DescribeSummary, publish_captions, tracked_captions
 from tasks.describe.register import register_captions
 from tasks.describe.specs import DescribeSpec
@@ -37,9 +37,18 @@ def describe(spec: DescribeSpec) -> DescribeSummary:
         vision = learn_captions(clean, maps, images, task, language, spec, run)
         captions = write_captions(vision, maps, classified, images, language, spec)
         measured = measure_captions(captions, images, task, spec.template)
-        report = write_page(
-            captions, vision, clean, classified, images, task.classes, language, measured, spec
+        described = Described(
+            captions=captions,
+            vision=vision,
+            clean=clean,
+            classified=classified,
+            images=images,
+            classes=task.classes,
+            language=language,
+            measured=measured,
+            spec=spec,
         )
+        report = write_page(described)
         model = register_captions(run, vision, captions, tower, language, measured, spec)
         summary = publish_captions(
             run, captions, vision, clean, language, measured=measured, report=report, model=model

@@ -27,6 +27,7 @@ from tasks.tracking.versions import list_models
 from tests.worlds.commands import Place, coft
 from tests.worlds.feature_files import rows_of, write_rows
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
+from tests.worlds.libra_model import write_language
 from tests.worlds.llm import serving, writes
 from tests.worlds.object_store import bytes_taken_in
 from tests.worlds.pickles import is_pickle
@@ -98,10 +99,8 @@ def test_adapt(adapted: dict[str, Any], place: Place) -> None:
     assert adapted["num_images"] == NUM_IMAGES
     assert set(adapted["per_class"]) == set(COLOURS)
     assert adapted["model_uri"] == f"models:/{MODEL}/1"
-    assert adapted["plan"]["images"]["by_split"] == {
-        "pool": {".parquet": NUM_IMAGES * 3 // 4},
-        "test": {".parquet": NUM_IMAGES // 4},
-    }
+    splits = {"pool": {".parquet": NUM_IMAGES * 3 // 4}, "test": {".parquet": NUM_IMAGES // 4}}
+    assert adapted["plan"]["images"]["by_split"] == splits
     assert adapted["plan"]["results"]["register_as"] == MODEL
     assert adapted["files"] == {"num_images": NUM_IMAGES, "quarantined": {}, "skipped": {}}
     assert Path(adapted["report"]).is_relative_to(place.workspace)
@@ -383,9 +382,8 @@ def test_modalities_are_learned_one_after_another(place: Place) -> None:
     for name in ("photo", "sound"):
         rows = write_rows(place.folder / f"{name}.parquet", rows_of(name))
         words = ["--state", state, "--modality", name, "--embeddings", rows, "--training.steps", 9]
-        printed = coft(
-            "harmony", "learn", *words, "--backbone", f"local-dir:{place.clip}", *place.kept
-        )
+        words += ["--backbone", f"local-dir:{place.clip}", *place.kept]
+        printed = coft("harmony", "learn", *words)
     assert "after stage    photo    sound" in printed
     assert place.made()["stage"]["model_uri"] == "models:/state/2"
     shown = coft("harmony", "show", "--state", state, *place.kept)
@@ -393,3 +391,10 @@ def test_modalities_are_learned_one_after_another(place: Place) -> None:
     assert f"report     {state}/report.html" in shown
     words = ["--model", "models:/state@candidate", "--embeddings", rows, *place.kept]
     assert "sound: 90 samples, mean certainty 1.000" in coft("harmony", "predict", *words)
+
+
+def test_captions(place: Place) -> None:
+    llm = write_language(place.folder / "llm", tokens=("Ġthe",))
+    words = ["--llm", f"local-dir:{llm}", "--vision.side", 2, "--training.steps", 3]
+    printed = coft("describe", *place.about[:-6], *words)
+    assert f"captions   {NUM_IMAGES} in {place.made()['captions']}" in printed

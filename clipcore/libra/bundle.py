@@ -8,57 +8,35 @@ Weights stay fp32, so that answers are bit for bit what they were: in fp16 they 
 of 23 (SmolLM2-135M, vision from layer 24), but 2 of 250 photos change their class.
 """
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from clipcore import checkpoint, precision, tower_files
+from clipcore import checkpoint, tower_files
 from clipcore.backbone import VisualTower
 from clipcore.description import read_description, write_description
-from clipcore.libra.captions import (
-    TOKENIZER,
-    Captions,
-    UnwritableName,
-    Vocabulary,
-    load_vocabulary,
-    write_captions,
-)
+from clipcore.libra.captions import TOKENIZER, Vocabulary, write_captions
 from clipcore.libra.language import INDEX, Language, load
 from clipcore.libra.model import Design, Libra
 from clipcore.libra.served import LibraModel, Wording
-from clipcore.libra.shape import CONFIG, UnsupportedLanguage, read_shape
+from clipcore.libra.shape import CONFIG, read_ends
+from clipcore.libra.source import (
+    LANGUAGE,
+    Source,
+    find_source,
+    read_sentences,
+    sentence_tokens,
+)
 from clipcore.libra.words import Words
 from clipcore.tower_files import TowerParts
 
 KIND = "libra"
 WEIGHTS = "weights.safetensors"
-LANGUAGE = "language"  # folder of the language model in that of a model which has its own
-LLM = "COFT_LLM"  # environment variable: the folder of the language model of those that have none
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the language model is, and what is known of the one that is wanted."""
-
-    folder: Path
-    known: Mapping[str, Any]
-    included: bool
-
-    def refused(self, what: str) -> UnsupportedLanguage:
-        """Return what is raised where another one is found."""
-        name, sha256 = self.known["name"], self.known["sha256"]
-        advice = "Copy the whole model again" if self.included else f"Name that one's in {LLM}"
-        return UnsupportedLanguage(
-            f"{self.folder}: expected the folder of the language model {name}, whose weights have "
-            f"the hash {sha256[:12]}; {what}. {advice}."
-        )
 
 
 def save_model(  # noqa: PLR0913  # what a model is made of
@@ -97,7 +75,7 @@ def save_model(  # noqa: PLR0913  # what a model is made of
         "name": str(language["name"]),
         "sha256": str(language["sha256"]),
         "shape": asdict(model.language.shape),
-        "tokens": _tokens(vocabulary, write_captions(vocabulary, classes, template)),
+        "tokens": sentence_tokens(vocabulary, write_captions(vocabulary, classes, template)),
         "included": include is not None,
     }
     write_description(
@@ -128,19 +106,13 @@ def load_model(
         UnsupportedLanguage: the language model is another one, or none is named.
     """
     description = read_description(folder, KIND)
-    source = _source(folder, description["language"], language)
-    wording = _wording(source, description["classes"], description["template"])
+    source = find_source(folder, description["language"], language)
+    classes = tuple(description["classes"])
+    written = read_sentences(source, classes, description["template"])
+    wording = Wording(classes, *written, ends=read_ends(source.folder))
     design = Design(**description["design"])
     libra = _libra(folder, _language(source), design).to(device)
-    if not precision.has_fast_bf16(torch.device(device)):
-        libra.language.float()  # autocast is off: parts of two types do not meet
     return LibraModel(libra, load_tower(folder).to(device), wording)
-
-
-def language_from_environment() -> Path | None:
-    """Return the folder that `LLM` names."""
-    named = os.environ.get(LLM)
-    return Path(named) if named else None
 
 
 def load_tower(folder: Path) -> VisualTower:
@@ -158,34 +130,6 @@ def copy_language(source: Path, target: Path) -> None:
     names = [CONFIG, TOKENIZER, *([INDEX] if (source / INDEX).is_file() else [])]
     for path in (*(source / name for name in names), *sorted(source.glob("*.safetensors"))):
         shutil.copyfile(path, target / path.name)
-
-
-def _source(folder: Path, known: Mapping[str, Any], given: Path | None) -> Source:
-    if known["included"]:
-        return Source(folder / LANGUAGE, known, included=True)
-    if given is None:
-        raise UnsupportedLanguage(
-            f"This model speaks by the language model {known['name']}, whose weights have the hash "
-            f"{known['sha256'][:12]}, and does not hold it; {LLM} has to name its folder "
-            f"({CONFIG}, {TOKENIZER}, *.safetensors)."
-        )
-    return Source(given, known, included=False)
-
-
-def _wording(source: Source, classes: Sequence[str], template: str) -> Wording:
-    """Return the sentences as the language model writes them; its weights are not read for it."""
-    shape, known = asdict(read_shape(source.folder)), source.known["shape"]
-    if other := [name for name in shape if shape[name] != known.get(name)]:
-        first = other[0]
-        raise source.refused(f"found {first} {shape[first]}, not {known.get(first)}")
-    vocabulary = load_vocabulary(source.folder)
-    try:
-        captions = write_captions(vocabulary, classes, template)
-    except UnwritableName as error:
-        raise source.refused(f"its tokenizer is another one: {error}") from error
-    if _tokens(vocabulary, captions) != source.known["tokens"]:
-        raise source.refused("its tokenizer is another one: it writes the sentences differently")
-    return Wording(vocabulary, tuple(classes), captions, _ends(source.folder))
 
 
 def _language(source: Source) -> Language:
@@ -210,19 +154,3 @@ def _libra(folder: Path, language: Language, design: Design) -> Libra:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise tower_files.incomplete(folder, error) from error
     return libra.requires_grad_(requires_grad=False).eval()
-
-
-def _tokens(vocabulary: Vocabulary, captions: Captions) -> dict[str, Any]:
-    """Return the tokens of all sentences, in words of JSON."""
-    return {
-        "start": list(vocabulary.start),
-        "prompt": list(captions.prompt),
-        "endings": [list(ending) for ending in captions.endings],
-    }
-
-
-def _ends(folder: Path) -> tuple[int, ...]:
-    """Return the tokens at which the language model ends a text, as it states them."""
-    stated = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("eos_token_id")
-    ends = stated if isinstance(stated, list) else [stated]
-    return tuple(end for end in ends if isinstance(end, int))

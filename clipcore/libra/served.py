@@ -34,14 +34,14 @@ class Wording:
     """How the language model writes what is said of an image.
 
     Attributes:
-        vocabulary: Its tokenizer.
         classes: The names.
+        vocabulary: Its tokenizer.
         captions: The sentence that was learned of them.
         ends: Tokens at which the model ends a text, beside the mark of the sentence.
     """
 
-    vocabulary: Vocabulary
     classes: tuple[str, ...]
+    vocabulary: Vocabulary
     captions: Captions
     ends: tuple[int, ...] = ()
 

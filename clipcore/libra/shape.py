@@ -79,6 +79,13 @@ def read_shape(folder: Path) -> Shape:
     return Shape.of(config, what=str(folder))
 
 
+def read_ends(folder: Path) -> tuple[int, ...]:
+    """Return the tokens at which the model in a folder ends a text, as its `config.json` states."""
+    stated = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("eos_token_id")
+    ends = stated if isinstance(stated, list) else [stated]
+    return tuple(end for end in ends if isinstance(end, int))
+
+
 def architecture_of_gguf(path: Path) -> str:
     """Return what a GGUF file says that it holds, from its first bytes.
 

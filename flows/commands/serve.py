@@ -7,13 +7,16 @@ from cyclopts import Parameter
 
 from flows.commands.options import Model, Workspace, workspace_of
 from tasks.on_demand import OnDemand
-from tasks.specs import RuntimeSpec, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import RuntimeSpec
 
 if TYPE_CHECKING:
+    from tasks.deploy import language
     from tasks.deploy import serve as serving
     from tasks.storage import layout
     from tasks.tracking import registry_model
 else:
+    language = OnDemand("tasks.deploy.language")
     serving, layout = OnDemand("tasks.deploy.serve"), OnDemand("tasks.storage.layout")
     registry_model = OnDemand("tasks.tracking.registry_model")
 
@@ -35,5 +38,6 @@ def serve(
     place = workspace_of(workspace)
     layout.check_workspace(place)
     runtime = RuntimeSpec(workspace=place)
-    registry_model.check_model(model, runtime)  # before PyTorch is there
+    meant = registry_model.check_model(model, runtime)  # before PyTorch is there
+    language.check_language(meant, server.llm, runtime)
     serving.serve(model, server, runtime)

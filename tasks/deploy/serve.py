@@ -1,6 +1,5 @@
 """Serve a model of the registry, or a model's folder, over HTTP, and follow its alias."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,18 +7,18 @@ import torch
 from clipcore.classifier import load_classifier
 from clipcore.description import kind_of
 from clipcore.harmony import bundle
-from clipcore.libra.shape import UnsupportedLanguage
+from tasks.deploy import language
 from tasks.on_demand import OnDemand
 from tasks.refs import ModelKind
 from tasks.serving.batcher import Served
 from tasks.serving.server import allowed_by, open_socket
 from tasks.serving.server import serve as serve_until_stopped
-from tasks.specs import InputError, RuntimeSpec, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import InputError, RuntimeSpec
 from tasks.tracking.registry_model import check_model, is_registered, local_bundle
 
 if TYPE_CHECKING:
     from clipcore.libra import bundle as libra_bundle
-    from clipcore.libra.served import LibraModel
 else:  # needs a package of the extra `libra`
     libra_bundle = OnDemand("clipcore.libra.bundle")
 
@@ -62,23 +61,12 @@ def load_model(
             model = bundle.load_model(folder, device=device)
             return Served.of(uri, model, model.encoders)
         if kind == ModelKind.LIBRA:
-            sees = _load_libra(uri, folder, device, llm)
+            with language.told(uri):
+                place = language.named(llm)
+                sees = libra_bundle.load_model(folder, language=place, device=device)
             return Served.of(uri, sees, sees.encoders)
         loaded = load_classifier(folder, device=device)
         return Served.of(uri, loaded, loaded.encoders)
-
-
-def _load_libra(uri: str, folder: Path, device: torch.device, llm: str | None) -> "LibraModel":
-    try:
-        named = Path(llm) if llm else libra_bundle.language_from_environment()
-        return libra_bundle.load_model(folder, language=named, device=device)
-    except UnsupportedLanguage as error:
-        raise InputError(f"{uri}: {error}") from error
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{uri} needs the package {error.name}; install coft with its extra libra: "
-            "pip install 'coft[libra]'."
-        ) from error
 
 
 def _device(name: str) -> str:

@@ -1,5 +1,7 @@
 """The page of captions: what was learned, from what, how far it goes, and a gallery."""
 
+from dataclasses import dataclass, fields
+
 from tasks.compute.calls import run_tasks
 from tasks.describe.language import LanguageRef
 from tasks.describe.measure import Measured
@@ -18,66 +20,67 @@ PAGE = "report.html"
 TEMPLATE = "describe/captions.html.j2"
 HONEST = (
     "At this size a language model that sees is no better classifier than CLIP or a linear probe "
-    "on the same features, which cost next to nothing. Of 25 classes a caption named 74.2 % of "
-    "test images rightly where zero-shot had 75.7 % and a probe 78.8 %. What it adds is words: "
-    "sentences under prompts that it was not taught, and a second opinion to look at. It says the "
-    "names that it was taught and no others, and it changes no label."
+    "on the same features, which cost next to nothing. Of 25 classes of Tiny ImageNet it named "
+    "74.0 % of the test images rightly after 3,840 true labels; a linear probe with these labels "
+    "had 79.6 %, CLIP without any 73.1 %. What it adds is words: sentences under prompts that it "
+    "was not taught, and a second opinion to look at. It says the names that it was taught and no "
+    "others, and it changes no label."
 )
 
 
-def write_page(  # noqa: PLR0913, PLR0917  # what a page tells
-    captions: CaptionsRef,
-    vision: VisionRef,
-    clean: LabelsRef,
-    classified: LabelsRef | PredictionsRef,
-    images: ImagesRef,
-    classes: tuple[str, ...],
-    language: LanguageRef,
-    measured: Measured | None,
-    spec: DescribeSpec,
-) -> str:
-    """Write the page, and return where it is."""
-    digest = fingerprint("page of captions", captions.digest, spec.confused, measured)
+@dataclass(frozen=True)
+class Described:
+    """What a page tells of.
+
+    Attributes:
+        captions: All that was said.
+        vision: What says it.
+        clean: What that was learned from.
+        classified: What the classifier says.
+        images: Which images there are.
+        classes: Among which is chosen.
+        language: The language model.
+        measured: How often all are right, where it is known.
+        spec: What was asked for.
+    """
+
+    captions: CaptionsRef
+    vision: VisionRef
+    clean: LabelsRef
+    classified: LabelsRef | PredictionsRef
+    images: ImagesRef
+    classes: tuple[str, ...]
+    language: LanguageRef
+    measured: Measured | None
+    spec: DescribeSpec
+
+
+def write_page(told: Described) -> str:
+    """Write the page of a run, and return where it is."""
+    spec = told.spec
+    digest = fingerprint("page of captions", told.captions.digest, spec.confused, told.measured)
     uri = join(in_workspace(spec.runtime.workspace, Folder.REPORTS, digest), PAGE)
-    job = (uri, captions, vision, clean, classified, images, classes, language, measured, spec)
-    list(run_tasks(_write, [job], runtime=spec.runtime))
+    list(run_tasks(_write, [(uri, told)], runtime=spec.runtime))
     return uri
 
 
-def _write(  # noqa: PLR0913, PLR0917  # as `write_page`
-    uri: str,
-    captions: CaptionsRef,
-    vision: VisionRef,
-    clean: LabelsRef,
-    classified: LabelsRef | PredictionsRef,
-    images: ImagesRef,
-    classes: tuple[str, ...],
-    language: LanguageRef,
-    measured: Measured | None,
-    spec: DescribeSpec,
-) -> None:
-    shown = choose(
-        captions,
-        classified,
-        images,
-        classes,
-        confused=spec.confused,
-        max_pixels=spec.pool.max_pixels,
-    )
+def _write(uri: str, told: Described) -> None:
+    spec = told.spec
     page = render(
         TEMPLATE,
+        **{field.name: getattr(told, field.name) for field in fields(told)},
         title="What the images show, in words",
-        captions=captions,
-        vision=vision,
-        clean=clean,
-        source=SOURCES[clean.source],
-        language=language,
+        source=SOURCES[told.clean.source],
         classifier=redact(spec.model) if spec.model else f"{spec.backbone.name}, zero-shot",
-        measured=measured,
-        shown=shown,
-        num_classes=len(classes),
+        shown=choose(
+            told.captions,
+            told.classified,
+            told.images,
+            told.classes,
+            confused=spec.confused,
+            max_pixels=spec.pool.max_pixels,
+        ),
         honest=HONEST,
-        spec=spec,
         prompts=spec.prompts,
     )
     write_bytes(uri, page.encode())

@@ -69,7 +69,8 @@ def register_captions(  # noqa: PLR0913, PLR0917  # what a version is made from,
         return None
     verdict, facts = judge(captions, measured)
     told = {KIND: ModelKind.LIBRA.value, **facts, "llm": language.name}
-    told |= {"llm_sha256": language.sha256, "verdict": verdict.text}
+    told |= {"llm_sha256": language.sha256, "llm_included": spec.include_llm}
+    told |= {"verdict": verdict.text}
     digest = fingerprint(Folder.MODELS, KIND, vision.digest, told, spec.include_llm)
     folder = in_workspace(spec.runtime.workspace, Folder.MODELS, digest)
 

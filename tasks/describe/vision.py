@@ -1,13 +1,11 @@
 """A vision system as a workspace keeps it: made for a language model, and loaded again."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from clipcore.libra.captions import Captions, Vocabulary, load_vocabulary, write_captions
 from clipcore.libra.language import load
 from clipcore.libra.model import Design, Libra
-from clipcore.libra.shape import CONFIG
+from clipcore.libra.shape import read_ends
 from clipcore.libra.words import Words
 from clipcore.seeding import generator
 from tasks.describe.language import LanguageRef, local_language
@@ -70,7 +68,7 @@ def new_vision(
     with local_language(language.uri) as folder:
         vocabulary, loaded = load_vocabulary(folder), load(folder)
         captions = write_captions(vocabulary, told.classes, told.template)
-        stops = (captions.stop, *_ends(folder))
+        stops = (captions.stop, *read_ends(folder))
     draws = generator(seed, "libra")
     words = Words(design.dim, generator=draws)
     model = Libra(loaded, design, words, generator=draws).to(device).eval()
@@ -84,11 +82,3 @@ def load_vision(vision: VisionRef, language: LanguageRef, *, device: str = "cpu"
     made = new_vision(language, Design(**header["design"]), told, device=device)
     made.model.restore(tensors)
     return made
-
-
-def _ends(folder: Path) -> list[int]:
-    """Return the tokens with which the language model ends a text."""
-    found = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("eos_token_id")
-    if found is None:
-        return []
-    return [int(token) for token in (found if isinstance(found, list) else [found])]

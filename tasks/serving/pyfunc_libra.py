@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from clipcore.libra.bundle import language_from_environment, load_model
+from clipcore.libra.bundle import load_model
 from clipcore.libra.served import COLUMNS, LibraModel
+from clipcore.libra.source import language_from_environment
 from clipcore.rows import BadRequest, answered, check_columns, check_top_k
 
 

@@ -15,7 +15,8 @@ from tasks.serving.app import make_app
 from tasks.serving.batcher import Served
 from tasks.serving.places import Places
 from tasks.serving.service import Service
-from tasks.specs import InputError, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import InputError
 
 _BYTES_OF_REQUESTS = 8  # bodies of the largest size that are held at once, whatever they are of
 

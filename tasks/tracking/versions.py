@@ -13,6 +13,8 @@ TAG = "coft."  # prefix of our tags on a version
 DIGEST, HEALTHY = f"{TAG}bundle", f"{TAG}healthy"
 # Among the evidence: which kind of model it is, a classifier without it; what that one has learned.
 KIND, MODALITIES = "kind", "modalities"
+# Of one that captions: its language model, and whether the version holds it.
+LLM_NAME, LLM_HASH, LLM_INCLUDED = "llm", "llm_sha256", "llm_included"
 _SPECIAL = r"/:%\"'`\\?#@;\x00-\x1f\x7f"  # of URIs, SQL and terminals
 _NAME = re.compile(rf"(?![.\s-])[^{_SPECIAL}]{{1,200}}(?<!\s)")
 

@@ -53,7 +53,7 @@ LLAMA3_ROPE = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
+    "original_max_position_embeddings": 256,
 }
 DIM, POSITIONS = 6, 3
 FULL_RANK = 10_000  # an expert takes what there is

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipcore.coft.guard import MIN_IMAGES, PHASE_1, ZERO_SHOT, Candidate, choose, coherence
+from clipcore.coft.guard import (
+    MIN_IMAGES,
+    PHASE_1,
+    ZERO_SHOT,
+    Candidate,
+    choose,
+    coherence,
+    unread,
+)
 from clipcore.propagation import fitting_k
 from tests.worlds.tensors import random_features
 
@@ -112,3 +120,42 @@ def test_the_order_of_candidates_does_not_matter(
 def test_no_candidate_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
         choose([], num_images=10)
+
+
+# --- what zero-shot does not read -----------------------------------------------------------------
+
+
+def test_what_is_left_says_nothing_of_class_embeddings_but_what_they_have_in_common() -> None:
+    features, classes = random_features(50, 12), random_features(5, 12)
+    rest = unread(features, classes)
+    differences = classes - classes.mean(dim=0)
+    torch.testing.assert_close(rest @ differences.T, torch.zeros(50, 5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rest.norm(dim=1), torch.ones(50))
+    read = torch.linalg.qr(differences[:4].T)[0]
+    expected = features - features @ read @ read.T
+    torch.testing.assert_close(rest, torch.nn.functional.normalize(expected, dim=1))
+
+
+def test_equal_class_embeddings_read_nothing() -> None:
+    features = random_features(20, 6)
+    torch.testing.assert_close(unread(features, torch.ones(3, 6)), features)
+
+
+def test_of_more_classes_than_dimensions_half_of_the_dimensions_stay() -> None:
+    rest = unread(random_features(60, 10), random_features(40, 10))
+    assert torch.linalg.matrix_rank(rest) == 5
+
+
+def test_zero_shot_no_longer_beats_the_truth() -> None:
+    """Two views of a class: zero-shot reads one, full of noise; the other one tells it as well."""
+    draws = torch.Generator().manual_seed(0)
+    truth = torch.arange(3).repeat(200)
+    read = torch.eye(3, 3)[truth] + 0.8 * torch.randn(600, 3, generator=draws)
+    other = torch.eye(3, 9)[truth] + 0.5 * torch.randn(600, 9, generator=draws)
+    features = torch.nn.functional.normalize(torch.cat([3 * read, other], dim=1), dim=1)
+    classes = torch.eye(3, 12)
+    zero_shot = (features @ classes.T).argmax(dim=1)
+    assert 0.6 < float((zero_shot == truth).float().mean()) < 0.8
+    rest = unread(features, classes)
+    assert coherence(zero_shot, features, num_classes=3) > coherence(truth, features, num_classes=3)
+    assert coherence(zero_shot, rest, num_classes=3) < coherence(truth, rest, num_classes=3)

@@ -1,25 +1,14 @@
 """A vision system, written, read back bit for bit, and refused beside another language model."""
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from clipcore import precision
 from clipcore.classifier import load_classifier
 from clipcore.description import DESCRIPTION, BrokenModel, kind_of
-from clipcore.libra.bundle import (
-    KIND,
-    LLM,
-    language_from_environment,
-    load_model,
-    load_tower,
-    save_model,
-)
+from clipcore.libra.bundle import KIND, load_model, load_tower, save_model
 from clipcore.libra.captions import TOKENIZER, UnwritableName, load_vocabulary
 from clipcore.libra.language import load
 from clipcore.libra.shape import CONFIG, WEIGHTS, UnsupportedLanguage
@@ -35,8 +24,6 @@ from tests.worlds.libra_model import (
 )
 from tests.worlds.pickles import is_pickle
 from tests.worlds.tensors import random_pixels
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,56 +51,35 @@ def test_what_is_read_back_is_what_was_written(folder: Path, language: Path) -> 
 
 
 @pytest.mark.parametrize("written", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("computed", ["fp32", "autocast", "bf16"])
 def test_texts_have_the_logits_of_the_language_model(
-    tmp_path: Path, written: torch.dtype, computed: torch.dtype
+    tmp_path: Path, written: torch.dtype, computed: str
 ) -> None:
     language = write_language(tmp_path / "language", dtype=written)
     model = load_model(save_libra_model(tmp_path / "model", language), language=language)
     texts, base = laid_out("tttttt", "tttttt"), load(language)
-    if not precision.has_fast_bf16(CPU):
-        base.float()
-    if written == torch.bfloat16 and computed == torch.float32:
-        base.float()
-        model.libra.language.float()
-    with torch.no_grad(), torch.autocast("cpu", enabled=computed == torch.bfloat16):
+    if computed == "bf16":
+        model.libra.to(torch.bfloat16)
+        base.to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=computed == "autocast"):
         logits = model.libra.text_logits(model.libra(texts))
         assert torch.equal(logits, base(texts.ids))
-        image = laid_out("t[vvvv]tt")
-        seen = replace(image, signals=torch.ones(1, 9, seer().embed_dim))
-        assert model.libra(seen).isfinite().all()  # parts of two types go together
 
 
 def _other_weights(language: Path) -> None:
     write_language(language, seed=1)
 
 
-def _other_sizes(language: Path) -> None:
-    write_language(language, num_hidden_layers=3)
-
-
-def _other_tokenizer(language: Path) -> None:
-    write_language(language, tokens=("Ġthe", "Ġcat"))
-
-
-def _other_architecture(language: Path) -> None:
-    (language / CONFIG).write_text(json.dumps({"model_type": "gemma"}))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_other_weights, r"local-dir:tiny, whose weights .*; found \w{12}\. Name that one's in C"),
-        (_other_sizes, "found num_hidden_layers 3, not 2. Name that one's in COFT_LLM."),
-        (_other_tokenizer, "its tokenizer is another one: it writes the sentences differently."),
-        (_other_architecture, "is a model of the architecture 'gemma'; coft runs 'llama'"),
-        (lambda path: (path / TOKENIZER).unlink(), "expected tokenizer.json beside the weights"),
+        (lambda path: write_language(path, num_hidden_layers=3), "found num_hidden_layers 3, not"),
         (lambda path: (path / WEIGHTS).unlink(), "cannot be read: No such file"),
-        (lambda path: (path / CONFIG).unlink(), "config.json cannot be read"),
     ],
 )
 def test_another_language_model_is_refused(
-    folder: Path, tmp_path: Path, change: Callable[[Path], None], message: str
+    folder: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     language = write_language(tmp_path)
     change(language)
@@ -121,13 +87,9 @@ def test_another_language_model_is_refused(
         load_model(folder, language=language)
 
 
-def test_a_language_model_has_to_be_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_language_model_has_to_be_named(folder: Path) -> None:
     with pytest.raises(UnsupportedLanguage, match="does not hold it; COFT_LLM has to name its"):
         load_model(folder)
-    monkeypatch.delenv(LLM, raising=False)
-    assert language_from_environment() is None
-    monkeypatch.setenv(LLM, "models/tiny")
-    assert language_from_environment() == Path("models/tiny")
 
 
 def test_a_model_that_holds_its_language_model_needs_no_other(tmp_path: Path) -> None:
@@ -145,15 +107,6 @@ def test_a_model_that_holds_its_language_model_needs_no_other(tmp_path: Path) ->
     _other_weights(folder / "language")
     with pytest.raises(UnsupportedLanguage, match="Copy the whole model again"):
         load_model(folder)
-
-
-@pytest.mark.parametrize("stated", [None, 7, [7, 8]])
-def test_the_ends_of_a_text_are_those_that_the_language_model_states(
-    folder: Path, tmp_path: Path, stated: Any
-) -> None:
-    language = write_language(tmp_path, eos_token_id=stated)
-    ends = load_model(folder, language=language).wording.ends
-    assert ends == {None: (), 7: (7,)}.get(stated if stated != [7, 8] else 0, (7, 8))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "tower-1.safetensors"])

@@ -138,3 +138,8 @@ class TestSmolLM2:
         assert words.decode(captions.prompt) == "A photo of the"
         assert words.decode(captions.endings[0]) == " panda."
         assert words.decode([captions.stop]) == "."
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(UnwritableName, match="no text that can be written in UTF-8"):
+        vocabulary().encode("a \ud800")

@@ -95,9 +95,9 @@ def test_a_class_has_the_probability_of_its_whole_sentence(
     found = ClassQuestion(model, told, start)(signals)
     expected = class_log_p(model, signals, told, start)
     assert found.shape == (4, len(CLASSES))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     p, renormalised = found.softmax(dim=1), expected.exp() / expected.exp().sum(dim=1, keepdim=True)
-    torch.testing.assert_close(p, renormalised, atol=1e-5, rtol=0)
+    torch.testing.assert_close(p, renormalised, atol=2e-6, rtol=2e-6)
     torch.testing.assert_close(p.sum(dim=1), torch.ones(4))
     assert found.exp().sum(dim=1).max() < 1  # among all texts
     assert not torch.isclose(found[0], found[1]).any()  # images differ
@@ -116,14 +116,14 @@ def test_names_may_begin_as_other_ones_do(names: list[str], language: Language) 
     model, signals = talker(language), features(2)
     told = write_captions(vocabulary(), names, "The {}.")
     found = ClassQuestion(model, told)(signals)
-    torch.testing.assert_close(found, class_log_p(model, signals, told), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, class_log_p(model, signals, told), atol=1e-5, rtol=0)
 
 
 def test_endings_of_one_token_are_asked_at_the_prompt_alone(language: Language) -> None:
     model, signals = talker(language), features(2)
     told = Captions(PROMPT, ((7,), (8,), (9,)))
     found = ClassQuestion(model, told)(signals)
-    torch.testing.assert_close(found, class_log_p(model, signals, told), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, class_log_p(model, signals, told), atol=1e-5, rtol=0)
 
 
 def test_the_order_of_classes_and_other_classes_change_nothing(language: Language) -> None:
@@ -131,13 +131,13 @@ def test_the_order_of_classes_and_other_classes_change_nothing(language: Languag
     found = ClassQuestion(model, captions())(signals)
     told = write_captions(vocabulary(), ["dog", *CLASSES[::-1], "panda cat"], "The {}.")
     again = ClassQuestion(model, told)(signals)[:, [3, 2, 1]]
-    torch.testing.assert_close(again, found, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, found, atol=1e-5, rtol=0)
 
 
 def test_a_batch_is_answered_as_each_image_alone(language: Language) -> None:
     question, signals = ClassQuestion(talker(language), captions()), features(5)
     alone = torch.cat([question(signals[row : row + 1]) for row in range(5)])
-    torch.testing.assert_close(question(signals), alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(question(signals), alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("most", [1, 2 * 280 * 3, 2 * 280 * 5 + 1])
@@ -147,7 +147,7 @@ def test_logits_come_in_pieces_where_memory_is_short(
     question, signals = ClassQuestion(talker(language), captions()), features(2)
     expected = question(signals)
     monkeypatch.setattr(decode, "MOST_LOGITS", most)
-    torch.testing.assert_close(question(signals), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(question(signals), expected, atol=2e-6, rtol=2e-6)
 
 
 def test_bf16_arithmetic_says_about_the_same(
@@ -179,7 +179,7 @@ def test_what_is_said_is_the_likeliest_of_whole_sequences(
         text = [*PROMPT, *tokens]
         log_p = log_p_after_image(model, signals[row : row + 1], start, text)[0]
         total = float(log_p[len(PROMPT) :].sum())
-        assert float(said.log_probabilities[row]) == pytest.approx(total, abs=1e-5)
+        assert float(said.log_probabilities[row]) == pytest.approx(total, rel=1e-6)
         for length in range(7):
             read = text[: len(PROMPT) + length]
             every = every_next(model, signals[row : row + 1], start, read)
@@ -213,7 +213,7 @@ def test_a_pass_in_pieces_has_the_states_of_a_whole_one(
         reader = decode._Reader(model, 2)
         found = [reader.text(torch.tensor([[256, 4]])), reader.image(words, seen)]
         found += [reader.text(piece) for piece in text.split(list(pieces), dim=1)]
-    torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=2e-6, rtol=2e-6)
 
 
 @pytest.mark.parametrize("start", [(), (256,)])
@@ -239,7 +239,7 @@ def test_each_sentence_ends_at_its_own_stop(language: Language) -> None:
         assert bool(said.stopped[row]) == bool(ends)
         log_p = log_p_after_image(model, signals[row : row + 1], (), [*PROMPT, *whole[:length]])
         total = float(log_p[0, len(PROMPT) :].sum())
-        assert float(said.log_probabilities[row]) == pytest.approx(total, abs=1e-5)
+        assert float(said.log_probabilities[row]) == pytest.approx(total, rel=1e-6)
     lengths = {len(tokens) for tokens in said.tokens}
     assert len(lengths) > 1
 
@@ -306,6 +306,16 @@ def test_images_are_drawn_position_by_position(first: int, language: Language) -
         assert torch.equal(logits[..., :WORDS].argmax(dim=-1)[0], found[0, place])
 
 
+def test_an_image_is_of_one_size_also_where_its_end_is_likelier(language: Language) -> None:
+    model = talker(language)
+    words = imagine(model, PROMPT)[0, 0]
+    with torch.no_grad():
+        for head, word in zip(model.heads, words, strict=True):
+            assert isinstance(head, torch.nn.Linear)
+            head.weight[WORDS:] = 100 * head.weight[word]
+    assert torch.equal(imagine(model, PROMPT)[0, 0], words)
+
+
 def test_drawn_images_differ_and_follow_from_their_seed(language: Language) -> None:
     model = talker(language)
 
@@ -346,19 +356,19 @@ class TestSmolLM2:
         with torch.no_grad():
             before, sha = smol_language(ids), smol_language.sha256()
         labels = torch.arange(12) % 3
-        signals = 2 * features(3)[labels] + 0.3 * features(12, seed=1)
+        signals = 2 * features(3)[labels] + 0.1 * features(12, seed=1)
         model.words.standardise(signals.flatten(0, 1))
-        schedule = Schedule(epochs=25, batch_size=12, seed=0, stream="libra", max_norm=1.0)
+        schedule = Schedule(epochs=30, batch_size=12, seed=0, stream="libra", max_norm=1.0)
         for _ in fit(
-            new_optimizer(model, learning_rate=2e-3, weight_decay=0.01),
+            new_optimizer(model, learning_rate=3e-3, weight_decay=0.01),
             caption_loss(model, [CaptionData(model, told, Layout())]),
             TrainingSet(labels, batches_of(signals)),
             schedule,
-            epochs=range(25),
+            epochs=range(30),
         ):
             pass
         asked = torch.arange(3)
-        others = 2 * features(3) + 0.3 * features(3, seed=2)
+        others = 2 * features(3) + 0.1 * features(3, seed=2)
         assert torch.equal(ClassQuestion(model, told)(others).argmax(dim=1), asked)
         said = say(model, others, told.prompt, Ending((told.stop,)))
         assert [words.decode(tokens) for tokens in said.tokens] == [f" {name}." for name in CLASSES]

@@ -70,9 +70,15 @@ def test_the_older_configuration_says_the_same(rope: dict[str, Any], tmp_path: P
     assert torch.equal(load(old)(texts()), load(new)(texts()))
 
 
-def test_scaled_and_plain_rotation_differ(tmp_path: Path) -> None:
+def test_a_scaled_rotation_leaves_the_fast_slows_the_slow_and_is_smooth_between(
+    tmp_path: Path,
+) -> None:
     plain = load(write_llama(tmp_path / "plain", rope_theta=LLAMA3_ROPE["rope_theta"]))
     scaled = load(write_llama(tmp_path / "scaled", rope_parameters=LLAMA3_ROPE))
+    first, between, *slow = (plain._frequencies / scaled._frequencies).tolist()
+    assert first == 1
+    assert 1.1 < between < 7.9
+    assert slow == pytest.approx([8.0, 8.0])
     assert not torch.equal(plain(texts()), scaled(texts()))
 
 

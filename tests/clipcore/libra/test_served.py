@@ -99,7 +99,7 @@ def test_an_answer_names_as_many_classes_as_were_asked_for(model: LibraModel) ->
 def test_a_sentence_ends_where_the_language_model_ends_a_text(model: LibraModel) -> None:
     first = said_of(model, model.wording.captions.prompt, IMAGES[:1]).tokens[0][0]
     own = model.wording
-    wording = Wording(own.vocabulary, own.classes, own.captions, (first,))
+    wording = Wording(own.classes, own.vocabulary, own.captions, (first,))
     (row,) = answered(LibraModel(model.libra, seer().visual, wording), [{"image": IMAGES[0]}], 0)
     whole = own.vocabulary.decode([*own.captions.prompt, first])
     assert row["caption"] == whole.strip()

@@ -17,7 +17,8 @@ import pytest
 
 from clipcore.classifier import load_classifier
 from tasks.deploy.serve import serve
-from tasks.specs import InputError, RuntimeSpec, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import InputError, RuntimeSpec
 from tasks.tracking.champion import promote
 from tasks.tracking.registration import register_model
 from tasks.tracking.store import Tracking, connect, tracking_for

@@ -14,11 +14,13 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from clipcore.libra.bundle import LLM, load_model
+from clipcore.libra.bundle import load_model
 from clipcore.libra.language import load
+from clipcore.libra.source import LLM
 from clipcore.rows import Allowed, answered
 from flows import cli
 from tasks.deploy.export import export
+from tasks.deploy.language import check_language
 from tasks.deploy.serve import load_model as load_served
 from tasks.refs import ModelKind
 from tasks.serving.app import make_app
@@ -70,8 +72,9 @@ def tracking(folder: Path, fresh_database: Path) -> Iterator[Tracking]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         tracking = tracking_for(str(workspace))
         run = start_run(tracking, experiment="coft", name="pets", digest="d" * 16, params={})
-        evidence = {"kind": "libra"}
         for bundle in (folder, folder.with_name("included")):
+            evidence = {"kind": "libra", "llm": "local-dir:tiny", "llm_sha256": "0123456789abcdef"}
+            evidence["llm_included"] = str(bundle != folder)
             register_model(run, bundle, name="pets", healthy=True, evidence=evidence)
         yield tracking
     connect.cache_clear()
@@ -210,8 +213,21 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
     other = write_language(tmp_path / "other", seed=1)
     with pytest.raises(InputError, match=r"found \w{12}\. Name that one's in COFT_LLM"):
         load_served(str(folder), runtime, CPU, llm=str(other))
+
+
+def test_what_is_registered_says_which_language_model_is_needed(
+    tracking: Tracking, folder: Path, language: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a file of the version is fetched."""
+    runtime = RuntimeSpec(workspace=str(folder.parents[1]))
+    monkeypatch.delenv(LLM, raising=False)
+    wanted = "local-dir:tiny, whose weights have the hash 0123456789ab, and does not hold it"
+    with pytest.raises(InputError, match=wanted):
+        check_language("models:/pets/1", None, runtime)
     with pytest.raises(InputError, match=r"config\.json cannot be read"):
-        load_served(str(folder), runtime, CPU, llm=str(tmp_path / "nowhere"))
+        check_language("models:/pets/1", str(folder), runtime)
+    check_language("models:/pets/1", str(language), runtime)
+    check_language("models:/pets/2", None, runtime)
 
 
 def test_commands_for_other_kinds_of_models_name_those_for_this_one(

@@ -12,7 +12,8 @@ from tasks.serving.batcher import Served
 from tasks.serving.places import Places
 from tasks.serving.server import allowed_by, follow, open_socket
 from tasks.serving.service import Service
-from tasks.specs import InputError, ServeSpec
+from tasks.serving.specs import ServeSpec
+from tasks.specs import InputError
 from tests.worlds.service import held
 
 
