@@ -135,6 +135,7 @@ def test_two_networks_speak_as_the_mean_of_both(world: World) -> None:
         world.images,
         world.task,
         Phase2Spec(epochs=1),
+        class_embeddings=world.class_embeddings,
         with_zero_shot=True,
     )
     assert choice.best.coherence == pytest.approx(1)
