@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from clipcore.inference import Encoder
 from tasks.backbone import load_backbone
 from tasks.compute.epochs import train_here
 from tasks.phase2 import NetworkTrainer, start_network
@@ -60,9 +61,9 @@ def test_each_epoch_leaves_its_weights_and_what_each_mix_says_of_held_out_images
                 for name, value in end.items()
             }
             network.load_state_dict(mixed)
-            with torch.inference_mode():
-                expected = network.eval()(pixels)
-            torch.testing.assert_close(logits[str(alpha)], expected, atol=5e-2, rtol=5e-2)
+            with torch.inference_mode():  # in the type in which a tower is quick on this machine
+                expected = network.eval().logits(Encoder(network.visual)(pixels))
+            torch.testing.assert_close(logits[str(alpha)], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_looking_at_held_out_images_does_not_change_the_training(network_jobs: Jobs) -> None:
