@@ -1,6 +1,5 @@
 """What `coft describe` is refused for before anything slow begins."""
 
-import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from tasks.describe.specs import DescribeSpec, LanguageSpec
 from tasks.on_demand import OnDemand
 from tasks.pool.listed import handed_over
 from tasks.specs import InputError
+from tasks.storage.files import content_hash
 
 if TYPE_CHECKING:
     from clipcore.libra import captions
@@ -97,12 +97,6 @@ def split_name(name: str) -> tuple[str, str]:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_installed(name: str, *packages: str) -> None:
     if missing := [package for package in packages if find_spec(package) is None]:
         raise InputError(
@@ -113,7 +107,7 @@ def _check_installed(name: str, *packages: str) -> None:
 
 def _check_gguf(path: Path, sha256: str | None) -> None:
     check_architecture(architecture_of_gguf(path), str(path))
-    if sha256 is not None and (found := file_sha256(path)) != sha256:
+    if sha256 is not None and (found := content_hash(str(path))) != sha256:
         raise InputError(
             f"--llm gguf:{path}: expected a file with the SHA-256 {sha256}, found {found}. Fetch "
             "it again, or leave --llm-sha256 out."

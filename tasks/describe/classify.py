@@ -1,7 +1,6 @@
 """Who says what the images show: CLIP's own zero-shot, or a registered classifier."""
 
 from tasks.backbone import find_backbone
-from tasks.describe.labels import surest_of_model
 from tasks.describe.specs import DescribeSpec
 from tasks.embed import embed_pool
 from tasks.features.towers import Tower, tower_of, towers_of
@@ -15,6 +14,7 @@ from tasks.storage.layout import DESCRIPTION
 from tasks.storage.uris import join, redact
 from tasks.tracking.registry_model import find_model
 
+MODEL = "model"  # the source of labels that a classifier gave
 Classified = tuple[LabelsRef | PredictionsRef, LabelsRef, Tower]
 
 
@@ -30,7 +30,10 @@ def classify(images: ImagesRef, task: TaskRef, spec: DescribeSpec) -> Classified
         known = read_json(join(model.uri, DESCRIPTION))["classes"]
         check_classes(known, task.classes, spec.model)
         predictions = predict_pool(model, images, labelling)
-        clean = surest_of_model(predictions, images, task, labelling)
+        said = LabelsRef(
+            uri=predictions.uri, digest=predictions.digest, rows=predictions.rows, source=MODEL
+        )
+        clean = most_confident(said, None, images, task, labelling)
         return predictions, clean, towers_of(model)[0]
     backbone = find_backbone(spec.backbone, spec.runtime)
     embeddings = embed_pool(images, backbone, labelling)

@@ -1,21 +1,19 @@
 """The language model of a run: checked before anything slow begins, converted once, mapped."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from clipcore.libra.shape import CONFIG, UnsupportedLanguage, read_shape
 from tasks.compute.calls import run_tasks
-from tasks.describe.checks import GGUF, HUB, LOCAL, check_language, file_sha256, split_name
+from tasks.describe.checks import GGUF, HUB, LOCAL, check_language, split_name
 from tasks.describe.specs import LanguageSpec
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.specs import InputError, RuntimeSpec, Spec
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import local_copy, open_write
+from tasks.storage.files import content_hash, local_copy, open_write
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
@@ -80,15 +78,8 @@ def find_language(spec: LanguageSpec, runtime: RuntimeSpec) -> LanguageRef:
     return reference
 
 
-@contextmanager
-def local_language(uri: str) -> Iterator[Path]:
-    """Yield the folder of a language model on this machine, for the block's time."""
-    with local_copy(uri) as folder:
-        yield folder
-
-
 def _identity(kind: str, place: str) -> str:
-    return file_sha256(Path(place)) if kind == GGUF else f"{kind}{place}"
+    return content_hash(place) if kind == GGUF else f"{kind}{place}"
 
 
 def _download(name: str, folder: str) -> None:
@@ -124,7 +115,7 @@ def _convert(path: str, folder: str) -> None:
 
 def _identify(name: str, uri: str) -> LanguageRef:
     """Load a language model once, to know that it fits and which one it is."""
-    with local_language(uri) as folder:
+    with local_copy(uri) as folder:
         try:
             found = language.load(folder)
         except UnsupportedLanguage as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tasks.describe.labels import SOURCE
+from tasks.describe.classify import MODEL
 from tasks.describe.language import LanguageRef
 from tasks.describe.measure import Measured
 from tasks.describe.refs import CaptionsRef, VisionRef
@@ -19,7 +19,7 @@ from tasks.tracking.store import EXPERIMENT, tracking_for
 
 SOURCES = {
     "confident": "most confident labels of CLIP's zero-shot",
-    SOURCE: "surest labels of the classifier",
+    f"confident-{MODEL}": "surest labels of the classifier",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from clipcore.libra.bundle import save_model
 from tasks.backbone import load_backbone
 from tasks.compute.calls import run_tasks
-from tasks.describe.language import LanguageRef, local_language
+from tasks.describe.language import LanguageRef
 from tasks.describe.measure import Measured
 from tasks.describe.refs import CaptionsRef, VisionRef
 from tasks.describe.specs import DescribeSpec
@@ -19,7 +19,7 @@ from tasks.gate import Verdict
 from tasks.progress import say
 from tasks.refs import ModelKind
 from tasks.storage.digests import fingerprint
-from tasks.storage.files import open_write, read_json
+from tasks.storage.files import local_copy, open_write, read_json
 from tasks.storage.layout import DESCRIPTION, Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 from tasks.storage.uris import join
@@ -112,7 +112,7 @@ def write_model(
             language={"name": language.name, "sha256": language.sha256},
             facts=facts,
             attached=attached,
-            include=stack.enter_context(local_language(language.uri)) if include else None,
+            include=stack.enter_context(local_copy(language.uri)) if include else None,
         )
         files = [path for path in temporary.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: path.name == DESCRIPTION):

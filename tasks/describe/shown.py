@@ -108,15 +108,9 @@ def _surest(captions: CaptionsRef, classes: Sequence[str]) -> list[Row]:
     own: dict[str, list[Row]] = {name: [] for name in classes[:MOST_CLASSES]}
     for row in _rows(captions, differs=False):
         if row["label"] in own:
-            best = own[row["label"]]
-            best.append(row)
-            if len(best) > 8 * OF_A_CLASS:
-                own[row["label"]] = nlargest(OF_A_CLASS, best, key=lambda one: one["confidence"])
-    return [
-        row
-        for best in own.values()
-        for row in nlargest(OF_A_CLASS, best, key=lambda one: one["confidence"])
-    ]
+            rows = [*own[row["label"]], row]
+            own[row["label"]] = nlargest(OF_A_CLASS, rows, key=lambda one: one["confidence"])
+    return [row for best in own.values() for row in best]
 
 
 def _disputed(

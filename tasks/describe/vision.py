@@ -8,10 +8,11 @@ from clipcore.libra.model import Design, Libra
 from clipcore.libra.shape import read_ends
 from clipcore.libra.words import Words
 from clipcore.seeding import generator
-from tasks.describe.language import LanguageRef, local_language
+from tasks.describe.language import LanguageRef
 from tasks.describe.refs import VisionRef
 from tasks.describe.specs import VisionSpec
 from tasks.storage.checkpoints import read_tensors
+from tasks.storage.files import local_copy
 
 DEPTH = 4 / 5  # of the layers, from which on there are images
 
@@ -65,7 +66,7 @@ def new_vision(
     device: str = "cpu",
 ) -> Vision:
     """Return a vision system that has learned nothing."""
-    with local_language(language.uri) as folder:
+    with local_copy(language.uri) as folder:
         vocabulary, loaded = load_vocabulary(folder), load(folder)
         captions = write_captions(vocabulary, told.classes, told.template)
         stops = (captions.stop, *read_ends(folder))

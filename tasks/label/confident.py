@@ -39,7 +39,7 @@ Scored = tuple[float, str, int]  # probability, image id, class number
 @step("most confident")
 def most_confident(
     labels: LabelsRef,
-    embeddings: EmbeddingsRef,
+    embeddings: EmbeddingsRef | None,
     images: ImagesRef,
     task: TaskRef,
     spec: CoftSpec,
@@ -47,7 +47,8 @@ def most_confident(
 ) -> LabelsRef:
     """Keep the K most confident images of each class, of the pool split only (CoFT $S^*$).
 
-    A class that no image was predicted as gets the images most probable for it among those left.
+    A class that no image was predicted as gets the images most probable for it among those left, by
+    the head of the labels. Labels that no head gave come without embeddings: then it gets none.
     What people answered comes on top, with their labels (CoFT 4.4, the semi-supervised variant).
     """
     runtime, num_classes = spec.runtime, len(task.classes)
@@ -59,12 +60,12 @@ def most_confident(
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
 
     def compute() -> Outcome:
-        parts = shards(images, labels, embeddings)
+        parts = shards(images, labels, *([embeddings] if embeddings else []))
         undecided = OpenImages(task.classes, answers)
         scan = [(undecided, per_class, part) for part in parts]
         tops = (top for _, top in run_tasks(_top_of_part, scan, runtime=runtime))
         chosen = merge_top(tops, num_classes=num_classes, per_class=per_class)
-        empty = sorted(set(range(num_classes)) - set(chosen.values()))
+        empty = sorted(set(range(num_classes)) - set(chosen.values())) if embeddings else []
         limit = len(chosen) + per_class
         scored = _score_empty_classes(empty, limit, labels, parts, undecided, runtime)
         filled = _fill_empty(scored, chosen, empty=empty, per_class=per_class)
