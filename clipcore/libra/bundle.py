@@ -23,7 +23,7 @@ from clipcore.description import read_description, write_description
 from clipcore.libra.captions import TOKENIZER, Vocabulary, write_captions
 from clipcore.libra.language import INDEX, Language, load
 from clipcore.libra.model import Design, Libra
-from clipcore.libra.served import LibraModel, Wording
+from clipcore.libra.served import LibraModel
 from clipcore.libra.shape import CONFIG, read_ends
 from clipcore.libra.source import (
     LANGUAGE,
@@ -32,6 +32,7 @@ from clipcore.libra.source import (
     read_sentences,
     sentence_tokens,
 )
+from clipcore.libra.speaker import Wording
 from clipcore.libra.words import Words
 from clipcore.tower_files import TowerParts
 

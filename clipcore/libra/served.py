@@ -18,32 +18,15 @@ from torch import Tensor
 from clipcore import rows
 from clipcore.backbone import VisualTower
 from clipcore.inference import BATCH_ON_CPU, Encoder
-from clipcore.libra.captions import Captions, UnwritableName, Vocabulary
-from clipcore.libra.decode import ClassQuestion, Ending, say
+from clipcore.libra.captions import UnwritableName
 from clipcore.libra.model import Libra
+from clipcore.libra.speaker import Speaker, Wording
 
 PROMPT = "prompt"
 COLUMNS = ("label", "score", "probabilities", "caption", "caption_score", "error")
 MOST_TOKENS = 64  # of a prompt
 MOST_CHARACTERS = 16 * MOST_TOKENS  # that are looked at
 _NOTHING = (None, "", "None")  # the third as in `rows`
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How the language model writes what is said of an image.
-
-    Attributes:
-        classes: The names.
-        vocabulary: Its tokenizer.
-        captions: The sentence that was learned of them.
-        ends: Tokens at which the model ends a text, beside the mark of the sentence.
-    """
-
-    classes: tuple[str, ...]
-    vocabulary: Vocabulary
-    captions: Captions
-    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,9 +67,7 @@ class LibraModel:
         self.libra = libra
         self.wording = wording
         self._tower = tower
-        captions, start = wording.captions, wording.vocabulary.start
-        self._question = ClassQuestion(libra, captions, start)
-        self._ending = Ending((captions.stop, *wording.ends))
+        self._speaker = Speaker(libra, wording)
 
     @cached_property
     def encoders(self) -> tuple[Encoder, ...]:
@@ -124,12 +105,10 @@ class LibraModel:
 
     def _find(self, pixels: Tensor, prompt: tuple[int, ...]) -> list[Found]:
         """Return what is said of images under one prompt."""
-        vocabulary, design = self.wording.vocabulary, self.libra.design
+        design = self.libra.design
         signals = self.encoders[0](pixels).float().unflatten(1, (design.positions, design.dim))
-        probabilities = self._question(signals).softmax(dim=1).cpu().numpy()
-        said = say(self.libra, signals, prompt, self._ending, start=vocabulary.start)
-        captions = [vocabulary.decode([*prompt, *tokens]).strip() for tokens in said.tokens]
-        scores = said.log_probabilities.exp().tolist()
+        probabilities = self._speaker.probabilities(signals)
+        captions, scores = self._speaker.sentences(signals, prompt)
         return [Found(*one) for one in zip(probabilities, captions, scores, strict=True)]
 
     def _prompt(self, said: object) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from clipcore.libra.decode import ClassQuestion, Ending, say
+from clipcore.libra.speaker import Speaker
 from tasks.compute.map_parts import map_parts
 from tasks.describe.checks import write_sentences
 from tasks.describe.language import LanguageRef
@@ -19,7 +19,7 @@ from tasks.describe.vision import load_vision
 from tasks.pool.readers import value_of
 from tasks.pool.shards import ID, Shard, shards
 from tasks.predict import first_two
-from tasks.progress import say as tell
+from tasks.progress import say
 from tasks.refs import EmbeddingsRef, ImagesRef, LabelsRef, PredictionsRef
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import exists
@@ -69,21 +69,17 @@ class CaptionActor:
     def __init__(self, job: CaptionsJob, device: str) -> None:
         self.job = job
         self._device = device
-        self._vision = load_vision(job.vision, job.language, device=device)
-        own = self._vision
-        self._ask = ClassQuestion(own.model, own.captions, own.vocabulary.start)
-        self._further = [
-            one.prompt
-            for one in write_sentences(
-                own.vocabulary, own.told.classes, own.told.template, job.prompts
-            )[1:]
-        ]
+        made = load_vision(job.vision, job.language, device=device)
+        self._design, self._wording = made.model.design, made.wording
+        self._speaker = Speaker(made.model, made.wording)
+        vocabulary, classes = made.wording.vocabulary, made.wording.classes
+        further = write_sentences(vocabulary, classes, made.template, job.prompts)[1:]
+        self._further = [one.prompt for one in further]
 
     def write_part(self, name: str, part: Shard) -> int:
         """Write the captions of a part, and return how many images it has."""
         ids, maps = part.features(MAPS)
-        design = self._vision.model.design
-        signals = maps.unflatten(1, (design.positions, design.dim))
+        signals = maps.unflatten(1, (self._design.positions, self._design.dim))
         pieces = [self._describe(piece) for piece in signals.split(AT_ONCE)]
         columns = {name: [row for piece in pieces for row in piece[name]] for name in _OWN}
         write_table(
@@ -95,11 +91,10 @@ class CaptionActor:
 
     def _describe(self, signals: Tensor) -> dict[str, Sequence[object]]:
         """Return what is said of some images: one row for each, in each column."""
-        own = self._vision
         signals = signals.to(self._device).float()
-        probabilities = self._ask(signals).softmax(dim=1).cpu().numpy()
-        captions, sure = self._say(signals, own.captions.prompt)
-        further = [self._say(signals, prompt)[0] for prompt in self._further]
+        probabilities = self._speaker.probabilities(signals)
+        captions, sure = self._speaker.sentences(signals, self._wording.captions.prompt)
+        further = [self._speaker.sentences(signals, prompt)[0] for prompt in self._further]
         return {
             "caption": captions,
             "caption_confidence": sure,
@@ -107,18 +102,10 @@ class CaptionActor:
             "said": [list(row) for row in zip(*further, strict=True)] or [[] for _ in captions],
         }
 
-    def _say(self, signals: Tensor, prompt: tuple[int, ...]) -> tuple[list[str], list[float]]:
-        """Return a sentence about each image, and its probability."""
-        own = self._vision
-        ending = Ending(own.stops)
-        found = say(own.model, signals, prompt, ending, start=own.vocabulary.start)
-        texts = [own.vocabulary.decode([*prompt, *tokens]).strip() for tokens in found.tokens]
-        return texts, found.log_probabilities.exp().tolist()
-
     def _table(self, ids: pa.Array, part: Shard, own: dict[str, list[object]]) -> pa.Table:
         images = part.read_images([ID, "uri", "split"])
         classified = part.read(SAID, [ID, "label", "confidence"])
-        classes = self._vision.told.classes
+        classes = self._wording.classes
         probabilities = np.array(own["probabilities"], np.float32).reshape(len(ids), len(classes))
         first = first_two(probabilities, classes)
         other = value_of(classified, ids, "label")
@@ -169,7 +156,7 @@ def write_captions(  # what captions are made from
         folder, kind=Folder.CAPTIONS, digest=digest, label="Captions", compute=compute
     )
     differing = int(str(manifest.facts["differing"]))
-    tell(f"Captions: {manifest.rows:,}; of {differing:,} images the classifier says another class")
+    say(f"Captions: {manifest.rows:,}; of {differing:,} images the classifier says another class")
     return CaptionsRef(
         uri=folder,
         digest=digest,

@@ -75,8 +75,10 @@ class CaptionTrainer:
         made = new_vision(job.language, job.design, job.told, seed=job.seed, device=device)
         self._model = made.model
         self._words = self._learn_words()
-        layout = Layout(made.vocabulary.start)
-        self._loss = caption_loss(made.model, [CaptionData(made.model, made.captions, layout)])
+        layout = Layout(made.wording.vocabulary.start)
+        self._loss = caption_loss(
+            made.model, [CaptionData(made.model, made.wording.captions, layout)]
+        )
         self.optimizer = new_optimizer(
             made.model,
             learning_rate=job.spec.learning_rate,

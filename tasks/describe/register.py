@@ -105,9 +105,9 @@ def write_model(
         save_model(
             temporary,
             made.model,
-            classes=made.told.classes,
-            template=made.told.template,
-            vocabulary=made.vocabulary,
+            classes=made.wording.classes,
+            template=made.template,
+            vocabulary=made.wording.vocabulary,
             tower=(tower.load("cpu"), config, known),
             language={"name": language.name, "sha256": language.sha256},
             facts=facts,

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from clipcore.libra.captions import Captions, Vocabulary, load_vocabulary, write_captions
+from clipcore.libra.captions import load_vocabulary, write_captions
 from clipcore.libra.language import load
 from clipcore.libra.model import Design, Libra
 from clipcore.libra.shape import read_ends
+from clipcore.libra.speaker import Wording
 from clipcore.libra.words import Words
 from clipcore.seeding import generator
 from tasks.describe.language import LanguageRef
@@ -31,17 +32,13 @@ class Vision:
 
     Attributes:
         model: In evaluation mode.
-        vocabulary: The language model's.
-        told: What it has learned to say.
-        captions: The sentence that it learns, or has learned.
-        stops: Tokens that end a sentence.
+        template: Of the sentence that it learns, or has learned.
+        wording: How it writes, that sentence and others.
     """
 
     model: Libra
-    vocabulary: Vocabulary
-    told: Told
-    captions: Captions
-    stops: tuple[int, ...]
+    template: str
+    wording: Wording
 
 
 def design_of(spec: VisionSpec, language: LanguageRef, *, dim: int) -> Design:
@@ -69,11 +66,11 @@ def new_vision(
     with local_copy(language.uri) as folder:
         vocabulary, loaded = load_vocabulary(folder), load(folder)
         captions = write_captions(vocabulary, told.classes, told.template)
-        stops = (captions.stop, *read_ends(folder))
+        wording = Wording(told.classes, vocabulary, captions, read_ends(folder))
     draws = generator(seed, "libra")
     words = Words(design.dim, generator=draws)
     model = Libra(loaded, design, words, generator=draws).to(device).eval()
-    return Vision(model, vocabulary, told, captions, stops)
+    return Vision(model, told.template, wording)
 
 
 def load_vision(vision: VisionRef, language: LanguageRef, *, device: str = "cpu") -> Vision:

@@ -13,7 +13,8 @@ from clipcore.images import read_pixels
 from clipcore.inference import BATCH_ON_CPU
 from clipcore.libra.bundle import load_model
 from clipcore.libra.decode import ClassQuestion, Ending, Said, say
-from clipcore.libra.served import COLUMNS, LibraModel, Wording
+from clipcore.libra.served import COLUMNS, LibraModel
+from clipcore.libra.speaker import Wording
 from clipcore.rows import Allowed, answered
 from tests.worlds.images import encoded_image
 from tests.worlds.libra_model import CLASSES, SIDE, save_libra_model, seer, write_language
