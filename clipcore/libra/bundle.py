@@ -10,7 +10,7 @@ of 23 (SmolLM2-135M, vision from layer 24), but 2 of 250 photos change their cla
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from clipcore.libra.source import (
     sentence_tokens,
 )
 from clipcore.libra.speaker import Wording
-from clipcore.libra.words import Words
 from clipcore.tower_files import TowerParts
 
 KIND = "libra"
@@ -146,12 +145,7 @@ def _libra(folder: Path, language: Language, design: Design) -> Libra:
     Raises:
         BrokenModel: the weights are missing, incomplete, or of another design.
     """
-    draws = torch.Generator()  # all that is drawn is replaced, and a normal start is quickest
-    drawn = replace(design, start="normal")
-    libra = Libra(language, drawn, Words(design.dim, generator=draws), generator=draws)
-    libra.design = design
     try:
-        libra.restore(checkpoint.read(str(folder / WEIGHTS))[0])
+        return Libra.restored(language, design, checkpoint.read(str(folder / WEIGHTS))[0])
     except (OSError, SafetensorError, RuntimeError) as error:
         raise tower_files.incomplete(folder, error) from error
-    return libra.requires_grad_(requires_grad=False).eval()

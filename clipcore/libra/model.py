@@ -6,7 +6,7 @@ model learns, so text without an image gives its logits bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -227,6 +227,20 @@ class Libra(nn.Module):
         self.last_norm = RMSNorm(hidden, shape.rms_norm_eps)
         self.heads = nn.ModuleList(nn.Linear(hidden, VOCABULARY, bias=False) for _ in range(BOOKS))
         self._start(generator)
+
+    @classmethod
+    def restored(cls, language: Language, design: Design, tensors: Mapping[str, Tensor]) -> "Libra":
+        """Return what `tensors` returned of a vision system, frozen and in evaluation mode.
+
+        Raises:
+            RuntimeError: the tensors are of another design.
+        """
+        draws = Generator()  # all that is drawn is replaced, and a normal start is quickest
+        drawn = replace(design, start="normal")
+        libra = cls(language, drawn, Words(design.dim, generator=draws), generator=draws)
+        libra.design = design
+        libra.restore(tensors)
+        return libra.requires_grad_(requires_grad=False).eval()
 
     def vision(self) -> list[nn.Parameter]:
         """Return what learns."""

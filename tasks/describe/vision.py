@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from clipcore.libra.captions import load_vocabulary, write_captions
-from clipcore.libra.language import load
+from clipcore.libra.language import Language, load
 from clipcore.libra.model import Design, Libra
 from clipcore.libra.shape import read_ends
 from clipcore.libra.speaker import Wording
@@ -63,10 +63,7 @@ def new_vision(
     device: str = "cpu",
 ) -> Vision:
     """Return a vision system that has learned nothing."""
-    with local_copy(language.uri) as folder:
-        vocabulary, loaded = load_vocabulary(folder), load(folder)
-        captions = write_captions(vocabulary, told.classes, told.template)
-        wording = Wording(told.classes, vocabulary, captions, read_ends(folder))
+    loaded, wording = _speaking(language, told)
     draws = generator(seed, "libra")
     words = Words(design.dim, generator=draws)
     model = Libra(loaded, design, words, generator=draws).to(device).eval()
@@ -77,6 +74,14 @@ def load_vision(vision: VisionRef, language: LanguageRef, *, device: str = "cpu"
     """Return a vision system that was learned."""
     tensors, header = read_tensors(vision.uri)
     told = Told(tuple(header["classes"]), header["template"])
-    made = new_vision(language, Design(**header["design"]), told, device=device)
-    made.model.restore(tensors)
-    return made
+    loaded, wording = _speaking(language, told)
+    model = Libra.restored(loaded, Design(**header["design"]), tensors).to(device)
+    return Vision(model, told.template, wording)
+
+
+def _speaking(language: LanguageRef, told: Told) -> tuple[Language, Wording]:
+    """Return a language model, and how it writes what is told."""
+    with local_copy(language.uri) as folder:
+        vocabulary = load_vocabulary(folder)
+        captions = write_captions(vocabulary, told.classes, told.template)
+        return load(folder), Wording(told.classes, vocabulary, captions, read_ends(folder))
