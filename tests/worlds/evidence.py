@@ -1,0 +1,79 @@
+"""Evidence out of a seed: classes as clouds of features, and texts that are near them."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipcore.backbone import Backbone
+from clipcore.baselines.evidence import Evidence
+from tests.worlds.tensors import draws
+
+DIM = 32  # of the tiny CLIP
+
+
+def no_backbone() -> Backbone:
+    raise AssertionError("a method that needs no words has asked for the text tower")
+
+
+def evidence(  # noqa: PLR0913  # what tests vary
+    *,
+    classes: int = 3,
+    per_class: int = 20,
+    spread: float = 0.7,
+    gap: float = 0.5,
+    sentences: int = 2,
+    empty: int = 0,
+    test: int = 30,
+    seed: int = 0,
+    load_backbone: Callable[[], Backbone] = no_backbone,
+) -> Evidence:
+    """Return evidence about classes whose images lie around a centre, in the order of the classes.
+
+    Args:
+        classes: How many.
+        per_class: Images of each class in the pool.
+        spread: Length of an image's way from its centre, which has length 1.
+        gap: The same of a class's sentence.
+        sentences: Of each class.
+        empty: So many of the classes, the last ones, have no image.
+        test: Images that are classified only.
+        seed: Of every draw.
+        load_backbone: For methods that learn words.
+    """
+    generator = draws(seed)
+
+    def near(centres: Tensor, length: float) -> Tensor:
+        noise = F.normalize(torch.randn(centres.shape, generator=generator), dim=-1)
+        return F.normalize(centres + length * noise, dim=-1)
+
+    centres = F.normalize(torch.randn(classes, DIM, generator=generator))
+    labels = true_labels(classes - empty, per_class)
+    tested = torch.arange(test) % (classes - empty)
+    return Evidence(
+        pool=near(centres[labels], spread),
+        test=near(centres[tested], spread),
+        sentences=near(centres.expand(sentences, -1, -1), gap),
+        logit_scale=20.0,
+        classes=tuple(f"thing {number}" for number in range(classes)),
+        load_backbone=load_backbone,
+    )
+
+
+def true_labels(classes: int, per_class: int) -> Tensor:
+    """Return the class of each image of the pool of `evidence`."""
+    return torch.arange(classes).repeat_interleave(per_class)
+
+
+def few_answers(given: Evidence, labels: Tensor, shots: int = 2) -> Tensor:
+    """Return answers for the first images of each class, and -1 for all others."""
+    answers = torch.full((len(given.pool),), -1)
+    for label in labels.unique().tolist():
+        first = torch.nonzero(labels == label).flatten()[:shots]
+        answers[first] = label
+    return answers
+
+
+def share_right(scores: Tensor, labels: Tensor) -> float:
+    return float((scores.argmax(dim=1) == labels).float().mean())
