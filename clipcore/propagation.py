@@ -67,11 +67,26 @@ def affinity_graph(feature_sets: Sequence[Float[Tensor, "samples dim"]], *, k: i
         one_way = torch.stack([own.flatten(), others.flatten()])
         pairs += [one_way, one_way.flip(0)]
         values += 2 * [cosines.flatten().clamp(min=0) / len(feature_sets)]
-    weights = _sparse(torch.cat(pairs, dim=1), torch.cat(values), count).coalesce()
-    degree = weights.sum(dim=1).to_dense()
+    return normalized_graph(torch.cat(pairs, dim=1), torch.cat(values), count)
+
+
+def normalized_graph(
+    pairs: Int[Tensor, "2 edges"], weights: Float[Tensor, " edges"], count: int
+) -> Tensor:
+    r"""Return $D^{-1/2} W D^{-1/2}$, sparse; $D$ has the sums of the rows of $W$.
+
+    A node without any edge has a row of zeros.
+
+    Args:
+        pairs: From which node to which; both ways of an edge, if it has two.
+        weights: At least 0. Those of equal pairs are added.
+        count: Nodes.
+    """
+    graph = sparse(pairs, weights, count)
+    degree = graph.sum(dim=1).to_dense()
     scale = torch.where(degree > 0, degree, 1).rsqrt()
-    one, two = weights.indices()
-    return _sparse(weights.indices(), weights.values() * scale[one] * scale[two], count).coalesce()
+    one, two = graph.indices()
+    return sparse(graph.indices(), graph.values() * scale[one] * scale[two], count)
 
 
 def propagate(
@@ -137,5 +152,7 @@ def join_graph(  # a sample outside, and what the graph knows
     return torch.where(weight > 0, mixed + (1 - alpha) * posteriors, posteriors)
 
 
-def _sparse(pairs: Tensor, values: Tensor, count: int) -> Tensor:
-    return torch.sparse_coo_tensor(pairs, values, (count, count), check_invariants=True)
+def sparse(pairs: Int[Tensor, "2 edges"], weights: Float[Tensor, " edges"], count: int) -> Tensor:
+    """Return a sparse matrix of edges, coalesced: the weights of equal pairs are added."""
+    shape = (count, count)
+    return torch.sparse_coo_tensor(pairs, weights, shape, check_invariants=True).coalesce()

@@ -58,8 +58,8 @@ class Scores:
     Attributes:
         pool: Class probabilities of the images to learn from.
         test: Class probabilities of the images that are classified only.
-        head: The linear head on unchanged features that gives the scores of any image; none where
-            no such head does.
+        head: The linear head on unchanged features that gives the scores of an image that nothing
+            was learned from; none where no such head does.
         taught: What it labelled itself and learned from; none where it takes no label for certain.
         num_parameters: Numbers that gradients have changed.
     """

@@ -34,7 +34,6 @@ def check(scores: Scores, given: Evidence) -> None:
     check_probabilities(scores.test, len(given.test), len(given.classes))
     assert scores.num_parameters >= 0
     if scores.head is not None:
-        torch.testing.assert_close(scores.head.probabilities(given.pool), scores.pool)
         torch.testing.assert_close(scores.head.probabilities(given.test), scores.test)
     if scores.taught is not None:
         positions, labels = scores.taught
@@ -54,9 +53,9 @@ def test_scores_are_probabilities_of_all_classes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_a_thousand_classes_with_two_images_each(name: str, loaded_vit: Backbone) -> None:
-    given = evidence(classes=1000, per_class=2, load_backbone=lambda: loaded_vit)
-    check(run(name, given, true_labels(1000, 2)), given)
+def test_a_thousand_classes_of_one_image(name: str, loaded_vit: Backbone) -> None:
+    given = evidence(classes=1000, per_class=1, load_backbone=lambda: loaded_vit)
+    check(run(name, given, true_labels(1000, 1)), given)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,50 @@
+"""Methods that begin with what neighbours have spread."""
+
+import torch
+
+from clipcore.baselines.gda import discriminant
+from clipcore.baselines.propagated import label_propagation, propagated_gda, propagated_stata
+from clipcore.baselines.stata import anchored
+from clipcore.propagation import affinity_graph, propagate
+from tests.worlds.evidence import evidence, share_right, true_labels
+
+
+def test_the_pool_gets_what_a_dense_graph_spreads() -> None:
+    given = evidence(classes=3, per_class=20)
+    graph = affinity_graph([given.pool], k=10).to_dense()  # half of what a class has
+    start = given.zero_shot.probabilities(given.pool)
+    expected = start
+    for _ in range(15):
+        expected = 0.9 * graph @ expected + 0.1 * start
+    expected = expected / expected.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(label_propagation(given, 0).pool, expected)
+
+
+def test_other_images_listen_to_their_neighbours_in_the_pool() -> None:
+    given = evidence(classes=3, per_class=20, test=5)
+    scores = label_propagation(given, 0)
+    start = given.zero_shot.probabilities(given.test)
+    for row, image in enumerate(given.test):
+        cosines = given.pool @ image
+        best = cosines.argsort(descending=True)[:10].tolist()
+        weight = sum(max(0.0, float(cosines[j])) for j in best)
+        heard = sum(max(0.0, float(cosines[j])) * scores.pool[j] for j in best) / weight
+        torch.testing.assert_close(scores.test[row], 0.9 * heard + 0.1 * start[row])
+
+
+def test_gaussians_begin_at_what_was_spread() -> None:
+    given = evidence()
+    spread = propagate(
+        given.zero_shot.probabilities(given.pool), affinity_graph([given.pool], k=10)
+    )
+    head = discriminant(given.pool, spread, spread.mean(dim=0))
+    torch.testing.assert_close(propagated_gda(given, 0).test, head.probabilities(given.test))
+    assigned, _ = anchored(given, spread.log())
+    torch.testing.assert_close(propagated_stata(given, 0).pool, assigned)
+
+
+def test_neighbours_mend_what_the_texts_mix_up() -> None:
+    given = evidence(classes=5, per_class=40, spread=0.9, gap=2.0, seed=1)
+    labels = true_labels(5, 40)
+    before = share_right(given.zero_shot.probabilities(given.pool), labels)
+    assert share_right(label_propagation(given, 0).pool, labels) > before
