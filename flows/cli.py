@@ -38,6 +38,7 @@ for name in ("query", "similar", "duplicates", "outliers", "disagreements", "doc
     app.command(f"flows.commands.questions:{name}")
 app.command("flows.commands.templates:templates")
 app.command("flows.commands.describe:describe")
+app.command("flows.commands.compare:compare")
 app.command("flows.commands.serve:serve")
 app.command("flows.commands.nightly:nightly")
 app.command("flows.commands.export:export")

@@ -102,6 +102,32 @@ def learning_curves(
         return _svg(figure)
 
 
+def bars(rows: Sequence[tuple[str, float, float]], *, level: float | None, level_name: str) -> str:
+    """Draw accuracies as bars with one standard deviation, the first one on top, as SVG.
+
+    Args:
+        rows: (name, mean, standard deviation).
+        level: An accuracy that all are compared with, drawn across.
+        level_name: What it is.
+    """
+    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(7.2, 0.9 + 0.3 * max(1, len(rows))), layout="constrained")
+        axes = figure.add_subplot()
+        for place, (_, mean, spread) in enumerate(rows):
+            axes.barh(place, mean, height=0.62, color=PEER_COLOURS[0])
+            axes.errorbar(mean, place, xerr=spread, color=_INK, capsize=3, linewidth=1.2)
+            axes.text(0.005, place, f"{mean:.3f}", va="center", color="white", fontsize=8)
+        if level is not None:
+            axes.axvline(level, color=PEER_COLOURS[1], linestyle="--", label=level_name)
+            _legend(figure, axes)
+        axes.set_yticks(range(len(rows)), [shorten(name) for name, _, _ in rows], color=_INK)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.set_xlabel("accuracy")
+        return _svg(figure)
+
+
 def _peer_style(index: int) -> dict[str, Any]:
     index %= len(PEER_COLOURS)
     return {

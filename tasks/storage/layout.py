@@ -48,6 +48,7 @@ class Folder(StrEnum):
     ROUNDS = "rounds"
     NIGHTLY = "nightly"
     SIMULATIONS = "simulations"
+    COMPARISONS = "comparisons"
     DEMO = "demo"
     LANGUAGES = "languages"
     MAPS = "maps"
@@ -57,6 +58,7 @@ class Folder(StrEnum):
 
 _NEWER = {  # than the mark of a workspace: such a folder says nothing of its version
     Folder.DEMO,
+    Folder.COMPARISONS,
     Folder.MODALITIES,
     Folder.LANGUAGES,
     Folder.MAPS,

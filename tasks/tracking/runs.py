@@ -37,6 +37,8 @@ DIGEST = "coft.digest"
 STARTS = "coft.starts"  # 1 for a run that was never interrupted
 MACHINE = "coft.machine"  # that a run is, or was last, at work on
 ALIVE = "coft.alive"  # seconds since 1970: the last sign of its process, where others need one
+PARENT = "mlflow.parentRunId"  # by which MLflow shows runs below others
+_MANY = 1000  # rows of a table
 _BATCH = 100  # largest number of parameters in a request; metrics may be more
 _MAX_VALUE = 6000  # characters of a parameter
 _PLACE = ("phase", "peer", "round")  # columns of a history that say whose epoch it is
@@ -139,6 +141,30 @@ def log_history(run: Run, history: Sequence[Mapping[str, object]]) -> None:
             if value is not None
         )
     _log_batches(run, rows)
+
+
+def log_child(
+    run: Run, name: str, params: Mapping[str, object], metrics: Mapping[str, Number | None]
+) -> None:
+    """Record a finished run of its own below an open one: a row of a table.
+
+    Args:
+        run: The open run, to which nothing is added that it has already.
+        name: Of the row, for people; the same name again changes nothing.
+        params: What was run.
+        metrics: What came of it, without those that are None.
+    """
+    client = connect(run.tracking)
+    below = f"tags.`{PARENT}` = '{run.run_id}'"
+    known = client.search_runs([run.experiment_id], filter_string=below, max_results=_MANY)
+    if any(record.info.run_name == name for record in known):
+        return
+    record = client.create_run(run.experiment_id, tags={PARENT: run.run_id}, run_name=name)
+    child = run.model_copy(update={"run_id": record.info.run_id, "resumed": False})
+    _log_params(child, params, existing={})
+    log_metrics(child, metrics)
+    client.set_terminated(child.run_id, "FINISHED")
+    _logged.pop(child.run_id, None)
 
 
 def log_text(run: Run, text: str, name: str) -> None:

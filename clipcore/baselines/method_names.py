@@ -1,0 +1,19 @@
+"""The names of the methods, known before one is loaded."""
+
+NAMES = (
+    "zero-shot",
+    "sentence-ensemble",
+    "label-propagation",
+    "zlap",
+    "transclip",
+    "stata",
+    "lp-stata",
+    "inmap",
+    "unsupervised-gda",
+    "lp-gda",
+    "fast",
+)
+"""Methods that no label of an image is given to."""
+
+LABELLED_NAMES = ("gda",)
+"""Methods that learn from answers of people."""

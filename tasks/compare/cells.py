@@ -1,0 +1,217 @@
+"""A cell of the arena: one method with one seed at one balance, run in a worker of its own core."""
+
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from clipcore.baselines.evidence import Evidence, Scores
+from clipcore.baselines.methods import LABELLED_METHODS, METHODS
+from tasks.backbone import load_backbone
+from tasks.compare.cuts import chosen_rows, told_labels
+from tasks.compare.sentences import FILE, TextRef
+from tasks.compare.specs import Balance
+from tasks.pool.readers import value_of
+from tasks.pool.shards import shards
+from tasks.pool.truth import TrueLabels
+from tasks.progress import say
+from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, TaskRef
+from tasks.storage.checkpoints import read_tensors
+from tasks.storage.columns import class_numbers
+from tasks.storage.files import write_json
+from tasks.storage.tables import write_table
+
+FAILED = ".failed.json"
+LOOKS = 0.02  # seconds between two looks at the memory
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images, their features, the classes and what is said of them."""
+
+    images: ImagesRef
+    embeddings: EmbeddingsRef
+    task: TaskRef
+    text: TextRef
+    backbone: BackboneRef
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method with one seed at one balance.
+
+    Attributes:
+        method: Its name.
+        seed: Of every draw.
+        balance: Which images there are.
+        shots: Images of each class whose labels a method with labels sees.
+        sources: What it is run on.
+        place: URI without its ending: `.parquet` has the predictions; `.json`, written last, what
+            they took; `.failed.json` why there are none.
+    """
+
+    method: str
+    seed: int
+    balance: Balance
+    shots: int
+    sources: Sources
+    place: str
+
+    @property
+    def uri(self) -> str:
+        """Return the file that marks a finished cell."""
+        return f"{self.place}.json"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The images of a balance: evidence, their ids, and labels, -1 where there is none."""
+
+    evidence: Evidence
+    pool_ids: pa.Array
+    test_ids: pa.Array
+    pool_labels: torch.Tensor
+
+
+def run_cell(cell: Cell) -> int:
+    """Run a method, and write what it says of each image.
+
+    A method that fails leaves a file that says why; the next run tries it again.
+    """
+    torch.set_num_threads(1)  # a cell a core; sums do not depend on the number of threads
+    cut = _cut(cell.sources, cell.balance)
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        with _peak_memory() as peak:
+            scores = _scores(cell, cut)
+            _check(scores)
+    except Exception as error:  # noqa: BLE001  # a row that says so, not the end of all others
+        say(f"{cell.method}, seed {cell.seed}, {cell.balance}: {error}")
+        why = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        write_json(cell.place + FAILED, why)
+        return 1
+    took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+    write_table(f"{cell.place}.parquet", _predictions(cut, scores))
+    facts = {**took, "peak_bytes": peak[0], "num_parameters": scores.num_parameters}
+    write_json(cell.uri, {**facts, "is_linear": scores.head is not None})
+    return 1
+
+
+def _scores(cell: Cell, cut: Cut) -> Scores:
+    if cell.method in METHODS:
+        return METHODS[cell.method](cut.evidence, cell.seed)
+    told = told_labels(cut.pool_labels, cell.shots, cell.seed)
+    return LABELLED_METHODS[cell.method](cut.evidence, told, cell.seed)
+
+
+def _check(scores: Scores) -> None:
+    for name, found in (("pool", scores.pool), ("test", scores.test)):
+        if not bool(torch.isfinite(found).all()):
+            raise ValueError(f"scores of the {name} that are no numbers")
+
+
+def _predictions(cut: Cut, scores: Scores) -> pa.Table:
+    """Return (image_id, split, label, confidence, taught): class numbers, -1 for none."""
+    taught = np.full(len(cut.pool_ids), -1)
+    if scores.taught is not None:
+        taught[scores.taught.positions.numpy()] = scores.taught.labels.numpy()
+    parts = []
+    for split, ids, found in (
+        ("pool", cut.pool_ids, scores.pool),
+        ("test", cut.test_ids, scores.test),
+    ):
+        confidence, labels = found.max(dim=1)
+        parts.append(
+            pa.table(
+                {
+                    "image_id": ids,
+                    "split": pa.array([split] * len(ids), pa.string()),
+                    "label": labels.numpy(),
+                    "confidence": confidence.numpy(),
+                    "taught": taught if split == "pool" else np.full(len(ids), -1),
+                }
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+@contextmanager
+def _peak_memory() -> Iterator[list[int]]:
+    """Yield a list; its number is at the end by how many bytes the process had grown at most."""
+    process, done = psutil.Process(), threading.Event()
+    before = process.memory_info().rss
+    peak = [0]
+
+    def look() -> None:
+        while not done.wait(LOOKS):
+            peak[0] = max(peak[0], process.memory_info().rss - before)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+@lru_cache(maxsize=1)  # cells come balance by balance
+def _cut(sources: Sources, balance: Balance) -> Cut:
+    ids, is_test, features, labels = _all(sources)
+    known = np.flatnonzero(labels >= 0) if balance != "as-is" else np.arange(len(ids))
+    rows = {}
+    for test in (False, True):
+        own = known[is_test[known] == test]
+        kept = own
+        if balance != "as-is":
+            kept = own[chosen_rows(labels[own], balance, len(sources.task.classes))]
+        rows[test] = kept
+    tensors, _ = read_tensors(sources.text.uri, FILE)
+    name = sources.backbone.name
+    evidence = Evidence(
+        pool=features[torch.from_numpy(rows[False])],
+        test=features[torch.from_numpy(rows[True])],
+        sentences=tensors["sentences"],
+        logit_scale=float(tensors["logit_scale"]),
+        classes=sources.task.classes,
+        load_backbone=lambda: load_backbone(name),
+    )
+    return Cut(
+        evidence,
+        ids.take(pa.array(rows[False])),
+        ids.take(pa.array(rows[True])),
+        torch.from_numpy(labels[rows[False]]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _all(sources: Sources) -> tuple[pa.Array, np.ndarray, torch.Tensor, np.ndarray]:
+    """Return ids, which are for testing, features and class numbers, in the order of ids."""
+    truth, parts = TrueLabels(sources.task), []
+    for shard in shards(sources.images, sources.embeddings):
+        ids, vectors = shard.features()
+        split = value_of(shard.read_images(["image_id", "split"]), ids, "split")
+        numbers = class_numbers(sources.task.classes, value_of(truth.about(ids), ids, "label"))
+        parts.append((ids, pc.equal(split, "test").to_numpy(), vectors, numbers.numpy()))
+    ids, is_test, features, labels = zip(*parts, strict=True)
+    return (
+        pa.concat_arrays([pa.array(one) if not isinstance(one, pa.Array) else one for one in ids]),
+        np.concatenate(is_test),
+        torch.cat(features),
+        np.concatenate(labels),
+    )
+
+
+def facts_of(cell: Cell) -> dict[str, Any]:
+    """Return the columns that tell one cell from another."""
+    return {"method": cell.method, "seed": cell.seed, "balance": cell.balance}
