@@ -2,11 +2,15 @@
 
 from prefect import flow
 
+from flows.baseline import baseline
 from flows.coft import coft
 from flows.coft_plus import coft_plus
+from tasks.plan.facts import Plan
 from tasks.refs import RunSummary
 from tasks.specs import CoftSpec
 from tasks.tracking.turns import in_turn
+
+FLOWS = {"coft": coft, "zero-shot": coft, "coft-plus": coft_plus}
 
 
 @flow(name="adapt")
@@ -17,4 +21,9 @@ def adapt(spec: CoftSpec) -> RunSummary:
     Args:
         spec: Images, class names, method and settings.
     """
-    return coft_plus(spec) if spec.method == "coft-plus" else coft(spec)
+    return adapted(spec)
+
+
+def adapted(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
+    """Run the flow of the method that the spec names."""
+    return FLOWS.get(spec.method, baseline)(spec, plan)

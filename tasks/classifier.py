@@ -94,7 +94,7 @@ def combine(  # noqa: PLR0913, PLR0917  # what the guard looks at
         save_model(folder, members, task, load_backbone(backbone.name), told, attached)
         return facts
 
-    return _model_once(spec.runtime, digest, write)
+    return model_once(spec.runtime, digest, write)
 
 
 @step("zero-shot model")
@@ -109,7 +109,7 @@ def zero_shot_model(
         _save_zero_shot(folder, zero_shot, task, backbone, facts)
         return facts
 
-    return _model_once(spec.runtime, digest, write)
+    return model_once(spec.runtime, digest, write)
 
 
 def _save_zero_shot(
@@ -172,9 +172,16 @@ def _digest_of(
     return fingerprint("tower", tensors_sha256(visual), made_from)
 
 
-def _model_once(
+def model_once(
     runtime: RuntimeSpec, digest: str, write: Callable[[str], dict[str, Any]]
 ) -> ModelRef:
+    """Return the model of a digest, written if it is not there.
+
+    Args:
+        runtime: Whose workspace has it.
+        digest: Of everything that it is made from.
+        write: Called with the folder; returns the facts.
+    """
     folder = in_workspace(runtime.workspace, Folder.MODELS, digest)
     manifest, resumed = once(
         folder,

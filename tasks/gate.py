@@ -6,7 +6,7 @@ knows. Bounds are in `GateSpec`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -17,7 +17,6 @@ from tasks.specs import CoftSpec, GateSpec, Spec
 from tasks.storage.stage import step
 
 if TYPE_CHECKING:
-    from clipcore.health import Health
     from tasks import health
 else:  # `coft models promote` decides by what the registry knows
     health = OnDemand("tasks.health")
@@ -46,10 +45,10 @@ class Evidence:
     accuracy_before: float | None = None
 
     @classmethod
-    def of_health(cls, measured: "Health") -> "Evidence":
+    def of_health(cls, measured: Mapping[str, Any]) -> "Evidence":
         """Return the label-free measures of an adaptation as evidence."""
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in vars(measured).items() if name in names})
+        return cls(**{name: value for name, value in measured.items() if name in names})
 
 
 class Comparison(Spec):
@@ -177,10 +176,15 @@ def assess(
     Labels are never needed. Where they were given for evaluation, a model that is less accurate
     than zero-shot does not ship either.
     """
-    if not stages.clean:
+    if spec.method == "zero-shot":
         return model.model_copy(update={"verdict": "Zero-shot: nothing was trained."})
     classes = stages.task.classes
-    measured = health.measure(classes, stages.zero_shot, predictions, stages.clean, spec.gate)
+    if stages.clean:
+        of_all = health.measure(classes, stages.zero_shot, predictions, stages.clean, spec.gate)
+        measured: dict[str, float] = vars(of_all)
+    else:  # nothing was cross-filtered, and one network agrees with itself
+        drift, lost = health.drift_of(stages.zero_shot, predictions, classes, spec.gate)
+        measured = {"drift": drift, "lost_classes": lost}
     evidence = replace(
         Evidence.of_health(measured),
         accuracy=evaluation.accuracy,
@@ -188,7 +192,7 @@ def assess(
     )
     verdict = decide(evidence, spec.gate)
     say(verdict.text)
-    update = {"health": vars(measured), "healthy": verdict.healthy, "verdict": verdict.text}
+    update = {"health": measured, "healthy": verdict.healthy, "verdict": verdict.text}
     return model.model_copy(update=update)
 
 

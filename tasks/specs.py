@@ -10,7 +10,22 @@ from pydantic.json_schema import SkipJsonSchema
 
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
-Method = Literal["coft", "coft-plus", "zero-shot"]
+Method = Literal[
+    "coft",
+    "coft-plus",
+    "zero-shot",
+    "fast",
+    "gda",
+    "inmap",
+    "label-propagation",
+    "lp-gda",
+    "lp-stata",
+    "sentence-ensemble",
+    "stata",
+    "transclip",
+    "unsupervised-gda",
+    "zlap",
+]
 Template = Annotated[str, Field(pattern=r"\{\}")]  # without a place for it no class has its own
 # Of prompts: DeFT's epochs, and steps below which they learn too little.
 EPOCHS, MIN_STEPS = 10, 250

@@ -319,15 +319,10 @@ def test_clean(adapted: dict[str, Any], place: Place) -> None:
 # --- rounds ---------------------------------------------------------------------------------------
 
 
-def _learner() -> list[object]:
-    words = ["--start", "zero-shot", "--learner.epochs", 1, "--learner.min-steps", 2]
-    return [*words, "--learner.top.per-class", 4, "--learner.top.min-total", 0]
-
-
 def test_rounds_with_a_person(place: Place, tmp_path: Path) -> None:
     words = ["--budget", 2 * PER_ROUND, "--per-round", PER_ROUND, "--max-similarity", 1]
     words += ["--name", "asked", "--strategy", "entropy", "--smallest-gain", 0.02]
-    coft("active", "start", *place.about, *_learner(), *words, "--register", "asked")
+    coft("active", "start", *place.about, *place.learner, *words, "--register", "asked")
     made = place.made()
     assert (made["name"], made["rounds"], made["finished"]) == ("asked", [], False)
 
@@ -360,7 +355,7 @@ def test_rounds_with_a_person(place: Place, tmp_path: Path) -> None:
 
 def test_rounds_with_an_oracle(place: Place) -> None:
     words = ["--budget", PER_ROUND, "--per-round", PER_ROUND, "--name", "known"]
-    coft("active", "start", *place.about, *_learner(), *words)
+    coft("active", "start", *place.about, *place.learner, *words)
     printed = coft("active", "run", "--oracle", "column", "--name", "known", *place.kept)
     made = place.made()
     assert made["finished"]
@@ -369,12 +364,16 @@ def test_rounds_with_an_oracle(place: Place) -> None:
 
 
 def test_simulated_rounds(place: Place) -> None:
-    words = ["--strategies", "entropy,random", "--seeds", 1, "--rounds", 1]
-    words += ["--per-round", PER_ROUND, "--with-coft"]
-    coft("active", "simulate", *place.about, *_learner(), *words)
+    words = ["--strategies", "entropy,random", "--seeds", 1, "--rounds", 1, "--with-coft"]
+    coft("active", "simulate", *place.about, *place.learner, *words, "--per-round", PER_ROUND)
     made = place.made()
     assert Path(made["report"]).stat().st_size > 10_000
     assert {"entropy", "random"} <= set(made["lines"])
+
+
+def test_methods_side_by_side(place: Place) -> None:
+    printed = coft("compare", *place.about, "--methods", "fast,zero-shot", "--seeds", 1)
+    assert [one["method"] in printed for one in place.made()["results"]] == [True, True]
 
 
 def test_modalities_are_learned_one_after_another(place: Place) -> None:

@@ -43,7 +43,8 @@ from tasks.specs import (
 )
 
 if TYPE_CHECKING:
-    from flows import coft, coft_plus
+    from flows import adapt as adapt_flow
+    from flows import coft
     from flows import demo as demo_flow
     from flows import embed as embed_flow
     from flows import predict as predict_flow
@@ -58,7 +59,7 @@ else:
     answers_given = OnDemand("tasks.answers.given")
     registry_model = OnDemand("tasks.tracking.registry_model")
     versions = OnDemand("tasks.tracking.versions")
-    coft, coft_plus = OnDemand("flows.coft"), OnDemand("flows.coft_plus")
+    adapt_flow, coft = OnDemand("flows.adapt"), OnDemand("flows.coft")
     demo_flow = OnDemand("flows.demo")
     harmony_commands = OnDemand("flows.commands.harmony")
     embed_flow, predict_flow = OnDemand("flows.embed"), OnDemand("flows.predict")
@@ -107,13 +108,8 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
     if about.dry_run:
         end_dry_run(plan, spec, where.summary)
         return
-    if method == "coft-plus":
-        startup.begin(spec.runtime, "flows.coft_plus")
-        result = coft_plus.coft_plus(spec, plan)
-    else:
-        startup.begin(spec.runtime, "flows.coft")
-        result = coft.coft(spec, plan)
-    _conclude(result, plan, where.summary)
+    startup.begin(spec.runtime, "flows.adapt")
+    _conclude(adapt_flow.adapted(spec, plan), plan, where.summary)
 
 
 def embed(

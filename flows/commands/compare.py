@@ -13,23 +13,29 @@ if TYPE_CHECKING:
     from flows import compare as compare_flow
     from tasks import startup
     from tasks.compare import arena, checks, results
+    from tasks.tracking import versions
 else:
     startup, compare_flow = OnDemand("tasks.startup"), OnDemand("flows.compare")
     arena, checks = OnDemand("tasks.compare.arena"), OnDemand("tasks.compare.checks")
     results = OnDemand("tasks.compare.results")
+    versions = OnDemand("tasks.tracking.versions")
 
 
 def compare(
     about: About,
     *,
     what: Annotated[ArenaSpec, Parameter(name="*", negative="")] = ArenaSpec(),
+    register: Annotated[
+        str | None, Parameter(help="Name in the model registry for the best method without labels.")
+    ] = None,
     where: Where = Where(),
 ) -> None:
     """Run methods side by side on labelled images: accuracy, cost and safety in one table.
 
     Finished runs of a method are kept: more seeds, methods or balances add to the table.
     """
-    spec = CompareSpec(run=about.spec(where), **what.model_dump())
+    name = None if register is None else versions.check_name(register)
+    spec = CompareSpec(run=about.spec(where, register_as=name), **what.model_dump())
     checks.check_arena(spec)
     plan = announce(spec.run, "rounds", dry_run=about.dry_run)
     if about.dry_run:

@@ -1,5 +1,6 @@
 """Whether answers that a run is to learn from are there: known before anything is read."""
 
+from clipcore.baselines.method_names import LABELLED_NAMES, NAMES
 from tasks.annotations.reading import read_answers
 from tasks.answers.record import FOLDER
 from tasks.specs import InputError, Method
@@ -14,10 +15,12 @@ def check_answers(answers: str | None, method: Method, columns: str | None = Non
         InputError: in all three cases.
     """
     if answers is None:
+        if method in LABELLED_NAMES:
+            raise InputError(f"--method {method}: learns from labels; name some with --answers.")
         return
-    if method == "zero-shot":
+    if method in NAMES:
         raise InputError(
-            "--answers: nothing learns with --method zero-shot; leave one of them out."
+            f"--answers: nothing learns from labels with --method {method}; leave one of them out."
         )
     with reaching(answers):
         is_there = exists(answers)

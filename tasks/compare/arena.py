@@ -9,12 +9,12 @@ from tasks.compare.cells import Cell, Sources, run_cell
 from tasks.compare.measure import Row, measure_cell
 from tasks.compare.page import page_of
 from tasks.compare.results import Comparison, compared, markdown_of
-from tasks.compare.sentences import TextRef
 from tasks.compare.specs import FLOWS, CompareSpec
 from tasks.compute.calls import run_tasks
 from tasks.compute.map_parts import write_missing
 from tasks.progress import say
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, Ref, RunSummary, TaskRef
+from tasks.sentences.embedded import TextRef
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_bytes, write_json
 from tasks.storage.layout import Folder, in_workspace

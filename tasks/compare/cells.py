@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from clipcore.baselines.evidence import Evidence, Scores
 from clipcore.baselines.methods import LABELLED_METHODS, METHODS
 from tasks.backbone import load_backbone
 from tasks.compare.cuts import chosen_rows, told_labels
-from tasks.compare.sentences import FILE, TextRef
 from tasks.compare.specs import Balance
+from tasks.features.in_memory import read_all
 from tasks.pool.readers import value_of
-from tasks.pool.shards import shards
 from tasks.pool.truth import TrueLabels
 from tasks.progress import say
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, TaskRef
-from tasks.storage.checkpoints import read_tensors
+from tasks.sentences.embedded import TextRef, read_sentences
 from tasks.storage.columns import class_numbers
 from tasks.storage.files import write_json
 from tasks.storage.tables import write_table
@@ -176,13 +174,13 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
         if balance != "as-is":
             kept = own[chosen_rows(labels[own], balance, len(sources.task.classes))]
         rows[test] = kept
-    tensors, _ = read_tensors(sources.text.uri, FILE)
+    sentences, logit_scale = read_sentences(sources.text)
     name = sources.backbone.name
     evidence = Evidence(
         pool=features[torch.from_numpy(rows[False])],
         test=features[torch.from_numpy(rows[True])],
-        sentences=tensors["sentences"],
-        logit_scale=float(tensors["logit_scale"]),
+        sentences=sentences,
+        logit_scale=logit_scale,
         classes=sources.task.classes,
         load_backbone=lambda: load_backbone(name),
     )
@@ -197,19 +195,9 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
 @lru_cache(maxsize=1)
 def _all(sources: Sources) -> tuple[pa.Array, np.ndarray, torch.Tensor, np.ndarray]:
     """Return ids, which are for testing, features and class numbers, in the order of ids."""
-    truth, parts = TrueLabels(sources.task), []
-    for shard in shards(sources.images, sources.embeddings):
-        ids, vectors = shard.features()
-        split = value_of(shard.read_images(["image_id", "split"]), ids, "split")
-        numbers = class_numbers(sources.task.classes, value_of(truth.about(ids), ids, "label"))
-        parts.append((ids, pc.equal(split, "test").to_numpy(), vectors, numbers.numpy()))
-    ids, is_test, features, labels = zip(*parts, strict=True)
-    return (
-        pa.concat_arrays([pa.array(one) if not isinstance(one, pa.Array) else one for one in ids]),
-        np.concatenate(is_test),
-        torch.cat(features),
-        np.concatenate(labels),
-    )
+    ids, is_test, features = read_all(sources.images, sources.embeddings)
+    known = value_of(TrueLabels(sources.task).about(ids), ids, "label")
+    return ids, is_test, features, class_numbers(sources.task.classes, known).numpy()
 
 
 def facts_of(cell: Cell) -> dict[str, Any]:

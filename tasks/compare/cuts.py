@@ -57,7 +57,7 @@ def told_labels(labels: torch.Tensor, shots: int, seed: int) -> torch.Tensor:
     """Return the labels of `shots` images of each class drawn at random, and -1 for all others."""
     order = torch.randperm(len(labels), generator=generator(seed, "shots"))
     told = torch.full_like(labels, -1)
-    for label in labels.unique().tolist():
+    for label in labels[labels >= 0].unique().tolist():
         first = order[labels[order] == label][:shots]
         told[first] = label
     return told

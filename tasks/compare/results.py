@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from clipcore.baselines.method_names import LABELLED_NAMES
 from tasks.compare.specs import Balance
 from tasks.specs import Spec
 
@@ -74,22 +75,20 @@ class Comparison(Spec):
     results: tuple[Result, ...]
 
     @property
-    def best(self) -> Result | None:
-        """Return the method that is best in the mean over the balances, by its first balance.
+    def best(self) -> str | None:
+        """Return the method that gains most over zero-shot in the mean over the balances.
 
-        Labelled ones and those that failed somewhere are not among them.
+        It ran at all of them, and learned from no label.
         """
-        by_method: dict[str, list[Result]] = {}
+        gains: dict[str, list[float | None]] = {}
         for one in self.results:
-            by_method.setdefault(one.method, []).append(one)
-        whole = [
-            own for own in by_method.values() if all(one.to_zero_shot is not None for one in own)
-        ]
-        return (
-            max(whole, key=lambda own: fmean(one.to_zero_shot or 0.0 for one in own))[0]
-            if whole
-            else None
-        )
+            gains.setdefault(one.method, []).append(one.to_zero_shot)
+        means = {
+            name: fmean(gain or 0.0 for gain in own)
+            for name, own in gains.items()
+            if None not in own and name not in LABELLED_NAMES
+        }
+        return max(means, key=lambda name: means[name], default=None)
 
 
 def compared(rows: Sequence[Mapping[str, Any]]) -> tuple[Result, ...]:

@@ -64,6 +64,8 @@ class CompareSpec(ArenaSpec):
     def runs_of(self, method: str) -> list[CoftSpec]:
         """Return a whole run of a method for each seed; none of them is registered."""
         return [
-            self.run.model_copy(update={"method": method, "seed": self.run.seed + number})
+            self.run.model_copy(
+                update={"method": method, "seed": self.run.seed + number, "register_as": None}
+            )
             for number in range(self.seeds)
         ]

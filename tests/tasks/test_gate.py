@@ -95,7 +95,7 @@ def test_health_is_evidence_without_labels() -> None:
         lost_classes=1,
         gap_separation=0.05,
     )
-    evidence = Evidence.of_health(health)
+    evidence = Evidence.of_health(vars(health))
     assert evidence == replace(GOOD, lost_classes=1, accuracy=None, accuracy_before=None)
 
 

@@ -61,6 +61,12 @@ class Place:
         words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
         return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
 
+    @property
+    def learner(self) -> list[object]:
+        """What rounds start from and train, in as few steps as there can be."""
+        words = ["--start", "zero-shot", "--learner.epochs", 1, "--learner.min-steps", 2]
+        return [*words, "--learner.top.per-class", 4, "--learner.top.min-total", 0]
+
     def made(self) -> Any:
         """Return the summary of the last command."""
         summary = json.loads(self.summary.read_text())

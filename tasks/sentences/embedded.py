@@ -1,6 +1,7 @@
 """What the text tower makes of the class sentences, once for all methods."""
 
 import torch
+from torch import Tensor
 
 from clipcore.zero_shot import sentence_embeddings
 from tasks.backbone import load_backbone
@@ -8,11 +9,12 @@ from tasks.compute.calls import run_tasks
 from tasks.refs import BackboneRef, Ref, SentencesRef, TaskRef
 from tasks.sentences.candidates import sentences_of
 from tasks.specs import CoftSpec
-from tasks.storage.checkpoints import write_tensors
+from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import fingerprint
 from tasks.storage.layout import Folder, in_workspace
 from tasks.storage.stage import Outcome, once, step
 
+KIND = Folder.SENTENCES
 FILE = "sentences.safetensors"
 
 
@@ -27,15 +29,20 @@ def embed_sentences(
     """Embed the sentences of the classes, each apart where all classes have as many."""
     said = sentences_of(sentences, task.classes, spec.label.templates)
     digest = fingerprint("text", backbone.weights_sha256, task.classes, said)
-    folder = in_workspace(spec.runtime.workspace, Folder.COMPARISONS, "text", digest)
+    folder = in_workspace(spec.runtime.workspace, KIND, digest)
 
     def compute() -> Outcome:
         list(run_tasks(_write, [(folder, backbone.name, said)], runtime=spec.runtime))
         return Outcome(parts=())
 
-    kind = Folder.COMPARISONS
-    manifest, resumed = once(folder, kind=kind, digest=digest, label="Sentences", compute=compute)
+    manifest, resumed = once(folder, kind=KIND, digest=digest, label="Sentences", compute=compute)
     return TextRef(uri=folder, digest=digest, seconds=manifest.seconds, resumed=resumed)
+
+
+def read_sentences(text: TextRef) -> tuple[Tensor, float]:
+    """Return embeddings of shape (sentences, classes, dim), and the logit scale of the backbone."""
+    tensors, _ = read_tensors(text.uri, FILE)
+    return tensors["sentences"], float(tensors["logit_scale"])
 
 
 def _write(folder: str, backbone: str, said: tuple[tuple[str, ...], ...]) -> None:
