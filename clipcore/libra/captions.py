@@ -65,9 +65,9 @@ class Captions:
     endings: tuple[tuple[int, ...], ...]
 
     @property
-    def stop(self) -> int:
-        """Return the token at which a sentence ends."""
-        return self.endings[0][-1]
+    def stops(self) -> tuple[int, ...]:
+        """Return the tokens at which sentences end: a mark may grow together with a name."""
+        return tuple(sorted({ending[-1] for ending in self.endings}))
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:

@@ -41,7 +41,7 @@ class Speaker:
         self._libra = libra
         self._vocabulary = wording.vocabulary
         self._question = ClassQuestion(libra, wording.captions, wording.vocabulary.start)
-        self._ending = Ending((wording.captions.stop, *wording.ends))
+        self._ending = Ending((*wording.captions.stops, *wording.ends))
 
     def probabilities(
         self, signals: Float[Tensor, "images positions dim"]

@@ -65,7 +65,7 @@ class Exam:
         the longest name has is none of them.
         """
         captions = captions or self.captions
-        ending = Ending((captions.stop,), most=max(map(len, captions.endings)))
+        ending = Ending(captions.stops, most=max(map(len, captions.endings)))
         started, said = time.process_time(), list[tuple[int, ...]]()
         for x in self.maps.split(BATCH):
             found = say(self.model, x.float(), captions.prompt, ending, start=self.vocabulary.start)

@@ -30,7 +30,8 @@ def test_prompt_and_ending_are_the_sentence(template: str) -> None:
         assert words.decode([*captions.prompt, *ending]) == template.replace("{}", name)
         assert [*captions.prompt, *ending] == words.encode(template.replace("{}", name))
     assert words.decode(captions.prompt) == template.partition("{}")[0].rstrip()
-    assert {ending[-1] for ending in captions.endings} == {captions.stop}
+    assert {ending[-1] for ending in captions.endings} == set(captions.stops)
+    assert len(captions.stops) == 1
 
 
 def test_a_name_has_the_tokens_that_it_has_inside_of_a_text() -> None:
@@ -39,6 +40,12 @@ def test_a_name_has_the_tokens_that_it_has_inside_of_a_text() -> None:
     captions = write_captions(words, ["panda"], "The {}.")
     assert len(captions.endings[0]) == 2  # with the space before it, and the stop
     assert words.decode(captions.endings[0]) == " panda."
+
+
+def test_a_mark_that_grows_together_with_a_name_ends_a_sentence_too() -> None:
+    words = Vocabulary(byte_tokenizer("Ġpanda", "!."))
+    captions = write_captions(words, ["panda", "hey!"], "The {}.")
+    assert {words.decode([stop]) for stop in captions.stops} == {"!.", "."}
 
 
 def test_a_token_at_the_start_of_texts_is_no_part_of_a_sentence() -> None:
@@ -137,7 +144,7 @@ class TestSmolLM2:
         captions = write_captions(words, NAMES)
         assert words.decode(captions.prompt) == "A photo of the"
         assert words.decode(captions.endings[0]) == " panda."
-        assert words.decode([captions.stop]) == "."
+        assert words.decode(captions.stops) == "."
 
 
 def test_half_a_character_is_refused() -> None:

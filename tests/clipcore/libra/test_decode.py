@@ -371,7 +371,7 @@ class TestSmolLM2:
         asked = torch.arange(3)
         others = 2 * features(3) + 0.1 * features(3, seed=2)
         assert torch.equal(ClassQuestion(model, told)(others).argmax(dim=1), asked)
-        said = say(model, others, told.prompt, Ending((told.stop,)))
+        said = say(model, others, told.prompt, Ending(told.stops))
         assert [words.decode(tokens) for tokens in said.tokens] == [f" {name}." for name in CLASSES]
         assert said.stopped.all()
         none = torch.zeros_like(ids)

@@ -43,7 +43,7 @@ def maps(model: LibraModel, images: list[bytes]) -> Tensor:
 
 def said_of(model: LibraModel, prompt: tuple[int, ...], images: list[bytes]) -> Said:
     captions, start = model.wording.captions, model.wording.vocabulary.start
-    return say(model.libra, maps(model, images), prompt, Ending((captions.stop,)), start=start)
+    return say(model.libra, maps(model, images), prompt, Ending(captions.stops), start=start)
 
 
 def test_images_are_seen_as_the_shards_of_a_pool_hold_them(model: LibraModel) -> None:
