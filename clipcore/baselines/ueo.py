@@ -17,7 +17,8 @@ from clipcore.seeding import generator
 
 def entropy(p: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
     r"""Return $H(p) = -\sum_k p_k \log p_k$ in nats."""
-    return torch.special.entr(p.clamp(min=torch.finfo(p.dtype).tiny)).sum(dim=-1)
+    terms: Tensor = torch.special.entr(p.clamp(min=torch.finfo(p.dtype).tiny))
+    return terms.sum(dim=-1)
 
 
 def universal_entropy(
