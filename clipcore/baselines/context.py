@@ -20,7 +20,7 @@ from clipcore.fit import Schedule, TrainingSet, cycled, fit, loader
 from clipcore.head import Head
 from clipcore.losses import scaled_similarity
 from clipcore.prompts import DualPrompts, word_embeddings
-from clipcore.seeding import generator
+from clipcore.seeding import derive_seed, generator
 
 FIRST_WORDS = "a photo of a"
 NUM_CONTEXT_TOKENS = 4
@@ -123,7 +123,7 @@ def learn_words(
         loss,
         len(y),
         draws=generator(seed, stream, "words"),
-        seed=seed,
+        seed=derive_seed(seed, stream),
         steps=steps,
         num_context_tokens=num_context_tokens,
     )

@@ -9,6 +9,8 @@ FPL stops after $i = 1$. IFPL goes on with a fixed $K$. GRIP lets it grow,
 $K_i = \lceil i\,|X| / (I\,C) \rceil$ of $I$ iterations and $C$ classes, so that the last iteration
 has room for the whole pool; of a class that more images are predicted to be, the surest are taken.
 
+On text prompts FPL is UPL with one member, but for the order of the images.
+
 Reference: https://arxiv.org/abs/2306.01669, section 3.3, with text prompts. The paper trains 150
 epochs with SGD in each iteration.
 """

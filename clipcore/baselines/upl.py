@@ -46,7 +46,8 @@ def upl(
         evidence: What is seen.
         seed: Of the first words and of the order of the images.
         per_class: $K$.
-        members: $M$, prompts that begin with different words.
+        members: $M$, prompts that see the images in different orders, and begin with different
+            noise where there are more words than those of a sentence.
         steps: Of each training.
         num_context_tokens: Learned words before a class name.
     """

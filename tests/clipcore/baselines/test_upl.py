@@ -1,5 +1,6 @@
 """UPL: whom it believes, and how its members vote."""
 
+import pytest
 import torch
 
 from clipcore.backbone import Backbone
@@ -30,12 +31,17 @@ def test_it_learns_from_the_surest_by_zero_shot(loaded_vit: Backbone) -> None:
     assert found.num_parameters == 4 * loaded_vit.text.width
 
 
-def test_members_are_averaged_as_probabilities_and_begin_apart(loaded_vit: Backbone) -> None:
-    given = evidence(load_backbone=lambda: loaded_vit)
-    one = upl(given, 0, members=1, steps=3, num_context_tokens=6)
-    two = upl(given, 0, members=2, steps=3, num_context_tokens=6)
+@pytest.mark.parametrize("num_context_tokens", [4, 6])
+def test_members_differ_and_are_averaged_as_probabilities(
+    num_context_tokens: int, loaded_vit: Backbone
+) -> None:
+    given = evidence(per_class=120, load_backbone=lambda: loaded_vit)
+    one, two = (
+        upl(given, 0, per_class=99, members=members, steps=3, num_context_tokens=num_context_tokens)
+        for members in (1, 2)
+    )
     second = 2 * two.pool - one.pool
-    assert not torch.allclose(second, one.pool, atol=1e-4)
+    assert not torch.allclose(second, one.pool, atol=1e-5, rtol=0)
     torch.testing.assert_close(second.sum(dim=1), torch.ones(len(second)), atol=1e-4, rtol=0)
     assert bool((second > -1e-5).all())
     assert two.head is None
