@@ -59,6 +59,15 @@ class Schedule:
         return generator(self.seed, self.stream, "epoch", epoch)
 
 
+def loader(inputs: Callable[[Tensor], Tensor]) -> PixelLoader:
+    """Return a loader of inputs that are in memory, or mapped from a file."""
+
+    def load(batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        return (inputs(positions) for positions in batches)
+
+    return load
+
+
 def resolve_epochs(epochs: int, *, num_samples: int, batch_size: int, min_steps: int) -> int:
     """Return the epochs, raised so that a small set still gets `min_steps` optimizer steps."""
     steps_per_epoch = max(1, math.ceil(num_samples / batch_size))
@@ -78,6 +87,11 @@ def risen(step: int, warm_up: int) -> float:
 def shuffled(num_samples: int, batch_size: int) -> Batches:
     """Return batches that go once through all samples, in random order."""
     return lambda draws: torch.randperm(num_samples, generator=draws).split(batch_size)
+
+
+def cycled(num_samples: int, *, batch_size: int, steps: int) -> Batches:
+    """Return so many batches, which go through all samples again and again in a new order."""
+    return lambda draws: _cycle(num_samples, batch_size, steps, draws)
 
 
 def mixed_batches(

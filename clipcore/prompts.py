@@ -167,6 +167,15 @@ class DualPrompts(nn.Module):
             )
 
 
+def word_embeddings(backbone: Backbone, words: str) -> Float[Tensor, "tokens width"]:
+    """Return what the text tower reads for the first words of a sentence, on the CPU."""
+    tokens = backbone.tokenize([words])
+    count = int(tokens.argmax(dim=1)) - 1
+    with torch.no_grad():
+        found: Tensor = backbone.text.token_embedding(tokens[0, 1 : 1 + count])
+    return found.cpu()
+
+
 def default_memory_mb(device: torch.device) -> int:
     """Return the budget for activations: a quarter of what is free on a GPU, 2 GiB on a CPU."""
     if device.type != "cuda":

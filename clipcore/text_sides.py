@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import resolve_adapter
-from clipcore.prompts import INITIAL_STD, DualPrompts
+from clipcore.prompts import INITIAL_STD, DualPrompts, word_embeddings
 
 FIRST_WORDS = "a photo of a"
 
@@ -82,7 +82,7 @@ class CoupledPrompts(nn.Module):
         dual.positive_context.requires_grad = False
         width = backbone.text.width
         drawn = torch.randn(depth, num_context_tokens, width, generator=generator) * INITIAL_STD
-        words = _word_embeddings(backbone)[:num_context_tokens]
+        words = word_embeddings(backbone, FIRST_WORDS)[:num_context_tokens]
         drawn[0, : len(words)] = words
         bound = width**-0.5
         maps = (2 * torch.rand(depth, width, visual_width, generator=generator) - 1) * bound
@@ -134,12 +134,3 @@ def couple(
     )
     visual.follow(prompts.visual_tokens)
     return prompts, visual
-
-
-def _word_embeddings(backbone: Backbone) -> Float[Tensor, "words width"]:
-    """Return what the text tower reads for the first words, as every sentence begins."""
-    tokens = backbone.tokenize([FIRST_WORDS])
-    count = int(tokens.argmax(dim=1)) - 1
-    with torch.no_grad():
-        words: Tensor = backbone.text.token_embedding(tokens[0, 1 : 1 + count])
-    return words.cpu()

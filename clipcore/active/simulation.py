@@ -16,9 +16,10 @@ from clipcore.active.oracle import Oracle
 from clipcore.active.rounds import next_query
 from clipcore.active.scores import Scores, score
 from clipcore.active.stopping import Change, change, outlook
-from clipcore.active.training import RoundSet, TrainingPositions, choose_training, loader
+from clipcore.active.training import RoundSet, TrainingPositions, choose_training
 from clipcore.active.uncertainty import entropy_of, margin_of
 from clipcore.dual import DualLearner
+from clipcore.fit import loader
 from clipcore.head import Head
 
 Row = dict[str, Any]

@@ -1,6 +1,5 @@
 """What a round trains on: answers and pseudo-labels, mixed in every batch (3.2 and 4.1)."""
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,12 +108,3 @@ class RoundSet:
             labeled_batch=labeled_batch,
             other_batch=pseudo_batch,
         )
-
-
-def loader(inputs: Callable[[Tensor], Tensor]) -> PixelLoader:
-    """Return a loader of inputs that are in memory, or mapped from a file."""
-
-    def load(batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        return (inputs(positions) for positions in batches)
-
-    return load

@@ -12,8 +12,23 @@ NAMES = (
     "unsupervised-gda",
     "lp-gda",
     "fast",
+    "self-training",
+    "upl",
+    "fpl",
+    "ifpl",
+    "grip",
+    "ueo",
+    "dpa",
+    "lafter-text",
 )
 """Methods that no label of an image is given to."""
 
-LABELLED_NAMES = ("gda",)
+LABELLED_NAMES = (
+    "gda",
+    "linear-probe",
+    "tip-adapter",
+    "tip-adapter-f",
+    "coop",
+    "clap",
+)
 """Methods that learn from answers of people."""

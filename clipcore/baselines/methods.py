@@ -2,17 +2,27 @@
 
 from collections.abc import Mapping
 
+from clipcore.baselines.clap import clap
+from clipcore.baselines.coop import coop
+from clipcore.baselines.dpa import dpa
 from clipcore.baselines.evidence import LabelledMethod, Method
+from clipcore.baselines.fpl import fpl, grip, ifpl
 from clipcore.baselines.gda import few_shot_gda, unsupervised_gda
 from clipcore.baselines.inmap import inmap
+from clipcore.baselines.lafter_text import lafter_text
+from clipcore.baselines.linear_probe import linear_probe
 from clipcore.baselines.propagated import (
     fast,
     label_propagation,
     propagated_gda,
     propagated_stata,
 )
+from clipcore.baselines.self_training import self_training
 from clipcore.baselines.stata import stata
+from clipcore.baselines.tip_adapter import tip_adapter, tip_adapter_f
 from clipcore.baselines.transclip import transclip
+from clipcore.baselines.ueo import ueo
+from clipcore.baselines.upl import upl
 from clipcore.baselines.zero_shot import sentence_ensemble, zero_shot
 from clipcore.baselines.zlap import zlap
 
@@ -28,10 +38,23 @@ METHODS: Mapping[str, Method] = {
     "unsupervised-gda": unsupervised_gda,
     "lp-gda": propagated_gda,
     "fast": fast,
+    "self-training": self_training,
+    "upl": upl,
+    "fpl": fpl,
+    "ifpl": ifpl,
+    "grip": grip,
+    "ueo": ueo,
+    "dpa": dpa,
+    "lafter-text": lafter_text,
 }
 """Those that no label of an image is given to."""
 
 LABELLED_METHODS: Mapping[str, LabelledMethod] = {
     "gda": few_shot_gda,
+    "linear-probe": linear_probe,
+    "tip-adapter": tip_adapter,
+    "tip-adapter-f": tip_adapter_f,
+    "coop": coop,
+    "clap": clap,
 }
 """Those that learn from answers of people."""

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipcore.active.training import RoundSet, loader
+from clipcore.active.training import RoundSet
 from clipcore.backbone import VisualTower
-from clipcore.fit import PixelLoader
+from clipcore.fit import PixelLoader, loader
 from tasks.active.checks import learner_adapter
 from tasks.active.learners import RoundTraining, new_learner
 from tasks.active.rounds import SCORES, Rounds

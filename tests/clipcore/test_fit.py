@@ -22,7 +22,9 @@ from clipcore.fit import (
     TrainingDiverged,
     TrainingSet,
     cosine,
+    cycled,
     fit,
+    loader,
     mixed_batches,
     resolve_epochs,
 )
@@ -268,3 +270,21 @@ def test_an_epoch_goes_once_through_the_longer_kind(
         assert len(batch) - known <= other_batch
         assert len(set(batch.tolist())) == len(batch)
     assert all(torch.equal(a, b) for a, b in zip(batches, make(draws(seed)), strict=True))
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 20))
+def test_cycled_batches_go_through_all_samples_before_any_comes_again(
+    num_samples: int, batch_size: int, steps: int
+) -> None:
+    batches = cycled(num_samples, batch_size=batch_size, steps=steps)(draws())
+    assert len(batches) == steps
+    per_pass = -(-num_samples // batch_size)
+    for start in range(0, steps - per_pass + 1, per_pass):
+        once = torch.cat(list(batches[start : start + per_pass]))
+        assert sorted(once.tolist()) == list(range(num_samples))
+
+
+def test_a_loader_reads_what_each_batch_names() -> None:
+    read = loader(torch.arange(10, 20).__getitem__)
+    batches = [torch.tensor([3, 1]), torch.tensor([], dtype=torch.long)]
+    assert [one.tolist() for one in read(batches)] == [[13, 11], []]

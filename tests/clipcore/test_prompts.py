@@ -8,7 +8,13 @@ from torch import Tensor
 
 from clipcore import backbone, precision
 from clipcore.backbone import Backbone
-from clipcore.prompts import BYTES_PER_CHANNEL, INITIAL_STD, ContextTooLong, DualPrompts
+from clipcore.prompts import (
+    BYTES_PER_CHANNEL,
+    INITIAL_STD,
+    ContextTooLong,
+    DualPrompts,
+    word_embeddings,
+)
 from tests.worlds.tensors import draws, same, snapshot
 
 CLASSES = ["cat", "golden_retriever", "a rather long name of a class", "7"]
@@ -21,11 +27,6 @@ def new_prompts(
     return DualPrompts(
         clip, CLASSES, generator=draws(seed), num_context_tokens=tokens, memory_mb=memory_mb
     )
-
-
-def word_embeddings(clip: Backbone, text: str) -> Tensor:
-    """Return the token embeddings of the words, without start and end."""
-    return clip.text.token_embedding(clip.tokenize([text]))[0, 1:5]
 
 
 # --- the sentences --------------------------------------------------------------------------------

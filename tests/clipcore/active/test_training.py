@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcore.active.training import RoundSet, choose_training, loader
+from clipcore.active.training import RoundSet, choose_training
+from clipcore.fit import loader
 
 CLASSES = 3
 IMAGES = st.lists(
