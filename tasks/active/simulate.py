@@ -212,7 +212,7 @@ def _jobs(
     run = spec.active.run
     jobs = []
     for name, trial in _trials(spec, images.num_pool):
-        learner = trial.learner.model_copy(update={"pseudo_labels": True})
+        learner = trial.learner.model_copy(update={"pseudo_labels": True, "spread_answers": False})
         first = fingerprint("first", start.digest, learner, trial.seed, trial.flip)
         made_from = (trial.learner, trial.query, trial.seed, trial.flip, spec.rounds)
         rows = fingerprint("trial", start.digest, *made_from)
@@ -330,6 +330,7 @@ def method_of(
         per_class=spec.top.per_class,
         minimum_total=spec.top.min_total,
         seed=trial.seed,
+        spread_answers=spec.spread_answers,
     )
 
 

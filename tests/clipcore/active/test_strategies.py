@@ -18,7 +18,7 @@ from clipcore.active.strategy_names import STRATEGY_NAMES, UnknownStrategy
 from clipcore.active.uncertainty import entropy_of, margin_of
 from tests.worlds.tensors import draws, random_features
 
-ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper"]
+ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper", "pcb:psp", "clusters-first:paper"]
 CLASSES, DIM = 4, 6
 
 
@@ -37,8 +37,16 @@ def known(
     features: Tensor, probabilities: Tensor, gap: Tensor, labeled_features: Tensor, labels: Tensor
 ) -> Candidates:
     """Return candidates that look as their features are."""
-    start_features = {"start_features": features, "labeled_start_features": labeled_features}
-    return Candidates(features, probabilities, gap, labeled_features, labels, **start_features)
+    return Candidates(
+        features,
+        probabilities,
+        gap,
+        labeled_features,
+        labels,
+        start_features=features,
+        labeled_start_features=labeled_features,
+        class_embeddings=random_features(probabilities.shape[1], features.shape[1], 9),
+    )
 
 
 def copied(candidates: Candidates) -> dict[str, Tensor]:
