@@ -12,7 +12,7 @@ from clipcore.active.candidates import Candidates
 from clipcore.active.rounds import next_query
 from clipcore.active.strategies import find_strategy
 from clipcore.active.strategy_names import is_ranking, strategy_now
-from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, num_answered
+from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, has_labels, num_answered
 from tasks.active.score import RoundModel, ScoresRef, read_learner
 from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
@@ -67,11 +67,8 @@ class QueryJob:
     @property
     def strategy(self) -> str:
         """Return the name of the strategy that chooses in this round."""
-        kinds = read_table(self.answers.uri, ["kind"])["kind"]
-        return strategy_now(
-            self.rounds.spec.active.query.strategy,
-            answered=bool(pc.any(pc.equal(kinds, "label")).as_py()),
-        )
+        name = self.rounds.spec.active.query.strategy
+        return strategy_now(name, answered=has_labels(self.answers))
 
 
 @dataclass(frozen=True)
