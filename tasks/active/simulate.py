@@ -243,7 +243,7 @@ def _trials(spec: SimulationSpec, num_pool: int) -> list[tuple[str, Trial]]:
         for name in spec.strategies
     ]
     if active.learner.on_pseudo_labels:
-        plain = active.learner.model_copy(update={"pseudo_labels": False})
+        plain = active.learner.model_copy(update={"pseudo_labels": False, "spread_answers": False})
         random = query.model_copy(update={"strategy": "random"})
         lines.append((f"random {LABELS_ONLY}", plain, random))
     seeds = range(active.run.seed, active.run.seed + spec.seeds)
