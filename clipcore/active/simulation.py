@@ -149,7 +149,7 @@ def simulate(
             texts = head.positive.embeddings.cpu()
             asked = ask(images, pool, texts, state, method, round_number=number)
             state.answers[asked] = oracle.answer(asked.tolist())
-        state.predicted, state.confidence = _believed(images, pool, state, method)
+        state.predicted, state.confidence = believed(images, pool, state, method)
         state.last = pool
         rows.append({"round": number, **row, "seconds": time.perf_counter() - started})
     if oracle.num_read != int(state.asked.sum()):
@@ -182,7 +182,7 @@ def training_positions(state: State, method: Method, num_classes: int) -> Traini
     )
 
 
-def _believed(
+def believed(
     images: Images, pool: Scores, state: State, method: Method
 ) -> tuple[Int[Tensor, " pool"], Float[Tensor, " pool"]]:
     """Return the pseudo-label of each image, and how sure it is, for the next round."""

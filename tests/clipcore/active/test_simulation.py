@@ -7,12 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore.active.scores import Scores
-from clipcore.active.simulation import Images, Method, State, _believed
+from clipcore.active.simulation import Images, Method, State, believed
+from clipcore.dual import DualLearner
 from tests.worlds.tensors import draws, random_features
 
 CLASSES = ("red", "green")
+
+
+def untrained() -> DualLearner:
+    raise AssertionError("nothing is trained here")
+
+
 METHOD = Method(
-    new_learner=lambda: 1 / 0,  # nothing is trained here
+    new_learner=untrained,
     train=lambda _learner, _data: None,
     strategy="paper",
     per_round=2,
@@ -34,16 +41,16 @@ def world() -> tuple[Images, Scores]:
     return Images(features, features[:0], torch.zeros(0).long(), CLASSES), scores
 
 
-def believed(answers: Tensor, method: Method) -> tuple[Tensor, Tensor]:
+def what_is_believed(answers: Tensor, method: Method) -> tuple[Tensor, Tensor]:
     images, pool = world()
     state = State(answers, pool.predicted, pool.gap)
-    return _believed(images, pool, state, method)
+    return believed(images, pool, state, method)
 
 
 def test_answers_correct_the_images_that_look_like_theirs() -> None:
     answers = torch.full((24,), -1)
     answers[[0, 3, 6]], answers[[13, 16, 19, 22]] = 0, 1
-    labels, confidence = believed(answers, replace(METHOD, spread_answers=True))
+    labels, confidence = what_is_believed(answers, replace(METHOD, spread_answers=True))
     assert labels.tolist() == [0] * 12 + [1] * 12
     assert bool(((confidence > 0.5) & (confidence <= 1)).all())
 
@@ -58,6 +65,6 @@ def test_without_answers_or_the_option_the_learner_is_believed() -> None:
         (some, METHOD),
         (some, replace(spreading, pseudo_labels=False)),
     ]:
-        labels, confidence = believed(answers, method)
+        labels, confidence = what_is_believed(answers, method)
         assert torch.equal(labels, pool.predicted)
         assert torch.equal(confidence, pool.gap)
