@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from clipcore.active.candidates import Candidates, Strategy
+from clipcore.active.uncertainty import entropy_of, highest
 
 Remainder = Literal["per-class", "global"]
 POOL_SHARE = 0.1  # of the candidates, from which PCB picks (https://arxiv.org/abs/2311.11178, 4.1)
@@ -57,6 +58,19 @@ def even_share(
     return torch.cat([order[due], order[~due]])[:budget]
 
 
+def tail_first(candidates: Candidates, budget: int, _draws: Generator) -> Tensor:
+    """Ask, each time, about the broadest prediction of the class with fewest labels (TFS).
+
+    Every choice counts as a label of its predicted class. The paper counts images that it retrieves
+    from open data too; here only answers count, so a tail is what was answered least.
+
+    Reference: Tail First Sampling, https://arxiv.org/abs/2506.01724, as its project page tells it.
+    """
+    order = highest(entropy_of(candidates.probabilities), len(candidates))
+    counts = torch.bincount(candidates.labels, minlength=candidates.num_classes)
+    return _fill_rarest(order, candidates.predicted[order], counts, budget)
+
+
 def balanced(base: Strategy) -> Strategy:
     """Make a strategy even out the classes of what it asks about (PCB).
 
@@ -83,19 +97,14 @@ def _fill_rarest(
     counts: Int[Tensor, " classes"],
     budget: int,
 ) -> Int[Tensor, " chosen"]:
-    """Take samples one by one, each time of the class with the lowest count, in the given order."""
-    waiting: dict[int, list[int]] = {}
-    for position, label in zip(named.tolist(), predicted.tolist(), strict=True):
-        waiting.setdefault(label, []).append(position)
-    have = {label: int(counts[label]) for label in waiting}
-    chosen: list[int] = []
-    while len(chosen) < budget and have:
-        rarest = min(have, key=lambda label: (have[label], label))
-        chosen.append(waiting[rarest].pop(0))
-        have[rarest] += 1
-        if not waiting[rarest]:
-            del have[rarest]
-    return torch.tensor(chosen, dtype=torch.long)
+    """Take samples one by one, each time of the class with the lowest count, in the given order.
+
+    A sample is taken when its class has as many labels as before the first one, and as many more
+    as samples of the class were named before it; of equal counts the lower class number is first.
+    """
+    due = counts[predicted] + _rank_within(predicted, len(counts))
+    by_class = torch.argsort(predicted, stable=True)
+    return named[by_class[torch.argsort(due[by_class], stable=True)]][:budget]
 
 
 def _rank_within(labels: Int[Tensor, " samples"], num_classes: int) -> Int[Tensor, " samples"]:

@@ -22,6 +22,7 @@ class Candidates:
         start_features: Normalised features by which near-duplicates are found. Training draws the
             images of a class together, so these are features that no round changes.
         labeled_start_features: The same of the images that have an answer.
+        class_embeddings: Normalised text features of the classes, as the learner has them.
     """
 
     features: Float[Tensor, "samples dim"]
@@ -31,6 +32,7 @@ class Candidates:
     labels: Int[Tensor, " labeled"]
     start_features: Float[Tensor, "samples start"]
     labeled_start_features: Float[Tensor, "labeled start"]
+    class_embeddings: Float[Tensor, "classes dim"]
 
     def __len__(self) -> int:
         """Return how many images can be asked about."""

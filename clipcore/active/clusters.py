@@ -60,6 +60,23 @@ def neighbours_mean(
     return torch.cat(means)
 
 
+def others_mean(
+    features: Float[Tensor, "samples dim"],
+    others: Float[Tensor, "others dim"],
+    values: Float[Tensor, " others"],
+    count: int,
+) -> Float[Tensor, " samples"]:
+    """Return the mean value of the others that are nearest to each sample; 0 if there are none."""
+    count = min(count, len(others))
+    if not count:
+        return values.new_zeros(len(features))
+    means = [
+        values[(part @ others.T).topk(count, dim=1).indices].mean(dim=1)
+        for part in features.split(ROWS)
+    ]
+    return torch.cat(means)
+
+
 def nearest_mean_similarity(
     features: Float[Tensor, "samples dim"], count: int
 ) -> Float[Tensor, " samples"]:

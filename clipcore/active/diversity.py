@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from clipcore.active.candidates import Candidates
+from clipcore.active.candidates import Candidates, Strategy
 from clipcore.active.clusters import (
     cluster,
     nearest_mean_similarity,
@@ -89,6 +89,20 @@ def typical(candidates: Candidates, budget: int, draws: Generator) -> Tensor:
         covered[group] += 1
         sizes[group] -= 1
     return torch.tensor(chosen, dtype=torch.long)
+
+
+def clusters_first(later: Strategy) -> Strategy:
+    """Make a strategy begin with `typical`, and choose itself as soon as there is an answer.
+
+    TypiClust is for the first labels; with more of them doubt is the better guide
+    (https://arxiv.org/abs/2202.02794, section 1).
+    """
+
+    def choose(candidates: Candidates, budget: int, draws: Generator) -> Tensor:
+        now = later if len(candidates.labels) else typical
+        return now(candidates, budget, draws)
+
+    return choose
 
 
 def calibrated_entropy(candidates: Candidates, budget: int, draws: Generator) -> Tensor:

@@ -15,6 +15,7 @@ from clipcore.active.candidates import Candidates
 from clipcore.active.oracle import Oracle
 from clipcore.active.rounds import next_query
 from clipcore.active.scores import Scores, score
+from clipcore.active.spreading import spread, with_answers
 from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.training import RoundSet, TrainingPositions, choose_training
 from clipcore.active.uncertainty import entropy_of, margin_of
@@ -67,6 +68,7 @@ class Method:
         per_class: See `training.choose_training`.
         minimum_total: See `training.choose_training`.
         seed: Of the queries.
+        spread_answers: Whether pseudo-labels are what neighbours say once there are answers.
     """
 
     new_learner: Callable[[], DualLearner]
@@ -78,6 +80,7 @@ class Method:
     per_class: int
     minimum_total: int
     seed: int
+    spread_answers: bool = False
 
 
 @dataclass
@@ -144,9 +147,11 @@ def simulate(
             state.changes.append(change(last.predicted, pool.predicted, last.p_clean, pool.p_clean))
         row = _measure(images, oracle, test, state, positions)
         if number < rounds:
-            asked = ask(images, pool, state, method, round_number=number)
+            texts = head.positive.embeddings.cpu()
+            asked = ask(images, pool, texts, state, method, round_number=number)
             state.answers[asked] = oracle.answer(asked.tolist())
-        state.predicted, state.confidence, state.last = pool.predicted, pool.gap, pool
+        state.predicted, state.confidence = believed(images, pool, state, method)
+        state.last = pool
         rows.append({"round": number, **row, "seconds": time.perf_counter() - started})
     if oracle.num_read != int(state.asked.sum()):
         raise AssertionError(
@@ -178,8 +183,25 @@ def training_positions(state: State, method: Method, num_classes: int) -> Traini
     )
 
 
+def believed(
+    images: Images, pool: Scores, state: State, method: Method
+) -> tuple[Int[Tensor, " pool"], Float[Tensor, " pool"]]:
+    """Return the pseudo-label of each image, and how sure it is, for the next round."""
+    if not (method.spread_answers and method.pseudo_labels and bool(state.asked.any())):
+        return pool.predicted, pool.gap
+    beliefs = with_answers(pool.probabilities, state.answers)
+    confidence, labels = spread(beliefs, images.features).max(dim=1)
+    return labels, confidence
+
+
 def ask(
-    images: Images, pool: Scores, state: State, method: Method, *, round_number: int
+    images: Images,
+    pool: Scores,
+    class_embeddings: Float[Tensor, "classes dim"],
+    state: State,
+    method: Method,
+    *,
+    round_number: int,
 ) -> Int[Tensor, " chosen"]:
     """Return positions of the images that a round asks about."""
     left = torch.nonzero(~state.asked).flatten()
@@ -192,6 +214,7 @@ def ask(
         labels=state.answers[answered],
         start_features=images.features[left],
         labeled_start_features=images.features[answered],
+        class_embeddings=class_embeddings,
     )
     chosen = next_query(
         candidates,

@@ -1,7 +1,9 @@
 """The names that people use for strategies, known before a strategy is loaded."""
 
 PCB = "pcb"
-RANKINGS = ("paper", "paper-global", "entropy", "margin", "confidence")
+CLUSTERS_FIRST = "clusters-first"
+DEFAULT_BASE = "badge"  # of a name that builds on another one and names none
+RANKINGS = ("paper", "paper-global", "entropy", "margin", "confidence", "agreement", "tfs")
 """Strategies that rank images one by one: the best of a pool are the best of its parts' best."""
 STRATEGY_NAMES = (
     "paper",
@@ -10,10 +12,14 @@ STRATEGY_NAMES = (
     "entropy",
     "margin",
     "confidence",
+    "agreement",
+    "transductive",
     "coreset",
     "badge",
     "typical",
     "cec",
+    "tfs",
+    "psp",
 )
 
 
@@ -28,13 +34,29 @@ def check_strategy(name: str) -> None:
         UnknownStrategy: the name is none of them.
     """
     first, _, base = name.partition(":")
-    if first == PCB:
-        check_strategy(base or "badge")
+    if first in (PCB, CLUSTERS_FIRST):
+        check_strategy(base or DEFAULT_BASE)
     elif name not in STRATEGY_NAMES:
         raise UnknownStrategy(
             f"strategy {name!r} is unknown: expected one of {', '.join(STRATEGY_NAMES)}, "
-            f"or {PCB}:NAME for one of them with its classes balanced"
+            f"{PCB}:NAME for one of them with its classes balanced, or {CLUSTERS_FIRST}:NAME for "
+            "one that begins with clusters"
         )
+
+
+def strategy_now(name: str, *, answered: bool) -> str:
+    """Return the strategy that chooses in a round: `clusters-first:NAME` is two, in turn.
+
+    Args:
+        name: As people say it.
+        answered: Whether any image has an answer.
+    """
+    first, _, base = name.partition(":")
+    if first == CLUSTERS_FIRST:
+        return strategy_now(base or DEFAULT_BASE, answered=answered) if answered else "typical"
+    if first == PCB and base:
+        return f"{PCB}:{strategy_now(base, answered=answered)}"
+    return name
 
 
 def is_ranking(name: str) -> bool:

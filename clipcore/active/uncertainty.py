@@ -39,6 +39,16 @@ def least_confidence(candidates: Candidates, budget: int, _draws: Generator) -> 
     return highest(-candidates.probabilities.amax(dim=1), budget)
 
 
+def least_agreement(candidates: Candidates, budget: int, _draws: Generator) -> Tensor:
+    r"""Ask where the image is least like the text of the class that it is taken for.
+
+    The doubt is $-\langle v, t_{\hat y}\rangle$, a cosine. Unlike the probability it does not
+    compare classes: an image that is like none of them is doubtful however clear the first is.
+    """
+    texts = candidates.class_embeddings[candidates.predicted]
+    return highest(-(candidates.features * texts).sum(dim=1), budget)
+
+
 def at_random(candidates: Candidates, budget: int, draws: Generator) -> Tensor:
     """Ask about any images, all equally likely: what every strategy has to beat."""
     return torch.randperm(len(candidates), generator=draws)[:budget]

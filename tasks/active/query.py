@@ -11,9 +11,9 @@ from torch import Tensor
 from clipcore.active.candidates import Candidates
 from clipcore.active.rounds import next_query
 from clipcore.active.strategies import find_strategy
-from clipcore.active.strategy_names import is_ranking
-from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, num_answered
-from tasks.active.score import ScoresRef, read_learner
+from clipcore.active.strategy_names import is_ranking, strategy_now
+from tasks.active.rounds import LABEL_STUDIO, QUERY_FILE, SHEET, Rounds, has_labels, num_answered
+from tasks.active.score import RoundModel, ScoresRef, read_learner
 from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
 from tasks.answers.contact_sheet import write_contact_sheet
@@ -39,10 +39,14 @@ WHY = {
     "entropy": "the model finds several classes likely",
     "margin": "two classes are almost equally likely",
     "confidence": "no class is likely",
+    "agreement": "like none of the classes, not even {label}",
+    "transductive": "images that look like it belong to two classes",
     "coreset": "unlike everything that was answered or asked",
     "badge": "would change the model much, in a way that others do not",
     "typical": "typical of a group of images without an answer",
     "cec": "stands for a group of doubtful images",
+    "tfs": "{label} has few answers, and the model finds several classes likely",
+    "psp": "images that look like it were taken for another class",
 }
 
 
@@ -59,6 +63,12 @@ class QueryJob:
     images: ImagesRef
     task: TaskRef
     budget: int
+
+    @property
+    def strategy(self) -> str:
+        """Return the name of the strategy that chooses in this round."""
+        name = self.rounds.spec.active.query.strategy
+        return strategy_now(name, answered=has_labels(self.answers))
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Rows:
         columns = [value[where] for name, value in vars(self).items() if name != "ids"]
         return Rows([self.ids[position] for position in positions], *columns)
 
-    def candidates(self, answered: "Rows") -> Candidates:
+    def candidates(self, answered: "Rows", class_embeddings: Tensor) -> Candidates:
         """Return these rows as what a strategy chooses from, beside those with an answer."""
         return Candidates(
             features=self.features,
@@ -92,6 +102,7 @@ class Rows:
             labels=answered.labels,
             start_features=self.start_features,
             labeled_start_features=answered.start_features,
+            class_embeddings=class_embeddings,
         )
 
 
@@ -152,9 +163,10 @@ def _write_sheets(table: pa.Table, folder: str, job: QueryJob, limits: PoolSpec)
 def choose_query(job: QueryJob) -> list[str]:
     """Return the ids that the strategy asks about, in its order."""
     spec = job.rounds.spec
-    candidates, answered = _read(job)
+    model = read_learner(job.learner.uri)
+    candidates, answered = _read(job, model)
     chosen = next_query(
-        candidates.candidates(answered),
+        candidates.candidates(answered, model.class_embeddings),
         job.budget,
         strategy=spec.active.query.strategy,
         max_similarity=spec.active.query.max_similarity,
@@ -164,25 +176,25 @@ def choose_query(job: QueryJob) -> list[str]:
     return [candidates.ids[position] for position in chosen.tolist()]
 
 
-def _read(job: QueryJob) -> tuple[Rows, Rows]:
+def _read(job: QueryJob, model: RoundModel) -> tuple[Rows, Rows]:
     """Return (candidates, answered images), each by id; at most `max_candidates` candidates.
 
     Of a larger pool a ranking strategy sees the images that it would rank first; another one sees
     those with the lowest ids, which are hashes of the content, so a fair sample.
     """
     most = job.rounds.spec.max_candidates
-    strategy = job.rounds.spec.active.query.strategy
+    strategy = job.strategy
     closed = _closed(job.answers)
     candidates: list[Rows] = []
     answered: list[Rows] = []
-    for part in _parts(job):
+    for part in _parts(job, model):
         is_closed = [image in closed for image in part.ids]
         has_label = (part.labels >= 0).tolist()
         answered.append(part.take([row for row, yes in enumerate(has_label) if yes]))
         candidates.append(part.take([row for row, yes in enumerate(is_closed) if not yes]))
         if sum(map(len, candidates)) > most:
             whole = _by_id(candidates)
-            best = _ranked(whole, strategy, most) if is_ranking(strategy) else range(most)
+            best = _ranked(whole, strategy, most, model) if is_ranking(strategy) else range(most)
             candidates = [whole.take(sorted(best))]
     return _by_id(candidates), _by_id(answered)
 
@@ -194,10 +206,11 @@ def _closed(answers: AnswersRef) -> set[str]:
     return set(decided["image_id"].to_pylist())
 
 
-def _ranked(rows: Rows, strategy: str, most: int) -> list[int]:
+def _ranked(rows: Rows, strategy: str, most: int, model: RoundModel) -> list[int]:
     """Return the positions that a ranking strategy would take first."""
     ranking = find_strategy(strategy.removeprefix("pcb:"))
-    positions: list[int] = ranking(rows.candidates(rows.take([])), most, torch.Generator()).tolist()
+    candidates = rows.candidates(rows.take([]), model.class_embeddings)
+    positions: list[int] = ranking(candidates, most, torch.Generator()).tolist()
     return positions
 
 
@@ -209,9 +222,8 @@ def _by_id(parts: list[Rows]) -> Rows:
     return Rows(ids, *columns).take(sorted(range(len(ids)), key=lambda row: ids[row]))
 
 
-def _parts(job: QueryJob) -> Iterator[Rows]:
+def _parts(job: QueryJob, model: RoundModel) -> Iterator[Rows]:
     """Yield the images of the pool split, part by part, as the learner sees them."""
-    model = read_learner(job.learner.uri)
     seen = (job.start.features, job.features)
     stages = seen[:1] if seen[0].digest == seen[1].digest else seen
     for shard in shards(job.images, *stages):
@@ -237,7 +249,7 @@ def _table(job: QueryJob, chosen: list[str]) -> pa.Table:
             rows[row["image_id"]].update(row)
     for image, uri in zip(chosen, uris_of(job.images, chosen), strict=True):
         rows[image]["uri"] = uri
-    strategy = job.rounds.spec.active.query.strategy
+    strategy = job.strategy
     why = WHY.get(strategy, f"chosen by {strategy}")
     for position, image in enumerate(chosen):
         row = rows[image]

@@ -213,6 +213,11 @@ def num_answered(answers: AnswersRef) -> int:
     return sum(kind in ("label", "none") for kind in kinds)
 
 
+def has_labels(answers: AnswersRef) -> bool:
+    """Return whether anybody named the class of an image."""
+    return "label" in read_table(answers.uri, ["kind"])["kind"].to_pylist()
+
+
 def read_query(rounds: Rounds, number: int) -> pa.Table:
     """Return what a finished round asked."""
     return read_table(join(rounds.round_folder(number), QUERY_FILE))

@@ -78,6 +78,11 @@ class RoundModel:
         """Return the learned correction, by the names of `adapters.Bottleneck`; empty if none."""
         return checkpoint.under(CachedFeatures.name, self.tensors)
 
+    @property
+    def class_embeddings(self) -> Tensor:
+        """Return the normalised text features of the classes."""
+        return dual_head_of(dict(self.tensors)).positive.embeddings
+
     def score(self, features: Tensor) -> Scores:
         """Return the scores of images by the features that the learner reads."""
         head = dual_head_of(dict(self.tensors))

@@ -212,7 +212,7 @@ def _jobs(
     run = spec.active.run
     jobs = []
     for name, trial in _trials(spec, images.num_pool):
-        learner = trial.learner.model_copy(update={"pseudo_labels": True})
+        learner = trial.learner.model_copy(update={"pseudo_labels": True, "spread_answers": False})
         first = fingerprint("first", start.digest, learner, trial.seed, trial.flip)
         made_from = (trial.learner, trial.query, trial.seed, trial.flip, spec.rounds)
         rows = fingerprint("trial", start.digest, *made_from)
@@ -243,7 +243,7 @@ def _trials(spec: SimulationSpec, num_pool: int) -> list[tuple[str, Trial]]:
         for name in spec.strategies
     ]
     if active.learner.on_pseudo_labels:
-        plain = active.learner.model_copy(update={"pseudo_labels": False})
+        plain = active.learner.model_copy(update={"pseudo_labels": False, "spread_answers": False})
         random = query.model_copy(update={"strategy": "random"})
         lines.append((f"random {LABELS_ONLY}", plain, random))
     seeds = range(active.run.seed, active.run.seed + spec.seeds)
@@ -330,6 +330,7 @@ def method_of(
         per_class=spec.top.per_class,
         minimum_total=spec.top.min_total,
         seed=trial.seed,
+        spread_answers=spec.spread_answers,
     )
 
 

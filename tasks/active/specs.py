@@ -46,6 +46,11 @@ class LearnerSpec(Spec):
         default=None, description="Train on pseudo-labels too; by default dual does."
     )
 
+    spread_answers: bool = Field(
+        default=False,
+        description="Spread answers to images that look alike; pseudo-labels are what comes of it.",
+    )
+
     @property
     def on_pseudo_labels(self) -> bool:
         """Return whether a round with answers trains on pseudo-labels too."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from clipcore.active.training import choose_training
 from clipcore.cleaning import resolve_per_class
-from tasks.active.rounds import Rounds
+from tasks.active.rounds import Rounds, has_labels
 from tasks.active.specs import ActiveSpec
+from tasks.active.spreading import spread_predictions
 from tasks.active.start import StartRef, read_start_head
 from tasks.label.people import Answers, answers_about
 from tasks.label.table import top_of_part
@@ -147,7 +148,12 @@ def _all_of(parts: list[_Predicted]) -> _Predicted:
 def _predictions(job: RoundJob) -> Iterator[tuple[pa.Array, Tensor, Tensor]]:
     """Yield (ids, class numbers, confidence) of pool images: of the last round, or the start."""
     if job.last_scores is not None:
-        for shard in shards(job.images, Ref(uri=job.last_scores, digest="scores")):
+        scores = Ref(uri=job.last_scores, digest="scores")
+        if _spreads(job):
+            parts = shards(job.images, job.start.features, scores)
+            yield from spread_predictions(parts, job.answers, job.task.classes)
+            return
+        for shard in shards(job.images, scores):
             table = shard.read(0, ["image_id", "label", "gap"], "pool")
             labels = class_numbers(job.task.classes, table["label"])
             yield table["image_id"].combine_chunks(), labels, tensor_of(table, "gap")
@@ -156,3 +162,9 @@ def _predictions(job: RoundJob) -> Iterator[tuple[pa.Array, Tensor, Tensor]]:
     for shard in shards(job.images, job.start.features):
         ids, features = shard.features(split="pool")
         yield ids, *head.predict(features)
+
+
+def _spreads(job: RoundJob) -> bool:
+    """Say whether neighbours of answers are heard before pseudo-labels are chosen."""
+    learner = job.spec.learner
+    return learner.spread_answers and learner.on_pseudo_labels and has_labels(job.answers)

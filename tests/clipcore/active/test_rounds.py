@@ -22,6 +22,7 @@ def candidates() -> Candidates:
         torch.tensor([0, 1, 2, 0]),
         start_features=features,
         labeled_start_features=labeled,
+        class_embeddings=random_features(3, 8, 4),
     )
 
 

@@ -16,29 +16,12 @@ from clipcore.active.stopping import Change, change, outlook
 from clipcore.active.strategies import STRATEGIES, find_strategy
 from clipcore.active.strategy_names import STRATEGY_NAMES, UnknownStrategy
 from clipcore.active.uncertainty import entropy_of, margin_of
+from tests.worlds.candidates import CLASSES, DIM
+from tests.worlds.candidates import known_candidates as known
+from tests.worlds.candidates import random_candidates as pool
 from tests.worlds.tensors import draws, random_features
 
-ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper"]
-CLASSES, DIM = 4, 6
-
-
-def pool(samples: int = 40, labeled: int = 5, seed: int = 0) -> Candidates:
-    logits = 3 * torch.randn(samples, CLASSES, generator=draws(seed))
-    return known(
-        random_features(samples, DIM, seed + 1),
-        logits.softmax(dim=1),
-        torch.randn(samples, generator=draws(seed + 2)),
-        random_features(labeled, DIM, seed + 3),
-        torch.randint(CLASSES, (labeled,), generator=draws(seed + 4)),
-    )
-
-
-def known(
-    features: Tensor, probabilities: Tensor, gap: Tensor, labeled_features: Tensor, labels: Tensor
-) -> Candidates:
-    """Return candidates that look as their features are."""
-    start_features = {"start_features": features, "labeled_start_features": labeled_features}
-    return Candidates(features, probabilities, gap, labeled_features, labels, **start_features)
+ALL = [*STRATEGIES, "pcb", "pcb:entropy", "pcb:paper", "pcb:psp", "clusters-first:paper"]
 
 
 def copied(candidates: Candidates) -> dict[str, Tensor]:
@@ -114,6 +97,16 @@ def test_two_classes_make_all_measures_agree(name: str) -> None:
     assert find_strategy(name)(both, 6, draws()).tolist() == expected[:6]
 
 
+def test_agreement_is_the_cosine_with_the_text_of_the_predicted_class() -> None:
+    candidates = pool(20)
+    agreement = []
+    for feature, p in zip(candidates.features, candidates.probabilities, strict=True):
+        text = candidates.class_embeddings[p.tolist().index(max(p.tolist()))]
+        agreement.append(sum(float(a) * float(b) for a, b in zip(feature, text, strict=True)))
+    expected = sorted(range(20), key=lambda i: agreement[i])
+    assert find_strategy("agreement")(candidates, 20, draws()).tolist() == expected
+
+
 # --- even shares ----------------------------------------------------------------------------------
 
 LABELS = st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=30)
@@ -167,6 +160,31 @@ def test_the_rarest_class_comes_first_and_an_exhausted_one_is_set_aside() -> Non
     assert in_order(those, 6, draws()).tolist() == [7, 3, 0, 4, 1, 5]
 
 
+FILLED = st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=30)
+
+
+@given(FILLED, st.lists(st.integers(0, CLASSES - 1), max_size=12), st.integers(1, 35))
+def test_tail_first_takes_the_broadest_of_the_rarest_class_each_time(
+    predicted: list[int], labels: list[int], budget: int
+) -> None:
+    candidates = pool(len(predicted), len(labels))
+    sure = torch.nn.functional.one_hot(torch.tensor(predicted), CLASSES).float()
+    probabilities = 0.5 * sure + 0.5 * candidates.probabilities
+    answers = torch.tensor(labels, dtype=torch.long)
+    those = known(
+        candidates.features, probabilities, candidates.gap, candidates.labeled_features, answers
+    )
+    doubt, taken_for = entropy_of(probabilities).tolist(), those.predicted.tolist()
+    counts, left, expected = [labels.count(k) for k in range(CLASSES)], set(range(len(doubt))), []
+    while left and len(expected) < budget:
+        rarest = min((taken_for[i] for i in left), key=lambda k: (counts[k], k))
+        pick = min((i for i in left if taken_for[i] == rarest), key=lambda i: (-doubt[i], i))
+        expected.append(pick)
+        left.remove(pick)
+        counts[rarest] += 1
+    assert find_strategy("tfs")(those, budget, draws()).tolist() == expected
+
+
 # --- diversity ------------------------------------------------------------------------------------
 
 
@@ -205,6 +223,14 @@ def test_typical_asks_in_each_blob_once_and_in_the_answered_one_last() -> None:
     )
     chosen = find_strategy("typical")(candidates, 3, draws(2))
     assert sorted((chosen // 12).tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("labeled", [0, 1, 3])
+def test_clusters_come_first_and_only_first(labeled: int) -> None:
+    candidates = pool(30, labeled)
+    now = find_strategy("typical" if not labeled else "entropy")
+    chosen = find_strategy("clusters-first:entropy")(candidates, 6, draws(4))
+    assert torch.equal(chosen, now(candidates, 6, draws(4)))
 
 
 def test_k_means_finds_blobs() -> None:

@@ -58,13 +58,15 @@ def stages(folder: Path, rows: int, dim: int) -> tuple[AnswersRef, StartRef, Abo
     return answers_ref, StartRef(features=features, zero_shot=zero_shot), pool
 
 
-def rounds_spec(strategy: str, max_candidates: int = 50_000) -> RoundsSpec:
+def rounds_spec(
+    strategy: str, max_candidates: int = 50_000, learner: LearnerSpec = LEARNER
+) -> RoundsSpec:
     query = QuerySpec(strategy=strategy, per_round=PER_ROUND, max_similarity=0.999)
     run = CoftSpec(pool=PoolSpec(images="memory://"))
     return RoundsSpec(
         name="shards",
         budget=50,
-        active=ActiveSpec(run=run, learner=LEARNER, query=query, start="zero-shot"),
+        active=ActiveSpec(run=run, learner=learner, query=query, start="zero-shot"),
         max_candidates=max_candidates,
     )
 
@@ -109,7 +111,7 @@ def play(
 
 
 @pytest.mark.slow  # four trainings for each strategy
-@pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb"])
+@pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb", "transductive", "psp"])
 def test_the_number_of_files_changes_nothing(
     tmp_path: Path, backbone: BackboneRef, strategy: str
 ) -> None:
@@ -127,12 +129,18 @@ def test_the_number_of_files_changes_nothing(
     assert table.num_rows == COUNT - 1, "all but the copy"
 
 
+@pytest.mark.parametrize("strategy", ["entropy", "agreement", "clusters-first:margin"])
 def test_of_a_large_pool_a_ranking_sees_what_it_would_rank_first(
+    tmp_path: Path, backbone: BackboneRef, strategy: str
+) -> None:
+    *_, all_of_them = play(tmp_path / "all", 7, backbone, strategy, 50_000)
+    *_, few = play(tmp_path / "few", 7, backbone, strategy, 12)
+    assert few == all_of_them
+
+
+def test_of_a_large_pool_another_strategy_sees_a_fair_sample(
     tmp_path: Path, backbone: BackboneRef
 ) -> None:
-    *_, all_of_them = play(tmp_path / "all", 7, backbone, "entropy", 50_000)
-    *_, few = play(tmp_path / "few", 7, backbone, "entropy", 12)
-    assert few == all_of_them
     *_, sample = play(tmp_path / "sample", 7, backbone, "random", 12)
     pool = [row["image_id"] for row in images(backbone.embed_dim)[0].to_pylist()]
     assert len(set(sample)) == 9
@@ -158,10 +166,9 @@ def simulated_queries(
     start: StartRef,
     pool: About,
     backbone: BackboneRef,
-    strategy: str,
+    spec: ActiveSpec,
     rounds: int,
 ) -> list[list[str]]:
-    spec = rounds_spec(strategy).active
     images, oracle = read_labelled(start.features, *pool)
     recording = RecordingOracle(oracle)
     loaded = load_backbone(backbone.name)
@@ -180,12 +187,22 @@ def ids_of(table: pa.Table) -> list[str]:
     return ids
 
 
-@pytest.mark.parametrize("strategy", ["paper", "badge", "random", "pcb"])
+SPREADING = LEARNER.model_copy(update={"spread_answers": True})
+KNOWN = ["paper", "badge", "random", "pcb"]
+LATER = ["agreement", "transductive", "tfs", "pcb:psp", "clusters-first:paper"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "learner"),
+    [*((name, LEARNER) for name in [*KNOWN, *LATER]), ("paper", SPREADING)],
+    ids=[*KNOWN, *LATER, "paper-spreading"],
+)
 def test_rounds_on_files_ask_what_the_simulation_asks(
-    tmp_path: Path, backbone: BackboneRef, strategy: str
+    tmp_path: Path, backbone: BackboneRef, strategy: str, learner: LearnerSpec
 ) -> None:
     pool, features, zero_shot, _ = write_stages(tmp_path, 16, backbone.embed_dim)
     start = StartRef(features=features, zero_shot=zero_shot)
+    spec = rounds_spec(strategy, learner=learner)
     truth = {row["image_id"]: row["label"] for row in images(backbone.embed_dim)[0].to_pylist()}
     asked: list[list[str]] = []
     for number in range(3):
@@ -198,8 +215,6 @@ def test_rounds_on_files_ask_what_the_simulation_asks(
         write_table(uri, pa.Table.from_pylist(answers, ANSWERS_SCHEMA))
         answered = AnswersRef(uri=uri, digest=f"{number}", num_labels=len(answers))
         made = (answered, start, pool)
-        asked.append(
-            play_round(tmp_path / "rounds", rounds_spec(strategy), number, made, backbone)[1]
-        )
-    assert asked == simulated_queries(start, pool, backbone, strategy, rounds=3)
+        asked.append(play_round(tmp_path / "rounds", spec, number, made, backbone)[1])
+    assert asked == simulated_queries(start, pool, backbone, spec.active, rounds=3)
     assert len({image for query in asked for image in query}) == 3 * PER_ROUND
