@@ -15,9 +15,9 @@ ITERATIONS = 100  # of L-BFGS
 def multipliers(zero_shot: Head, x: Float[Tensor, "answers dim"], taught: Taught) -> Tensor:
     r"""Return $\lambda_k = \frac1{|B_k|} \sum_{i \in B_k} p_k(x_i)$ of zero-shot's probabilities.
 
-    $B_k$ are the answers of class $k$: our reading of "from the zero-shot performance on the support
-    set". A class that zero-shot knows well is held fast, one that it does not know is let go. A class
-    without any answer has 1: nothing is known that would move it.
+    $B_k$ are the answers of class $k$, which is our reading: a class that zero-shot knows well is
+    held fast, one that it does not know is let go. A class without any answer has 1: nothing is
+    known that would move it.
     """
     own = zero_shot.probabilities(x).gather(1, taught.labels[:, None])[:, 0]
     num_classes = len(zero_shot.embeddings)
