@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from clipcore.baselines.method_names import NAMES
 from tasks.specs import CoftSpec, RuntimeSpec, Spec
 
 Balance = Literal["as-is", "uniform", "long-tail", "half-absent"]
@@ -15,19 +16,9 @@ class ArenaSpec(Spec):
     """What is compared with what."""
 
     methods: tuple[str, ...] = Field(
-        (
-            "zero-shot",
-            "label-propagation",
-            "zlap",
-            "transclip",
-            "stata",
-            "lp-stata",
-            "inmap",
-            "unsupervised-gda",
-            "lp-gda",
-            "fast",
-        ),
-        description="Split by commas; coft and coft-plus are among those that may be named.",
+        NAMES,
+        description="Split by commas; by default all without labels that look at features alone. "
+        "coft and coft-plus may be named too.",
     )
     seeds: int = Field(3, gt=0, le=100, description="Runs of each method, from --seed on.")
     balance: tuple[Balance, ...] = Field(
