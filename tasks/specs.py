@@ -395,6 +395,5 @@ def check_method(spec: CoftSpec, *methods: Method) -> None:
     if spec.method not in methods:
         known = " or ".join(methods)
         raise InputError(
-            f"method: this flow runs {known}; got {spec.method}, which is the flow "
-            f"flows/{spec.method.replace('-', '_')}.py."
+            f"method: this flow runs {known}; got {spec.method}. The flow flows/adapt.py runs any."
         )

@@ -68,7 +68,9 @@ def compare_methods(  # noqa: PLR0913, PLR0917  # what a comparison depends on
     found = run_tasks(measure_cell, [(cell,) for cell in cells], runtime=spec.runtime)
     rows = [row for _, row in sorted(found, key=lambda one: one[0])]
     rows += [
-        _row(name, number, one) for name, own in whole.items() for number, one in enumerate(own)
+        _row(name, seed, one)
+        for name, own in whole.items()
+        for seed, one in enumerate(own, start=spec.run.seed)
     ]
     comparison = Comparison(
         origin=Path(spec.run.pool.images).name,
@@ -110,12 +112,12 @@ def read_comparison(ref: ComparisonRef) -> Comparison:
     return Comparison.model_validate(read_json(join(ref.uri, RESULTS))["comparison"])
 
 
-def _row(method: str, number: int, summary: RunSummary) -> Row:
+def _row(method: str, seed: int, summary: RunSummary) -> Row:
     """Return what a flow of its own measured of the test images, as a row of a cell."""
     recalls = [one["recall"] for one in summary.per_class.values() if one["recall"] is not None]
     return {
         "method": method,
-        "seed": number,
+        "seed": seed,
         "balance": "as-is",
         "accuracy": summary.accuracy,
         "worst_recall": min(recalls, default=None),

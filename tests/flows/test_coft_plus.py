@@ -203,7 +203,7 @@ def test_a_student_learns_from_the_labels_of_another_backbone(place: Place) -> N
 
 
 def test_a_flow_refuses_the_method_of_another(place: Place) -> None:
-    with pytest.raises(InputError, match=r"got coft-plus, which is the flow flows/coft_plus\.py"):
+    with pytest.raises(InputError, match=r"got coft-plus\. The flow flows/adapt\.py runs any"):
         coft.fn(place.spec("refused"))
 
 

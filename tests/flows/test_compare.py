@@ -8,7 +8,17 @@ from clipcore.classifier import load_classifier
 from flows.compare import compare
 from tasks.compare.arena import PAGE, TABLE, read_comparison
 from tasks.compare.specs import CompareSpec
-from tasks.specs import BackboneSpec, CoftSpec, InputError, PoolSpec, RuntimeSpec
+from tasks.specs import (
+    BackboneSpec,
+    CoftSpec,
+    InputError,
+    LabelSpec,
+    Phase1Spec,
+    Phase2Spec,
+    PoolSpec,
+    RuntimeSpec,
+    TopSpec,
+)
 from tasks.tracking.store import tracking_for
 from tasks.tracking.versions import list_models
 from tests.worlds.images import write_images
@@ -66,6 +76,23 @@ def test_all_methods_are_measured_and_more_seeds_keep_finished_cells(
     (model,) = (tmp_path / "workspace" / "models").iterdir()
     assert version.version == "1"
     assert load_classifier(model).facts["method"] == again.best
+
+
+def test_a_whole_flow_is_a_row_beside_the_others(tmp_path: Path, tiny_clip: Path) -> None:
+    spec = spec_of(tmp_path, tiny_clip, methods=("zero-shot", "coft"), seeds=1)
+    quick = {
+        "label": LabelSpec(top=TopSpec(per_class=4, min_total=0)),
+        "phase1": Phase1Spec(epochs=1, min_steps=0, batch_size=8),
+        "phase2": Phase2Spec(epochs=1, batch_size=8, holdout=0.2),
+    }
+    found = read_comparison(
+        compare(spec.model_copy(update={"run": spec.run.model_copy(update=quick)}))
+    )
+    rows = {one.method: one for one in found.results}
+    gain = rows["coft"].to_zero_shot
+    assert rows["coft"].accuracy is not None
+    assert gain == pytest.approx(rows["coft"].accuracy - (rows["zero-shot"].accuracy or 0))
+    assert rows["coft"].worst_recall is not None
 
 
 def test_images_without_labels_are_refused(tmp_path: Path, tiny_clip: Path) -> None:
