@@ -105,3 +105,33 @@ def test_optimizer_continues_as_if_it_had_not_stopped(
         step(other, restored)
     assert torch.equal(model.weight, other.weight)
     assert torch.equal(model.bias, other.bias)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_fused_optimizer_continues_whatever_order_weights_have_in_memory(
+    order: torch.memory_format, tmp_path: Path
+) -> None:
+    start = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
+
+    def new() -> tuple[nn.Parameter, torch.optim.Optimizer]:
+        weight = nn.Parameter(start.clone(memory_format=order))
+        return weight, torch.optim.AdamW([weight], 0.01, fused=True)
+
+    def step(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        (weight - target).square().sum().backward()
+        optimizer.step()
+
+    (weight, optimizer), (other, restored) = new(), new()
+    for _ in range(3):
+        step(weight, optimizer)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(checkpoint.to_bytes(checkpoint.optimizer_tensors(optimizer), {}))
+    checkpoint.restore_optimizer(restored, checkpoint.read(str(path))[0])
+    with torch.no_grad():
+        other.copy_(weight)
+    for _ in range(3):
+        step(weight, optimizer)
+        step(other, restored)
+    assert torch.equal(weight, other)

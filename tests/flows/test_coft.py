@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from tasks.specs import (
 )
 from tasks.storage.manifest import iter_tables
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
-from tests.worlds.processes import Family
+from tests.worlds.processes import Family, wait_for
 
 SPLITS = ("pool", "test")
 
@@ -117,7 +116,7 @@ def test_a_command_that_is_stopped_in_training_is_taken_up_and_arrives_at_the_sa
     images, workspace, expected = whole
     place, family = tmp_path / "stopped", Family()
     with _adapt(images, place, tiny_clip, family) as stopped:
-        _wait_for(place, "peers/*/resume.safetensors", stopped)
+        wait_for(place, "peers/*/resume.safetensors", stopped)
         assert len(family.alive()) > 3
         stopped.terminate()
         _, said = stopped.communicate(timeout=60)
@@ -161,14 +160,6 @@ def _adapt(
     finally:
         process.kill()
         process.wait(30)
-
-
-def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not list(folder.glob(pattern)):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, f"{pattern} never appeared"
-        time.sleep(0.05)
 
 
 def _ids(workspace: Path) -> list[str]:

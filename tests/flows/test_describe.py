@@ -26,8 +26,10 @@ from tasks.specs import (
 from tasks.storage.tables import read_facts
 from tasks.tracking.store import connect, tracking_for
 from tests.tasks.read_page import Page
+from tests.worlds.cluster import program
 from tests.worlds.images import COLOURS, PER_CLASS, write_images
 from tests.worlds.libra_model import write_language
+from tests.worlds.processes import Family, wait_for
 
 TEMPLATE = "A photo of the {}."
 
@@ -187,6 +189,41 @@ def test_an_interrupted_run_ends_as_it_would_have(
     describe(spec_of(folder, tiny_clip, runtime=runtime))
     assert captions[0].read_bytes() == told
     assert captions[1].stat().st_mtime_ns == kept
+
+
+def test_learning_that_is_killed_goes_on_where_it_was(
+    described: tuple[Path, DescribeSummary], tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder, _ = described
+    steps, places = 150, (tmp_path / "killed", tmp_path / "whole")
+    family = Family()
+    with program(
+        _words(folder, tiny_clip, places[0], steps), tmp_path / "log", family.environment
+    ) as run:
+        wait_for(places[0], "visions/*/resume.safetensors", run)
+        assert len(family.alive()) > 3
+        run.kill()
+    assert family.survivors(60) == []
+    assert not list(places[0].glob("visions/*/weights.safetensors")), "killed too late"
+    training = CaptionTrainingSpec(steps=steps, batch_size=8, learning_rate=1e-2)
+    for place in places:
+        runtime = RuntimeSpec(workspace=str(place))
+        describe(spec_of(folder, tiny_clip, training=training, runtime=runtime, prompts=()))
+    one, two = (next(place.glob("visions/*/weights.safetensors")) for place in places)
+    assert one.parent.name == two.parent.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def _words(folder: Path, clip: Path, workspace: Path, steps: int) -> list[str]:
+    """Return a program that does what `spec_of` says, with more steps."""
+    words = ["describe", "--images", folder / "images.parquet", "--labels", "column"]
+    words += ["--rows-per-shard", "16", "--llm", f"local-dir:{folder / 'language'}"]
+    words += ["--backbone", f"local-dir:{clip}", "--workspace", workspace, "--register", "words"]
+    words += ["--label.top.per-class", "8", "--label.top.min-total", "0"]
+    words += ["--vision.side", "2", "--vision.rank", "8", "--vision.first", "1"]
+    words += ["--training.steps", steps, "--training.batch-size", "8"]
+    words += ["--training.learning-rate", "0.01"]
+    return ["-c", "from flows.cli import main; main()", *map(str, words)]
 
 
 def test_a_classifiers_labels_are_learned_and_its_networks_say_what_is_mixed_up(

@@ -1,9 +1,12 @@
 """All processes that came of one, also those that left it or that nobody waits for."""
 
 import os
+import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -57,3 +60,12 @@ def _line(process: psutil.Process) -> str:
         if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             return " ".join(process.cmdline()) or process.name()
     return ""
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
+    """Wait until a program has written a file."""
+    deadline = time.monotonic() + 200
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline, f"{pattern} never appeared"
+        time.sleep(0.05)
