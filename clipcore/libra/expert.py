@@ -19,8 +19,8 @@ class LowRank(nn.Module):
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
         super().__init__()
-        self.a = nn.Parameter(a.contiguous())
-        self.b = nn.Parameter(b.contiguous())
+        self.a = nn.Parameter(a)
+        self.b = nn.Parameter(b)
 
     def forward(self, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch out"]:
         """Return B A x."""
