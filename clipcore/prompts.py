@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from clipcore.backbone import Backbone, TextTower
 
 INITIAL_STD = 0.02  # CoOp's and DeFT's
+FIRST_WORDS = "a photo of a"  # where contexts that begin as words begin
 BYTES_PER_CHANNEL = 76  # peak memory of a transformer block per token and channel, in fp32
 
 MEMORY_ON_CPU_MB = 2048

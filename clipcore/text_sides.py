@@ -10,9 +10,7 @@ from torch import Generator, Tensor, nn
 from clipcore.adapters.vpt import VisualPrompts
 from clipcore.backbone import Backbone
 from clipcore.backbone_names import resolve_adapter
-from clipcore.prompts import INITIAL_STD, DualPrompts, word_embeddings
-
-FIRST_WORDS = "a photo of a"
+from clipcore.prompts import FIRST_WORDS, INITIAL_STD, DualPrompts, word_embeddings
 
 
 @runtime_checkable

@@ -19,10 +19,9 @@ from clipcore.baselines.evidence import Evidence, Taught
 from clipcore.fit import Schedule, TrainingSet, cycled, fit, loader
 from clipcore.head import Head
 from clipcore.losses import scaled_similarity
-from clipcore.prompts import DualPrompts, word_embeddings
+from clipcore.prompts import FIRST_WORDS, DualPrompts, word_embeddings
 from clipcore.seeding import derive_seed, generator
 
-FIRST_WORDS = "a photo of a"
 NUM_CONTEXT_TOKENS = 4
 STEPS = 100
 BATCH_SIZE = 256  # the text tower takes the time of a step, whatever the number of images

@@ -9,9 +9,11 @@ labels; here that weight is 1.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from clipcore.baselines.answers import answered
 from clipcore.baselines.evidence import Answers, Evidence, Scores, scores_of
 from clipcore.baselines.mixture import sizes_and_means, sum_of
 from clipcore.head import Head
@@ -65,13 +67,14 @@ def unsupervised_gda(evidence: Evidence, _seed: int, *, steps: int = STEPS) -> S
 
 def few_shot_gda(evidence: Evidence, answers: Answers, _seed: int) -> Scores:
     """Return zero-shot beside Gaussians of the images that people labelled."""
-    known = answers >= 0
-    if not bool(known.any()):
+    positions, labels = answered(answers)
+    if not len(positions):
         return scores_of(evidence.zero_shot, evidence)
     classes = len(evidence.classes)
-    assigned = torch.nn.functional.one_hot(answers[known], classes).float()
-    gaussians = discriminant(evidence.pool[known], assigned, torch.full((classes,), 1 / classes))
-    return scores_of(_beside_zero_shot(gaussians, evidence, int(known.sum())), evidence)
+    assigned = F.one_hot(labels, classes).float()
+    uniform = torch.full((classes,), 1 / classes)
+    gaussians = discriminant(evidence.pool[positions], assigned, uniform)
+    return scores_of(_beside_zero_shot(gaussians, evidence, len(positions)), evidence)
 
 
 def _beside_zero_shot(gaussians: Head, evidence: Evidence, count: int) -> Head:

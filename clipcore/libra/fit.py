@@ -1,6 +1,6 @@
 """How Libra learns: words of images first, then the next token of both kinds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -235,8 +235,3 @@ def positions_of(
         return flat[rows].float()
 
     return draw
-
-
-def batches_of(features: Tensor) -> Callable[[Sequence[Tensor]], Iterator[Tensor]]:
-    """Return a loader of batches of features that lie in memory."""
-    return lambda order: (features[rows] for rows in order)

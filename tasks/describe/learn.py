@@ -8,11 +8,10 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from clipcore.fit import Schedule, TrainingSet, fit, resolve_epochs
+from clipcore.fit import Schedule, TrainingSet, fit, loader, resolve_epochs
 from clipcore.libra.fit import (
     CaptionData,
     Layout,
-    batches_of,
     caption_loss,
     fit_words,
     new_optimizer,
@@ -111,7 +110,7 @@ class CaptionTrainer:
             warm_up=spec.warm_up,
             max_norm=spec.max_norm,
         )
-        data = TrainingSet(self._labels, batches_of(self._signals))
+        data = TrainingSet(self._labels, loader(self._signals.__getitem__))
         return fit(self.optimizer, self._loss, data, schedule, epochs=epochs)
 
     def result(self) -> Result:

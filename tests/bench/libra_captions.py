@@ -20,14 +20,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Generator, Tensor
 
-from clipcore.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingSet, fit, loader
 from clipcore.libra import expert as experts
 from clipcore.libra.captions import Vocabulary, load_vocabulary, write_captions
 from clipcore.libra.expert import Start
 from clipcore.libra.fit import (
     CaptionData,
     Layout,
-    batches_of,
     caption_loss,
     fit_words,
     new_optimizer,
@@ -234,7 +233,7 @@ def _learn(
 
     optimizer = new_optimizer(model, learning_rate=plan.learning_rate, weight_decay=WEIGHT_DECAY)
     schedule = Schedule(1, BATCH, plan.seed, "libra", WARM_UP, LONGEST_GRADIENT)
-    training = TrainingSet(labels, batches_of(maps))
+    training = TrainingSet(labels, loader(maps.__getitem__))
     list(fit(optimizer, watched, training, schedule, epochs=range(1), batches=batches))
     spent = time.process_time() - started
     curve = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipcore import precision
-from clipcore.fit import Schedule, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingSet, fit, loader
 from clipcore.libra import decode
 from clipcore.libra.captions import Captions, load_vocabulary, write_captions
 from clipcore.libra.decode import (
@@ -23,7 +23,6 @@ from clipcore.libra.decode import (
 from clipcore.libra.fit import (
     CaptionData,
     Layout,
-    batches_of,
     caption_loss,
     image_words,
     new_optimizer,
@@ -363,7 +362,7 @@ class TestSmolLM2:
         for _ in fit(
             new_optimizer(model, learning_rate=3e-3, weight_decay=0.01),
             caption_loss(model, [CaptionData(model, told, Layout())]),
-            TrainingSet(labels, batches_of(signals)),
+            TrainingSet(labels, loader(signals.__getitem__)),
             schedule,
             epochs=range(30),
         ):

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from clipcore import precision
-from clipcore.fit import Schedule, TrainingDiverged, TrainingSet, fit
+from clipcore.fit import Schedule, TrainingDiverged, TrainingSet, fit, loader
 from clipcore.libra.captions import Captions
 from clipcore.libra.fit import (
     CaptionData,
     Layout,
-    batches_of,
     caption_loss,
     fit_words,
     image_words,
@@ -55,7 +54,7 @@ def train(
     """Train on six images; every step is an epoch."""
     data = [CaptionData(model, captions(), layout) for layout in layouts or (Layout(),)]
     schedule = Schedule(epochs=steps, batch_size=IMAGES, seed=0, stream="libra")
-    training = TrainingSet(CLASSES_OF, batches_of(features(IMAGES)))
+    training = TrainingSet(CLASSES_OF, loader(features(IMAGES).__getitem__))
     optimizer = new_optimizer(model, learning_rate=rate, weight_decay=0.01)
     loss = caption_loss(model, data, share)
     return list(fit(optimizer, loss, training, schedule, epochs=range(steps)))
