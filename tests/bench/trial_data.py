@@ -13,14 +13,18 @@ from torch import Tensor
 from clipcore.backbone import Backbone
 from clipcore.images import read_pixels
 from clipcore.inference import BATCH_ON_CPU, Encoder
-from clipcore.seeding import generator
 from flows.demo import demo_spec
+from tasks.compare import cuts, specs
 from tasks.label.cross_filter import held_out
 from tasks.specs import CoftSpec, PoolSpec
 from tests.bench.measure import say
 
 Balance = Literal["balanced", "long-tail", "absent"]
-RATIO = 10  # of the largest class to the smallest one of a long tail
+CUTS: dict[Balance, specs.Balance] = {
+    "balanced": "as-is",
+    "long-tail": "long-tail",
+    "absent": "half-absent",
+}
 DIGITS = "digits"
 MAX_PIXELS = 1_000_000
 
@@ -65,8 +69,8 @@ def read_images(  # what a trial is about
         spec: Which file of images, and which share is held out.
         backbone: Whose pixels and features they are.
         cache: Where pixels and features stay for the next trial.
-        balance: All images; a long tail of `RATIO`; or half of the classes, of whose images there
-            are none, while the list of classes is the same. Pool and test are drawn alike.
+        balance: All images; a long tail of `cuts.RATIO`; or half of the classes, of whose images
+            there are none, while the list of classes is the same. Pool and test are drawn alike.
         most: Images of the pool and of the test split; by default all.
     """
     table = pq.read_table(spec.pool.images)
@@ -122,17 +126,10 @@ def _drawn(
     labels: Tensor, ids: list[str], is_test: np.ndarray, balance: Balance, num_classes: int
 ) -> list[int]:
     """Return the rows at a balance; of a class the lowest ids, which are hashes, so a fair draw."""
-    order = torch.randperm(num_classes, generator=generator(0, "balance")).tolist()
-    shares = {label: _share(rank, balance, num_classes) for rank, label in enumerate(order)}
+    shares = cuts.shares([1] * num_classes, CUTS[balance])
     chosen: list[int] = []
     for split in (True, False):
-        for label, share in shares.items():
+        for label, share in enumerate(shares):
             rows = np.flatnonzero((labels.numpy() == label) & (is_test == split)).tolist()
             chosen += sorted(rows, key=ids.__getitem__)[: round(share * len(rows))]
     return chosen
-
-
-def _share(rank: int, balance: Balance, num_classes: int) -> float:
-    if balance == "long-tail":
-        return float(RATIO ** (-rank / (num_classes - 1)))
-    return float(balance == "balanced" or rank < num_classes // 2)
