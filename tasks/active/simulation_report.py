@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.on_demand import OnDemand
 from tasks.pages.html import render
+from tasks.pages.numbers import aligned
 
 if TYPE_CHECKING:
     from tasks.pages import figures
@@ -57,12 +58,7 @@ def table(summary: Mapping[str, Any]) -> list[list[str]]:
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as lines of text for a terminal."""
-    rows = table(summary)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    texts = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    texts = aligned(table(summary))
     texts += [
         f"{name} above random, points by seed: {', '.join(gains)}"
         for name, gains in gains_over_random(summary).items()

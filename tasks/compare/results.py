@@ -8,6 +8,7 @@ from pydantic import Field
 
 from clipcore.baselines.method_names import LABELLED_NAMES
 from tasks.compare.specs import Balance
+from tasks.pages.numbers import aligned
 from tasks.specs import Spec
 
 MEASURES = (
@@ -200,12 +201,7 @@ def lines_of(found: Comparison) -> list[str]:
     """Return a comparison as lines for a terminal; columns that say nothing are left out."""
     rows = [list(COLUMNS), *(cells_of(one) for one in found.results)]
     kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
-    widths = [max(len(cell) for cell in column) for column in kept]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip(*kept, strict=True)
-    ]
-    return [*lines, *notes(found)]
+    return [*aligned(list(zip(*kept, strict=True))), *notes(found)]
 
 
 def markdown_of(found: Comparison) -> str:
