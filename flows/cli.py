@@ -39,6 +39,7 @@ for name in ("query", "similar", "duplicates", "outliers", "disagreements", "doc
 app.command("flows.commands.templates:templates")
 app.command("flows.commands.describe:describe")
 app.command("flows.commands.compare:compare")
+app.command("flows.commands.label:label")
 app.command("flows.commands.serve:serve")
 app.command("flows.commands.nightly:nightly")
 app.command("flows.commands.export:export")

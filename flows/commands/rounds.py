@@ -23,6 +23,7 @@ from tasks.active.specs import (
     BudgetSpec,
     LearnerSpec,
     QuerySpec,
+    RoundsPageSpec,
     RoundsSpec,
     SimulationSpec,
     TrialsSpec,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from flows import simulate as simulate_flow
     from tasks import backbone, startup
     from tasks.active import checks, rounds, rounds_text
+    from tasks.active import label as page
     from tasks.active import simulate as simulation
     from tasks.annotations import reading
 else:
@@ -42,7 +44,7 @@ else:
     rounds_flows, simulate_flow = OnDemand("flows.active_rounds"), OnDemand("flows.simulate")
     checks, simulation = OnDemand("tasks.active.checks"), OnDemand("tasks.active.simulate")
     rounds, rounds_text = OnDemand("tasks.active.rounds"), OnDemand("tasks.active.rounds_text")
-    reading = OnDemand("tasks.annotations.reading")
+    reading, page = OnDemand("tasks.annotations.reading"), OnDemand("tasks.active.label")
 
 active = App(name="active", help="Ask about the images that are worth a label, round by round.")
 
@@ -135,6 +137,19 @@ def answer(
     startup.begin(where.runtime, "flows.active_rounds", tracked=False)
     taken = rounds_flows.answer_rounds(where.runtime, name, file)
     _conclude(where, name, taken.lines(), answers=taken.model_dump(mode="json"))
+
+
+@active.command
+def label(
+    *,
+    name: Name = None,
+    page_spec: Annotated[RoundsPageSpec, Flat] = RoundsPageSpec(),
+    where: Where = Where(),
+) -> None:
+    """Answer on a page, an image a key; the next round trains while you go on."""
+    name = _which(where, name)
+    page.label_rounds(where.runtime, name, page_spec)
+    _conclude(where, name)
 
 
 @active.command

@@ -18,7 +18,8 @@ from tasks.active.start import StartRef
 from tasks.active.train import LearnerRef
 from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import write_tasks
-from tasks.answers.schema import QUERY
+from tasks.answers.likely import likeliest
+from tasks.answers.schema import ASKED
 from tasks.compute.calls import run_tasks
 from tasks.label.people import answers_about
 from tasks.pool.readers import uris_of
@@ -138,12 +139,12 @@ def ask(  # noqa: PLR0913, PLR0917  # what a question depends on
 def _write_query(job: QueryJob, uri: str) -> None:
     """Choose in a worker; the table comes last, so that its existence proves the sheets."""
     torch.set_num_threads(1)
-    chosen = choose_query(job) if job.budget > 0 else []
+    chosen = choose_query(job) if job.budget > 0 else None
     table = _table(job, chosen)
     folder = job.rounds.round_folder(job.rounds.number)
     limits = job.rounds.spec.active.run.pool
-    if chosen:
-        _write_sheets(table, folder, job, limits)
+    if len(table):
+        _write_sheets(table.drop_columns("features"), folder, job, limits)
     write_table(uri, table)
 
 
@@ -160,8 +161,8 @@ def _write_sheets(table: pa.Table, folder: str, job: QueryJob, limits: PoolSpec)
     )
 
 
-def choose_query(job: QueryJob) -> list[str]:
-    """Return the ids that the strategy asks about, in its order."""
+def choose_query(job: QueryJob) -> Rows:
+    """Return the images that the strategy asks about, in its order."""
     spec = job.rounds.spec
     model = read_learner(job.learner.uri)
     candidates, answered = _read(job, model)
@@ -173,7 +174,7 @@ def choose_query(job: QueryJob) -> list[str]:
         seed=spec.active.run.seed,
         round_number=job.rounds.number,
     )
-    return [candidates.ids[position] for position in chosen.tolist()]
+    return candidates.take(chosen.tolist())
 
 
 def _read(job: QueryJob, model: RoundModel) -> tuple[Rows, Rows]:
@@ -240,19 +241,27 @@ def _parts(job: QueryJob, model: RoundModel) -> Iterator[Rows]:
         )
 
 
-def _table(job: QueryJob, chosen: list[str]) -> pa.Table:
-    """Return the query as a table, in the order in which to ask."""
-    wanted = pa.array(chosen, pa.string())
-    rows: dict[str, dict[str, object]] = {image: {} for image in chosen}
+def _table(job: QueryJob, chosen: Rows | None) -> pa.Table:
+    """Return the query as a table (schema `ASKED`), in the order in which to ask."""
+    if chosen is None:
+        return ASKED.empty_table()
+    wanted = pa.array(chosen.ids, pa.string())
+    rows: dict[str, dict[str, object]] = {image: {} for image in chosen.ids}
     for table in iter_tables(job.scores.uri, ["image_id", "label", "confidence", "gap"]):
         for row in table.filter(pc.is_in(table["image_id"], wanted)).to_pylist():
             rows[row["image_id"]].update(row)
-    for image, uri in zip(chosen, uris_of(job.images, chosen), strict=True):
-        rows[image]["uri"] = uri
+    seen = zip(
+        uris_of(job.images, chosen.ids),
+        likeliest(chosen.probabilities.numpy(), job.task.classes),
+        chosen.start_features.half().numpy(),
+        strict=True,
+    )
     strategy = job.strategy
     why = WHY.get(strategy, f"chosen by {strategy}")
-    for position, image in enumerate(chosen):
-        row = rows[image]
-        row["reason"] = why.format(label=row["label"])
-        row["position"], row["round"] = position, job.rounds.number
-    return pa.Table.from_pylist([rows[image] for image in chosen], schema=QUERY)
+    for position, (row, (uri, likely, features)) in enumerate(
+        zip(rows.values(), seen, strict=True)
+    ):
+        row |= {"uri": uri, "likely": likely, "features": features}
+        row |= {"reason": why.format(label=row["label"])}
+        row |= {"position": position, "round": job.rounds.number}
+    return pa.Table.from_pylist(list(rows.values()), schema=ASKED)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from tasks.answering.specs import PageSpec
 from tasks.specs import (
     EPOCHS,
     MIN_STEPS,
@@ -101,6 +102,14 @@ class RoundsSpec(BudgetSpec):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     active: ActiveSpec
+
+
+class RoundsPageSpec(PageSpec):
+    """The page of rounds, which trains the next one while a person goes on."""
+
+    train_at: float = Field(
+        0.9, gt=0, le=1, description="Share of a query whose answers begin the next round."
+    )
 
 
 class TrialsSpec(Spec):

@@ -11,6 +11,7 @@ Kind = Literal["label", "skip", "none"]
 
 SKIP = "skip"
 NONE = "none of these classes"
+UNDONE = "undone"  # a kind of the record alone: the annotator took the answer back
 WORDS: dict[str, Kind] = {SKIP: "skip", NONE: "none"}
 
 ANSWERS = pa.schema(

@@ -2,7 +2,8 @@
 
 The latest answer is the one with the later time when both have one, else the one that was imported
 later, else the one further down in its file. Skips never outvote an answer. When two answers
-share the most votes, the image is an open conflict and is not used; asking again settles it.
+share the most votes, the image is an open conflict and is not used; asking again settles it. An
+answer that was taken back is no vote.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from tasks.annotations.schema import NONE, SKIP
+from tasks.annotations.schema import NONE, SKIP, UNDONE
 from tasks.answers.schema import MERGED
 
 _COLUMNS = ["image_id", "annotator", "kind", "label", "answered_at"]
@@ -28,6 +29,11 @@ class Vote(NamedTuple):
     @property
     def text(self) -> str:
         return {"skip": SKIP, "none": NONE}.get(self.kind, self.label or "")
+
+    @property
+    def counts(self) -> bool:
+        """Say whether it was not taken back."""
+        return self.kind != UNDONE
 
 
 Votes = dict[tuple[str, str], Vote]
@@ -60,7 +66,8 @@ def count_votes(votes: Mapping[tuple[str, str], Vote]) -> pa.Table:
     """Return the decision for each image (schema `MERGED`), sorted by image id."""
     by_image: dict[str, list[Vote]] = defaultdict(list)
     for (image_id, _), vote in votes.items():
-        by_image[image_id].append(vote)
+        if vote.counts:
+            by_image[image_id].append(vote)
     rows = [{"image_id": image, **_decide(by_image[image])} for image in sorted(by_image)]
     return pa.Table.from_pylist(rows, MERGED)
 

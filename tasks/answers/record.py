@@ -48,14 +48,14 @@ def import_answers(
     digest = hashlib.sha256(data).hexdigest()
     source = redact(uri)
     answers = match(parse_answers(data, source, classes), classes, pool)
-    votes = _read_votes(folder)
+    votes = read_votes(folder)
     earlier_import = _find_import(folder, digest, answers)
     if earlier_import is not None:
         counts = {"num_repeated": answers["problem"].null_count}
         return _report(source, answers, votes, queried).model_copy(
             update={**counts, "file": earlier_import, "imported_before": True}
         )
-    name = _next_name(folder, digest) if answers.num_rows else ""
+    name = next_name(folder, digest) if answers.num_rows else ""
     if name:
         facts = {"source": source, "sha256": digest}
         write_table(join(folder, FOLDER, name), answers, facts)
@@ -65,13 +65,13 @@ def import_answers(
 
 def iter_imports(folder: str) -> Iterator[pa.Table]:
     """Yield the imports (schema `IMPORTED`) in their order, one file in memory at a time."""
-    for name in _import_names(folder):
+    for name in import_names(folder):
         yield read_table(join(folder, FOLDER, name))
 
 
 def merge(folder: str) -> pa.Table:
     """Return the merged answers of all imports (schema `MERGED`), sorted by image id."""
-    return count_votes(_read_votes(folder))
+    return count_votes(read_votes(folder))
 
 
 def decide(
@@ -104,21 +104,23 @@ def decide(
     return count_votes(votes), len(answers) - answers["problem"].null_count
 
 
-def _read_votes(folder: str) -> Votes:
+def read_votes(folder: str) -> Votes:
+    """Return what each annotator says of each image, of all imports."""
     votes: Votes = {}
     for table in iter_imports(folder):
         add_votes(votes, table)
     return votes
 
 
-def _import_names(folder: str) -> list[str]:
+def import_names(folder: str) -> list[str]:
+    """Return the files of all imports in their order."""
     names = names_in(join(folder, FOLDER))
     return sorted((name for name in names if _FILE.fullmatch(name)), key=_sort_key)
 
 
 def _find_import(folder: str, digest: str, answers: pa.Table) -> str | None:
     """Return the name of the import of the same file with the same result."""
-    same_file = (name for name in _import_names(folder) if digest[:12] in name)
+    same_file = (name for name in import_names(folder) if digest[:12] in name)
     uris = {name: join(folder, FOLDER, name) for name in same_file}
     return next((n for n, uri in uris.items() if read_table(uri).equals(answers)), None)
 
@@ -128,8 +130,9 @@ def _sort_key(name: str) -> tuple[int, str]:
     return int(number), digest
 
 
-def _next_name(folder: str, digest: str) -> str:
-    number = max((_sort_key(name)[0] for name in _import_names(folder)), default=0) + 1
+def next_name(folder: str, digest: str) -> str:
+    """Return the name of the next import; of `digest`, in hexadecimal digits, 12 count."""
+    number = max((_sort_key(name)[0] for name in import_names(folder)), default=0) + 1
     return f"{number:04d}-{digest[:12]}.parquet"
 
 

@@ -1,10 +1,15 @@
 """Predictions that a person should look at: a contact sheet, and tasks for Label Studio."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.label_studio import write_tasks
+from tasks.answers.likely import likeliest
 from tasks.answers.schema import QUERY
 from tasks.progress import say
 from tasks.refs import PredictionsRef, Ref
@@ -17,7 +22,10 @@ from tasks.storage.uris import join
 
 FOLDER = "review"  # beside the predictions
 SHEET, LABEL_STUDIO, TABLE = "contact-sheet.html", "label-studio", "review.parquet"
-_COLUMNS = ("image_id", "uri", "label", "confidence", "runner_up", "none_of_these")
+_COLUMNS = (
+    *("image_id", "uri", "label", "confidence", "runner_up", "none_of_these"),
+    "probabilities",
+)
 
 
 def write_review(predictions: PredictionsRef, model: Ref, spec: ReviewSpec, max_pixels: int) -> Ref:
@@ -32,8 +40,8 @@ def write_review(predictions: PredictionsRef, model: Ref, spec: ReviewSpec, max_
         max_pixels: Larger images are not decoded.
     """
     folder = join(predictions.uri, FOLDER)
-    table = doubtful(predictions.uri, spec)
     classes = tuple(read_json(join(model.uri, DESCRIPTION))["classes"])
+    table = doubtful(predictions.uri, classes, spec)
     write_contact_sheet(join(folder, SHEET), table, classes=classes, max_pixels=max_pixels)
     try:
         write_tasks(
@@ -49,7 +57,7 @@ def write_review(predictions: PredictionsRef, model: Ref, spec: ReviewSpec, max_
     return Ref(uri=folder, digest=predictions.digest, rows=table.num_rows)
 
 
-def doubtful(predictions: str, spec: ReviewSpec) -> pa.Table:
+def doubtful(predictions: str, classes: Sequence[str], spec: ReviewSpec) -> pa.Table:
     """Return the predictions to look at (schema `QUERY`): unsure, or unlike the pool."""
     found: list[pa.Table] = []
     for table in iter_tables(predictions, _COLUMNS):
@@ -58,8 +66,10 @@ def doubtful(predictions: str, spec: ReviewSpec) -> pa.Table:
         foreign = pc.greater_equal(table["none_of_these"], spec.foreign)
         wanted = table.append_column("doubt", own).filter(pc.or_(unsure, foreign))
         found = [_first(pa.concat_tables([*found, wanted]), spec.most)]
-    rows = (row for table in found for row in table.to_pylist())
+    rows = [row for table in found for row in table.to_pylist()]
     told = [_asked(row, position, spec) for position, row in enumerate(rows)]
+    for row, asked in zip(rows, told, strict=True):
+        asked["likely"] = likeliest(np.array([row["probabilities"]]), classes)[0]
     return pa.Table.from_pylist(told, schema=QUERY)
 
 
@@ -67,11 +77,15 @@ def _first(table: pa.Table, most: int) -> pa.Table:
     return table.sort_by([("doubt", "ascending"), ("image_id", "ascending")]).slice(0, most)
 
 
+def reason_of(row: Mapping[str, Any], foreign: float) -> str:
+    """Return why a person should look at a prediction, in words."""
+    share = row["none_of_these"]
+    if share is not None and share >= foreign:
+        return f"{share:.1%} of the pool look more like one of the classes"
+    return f"or {row['runner_up']}?" if row["runner_up"] else "no class is likely"
+
+
 def _asked(row: dict[str, object], position: int, spec: ReviewSpec) -> dict[str, object]:
-    share = float(str(row["none_of_these"]))
-    if share >= spec.foreign:
-        reason = f"{share:.1%} of the pool look more like one of the classes"
-    else:
-        reason = f"or {row['runner_up']}?" if row["runner_up"] else "no class is likely"
+    reason = reason_of(row, spec.foreign)
     names = ("image_id", "uri", "label", "confidence")
     return {**{n: row[n] for n in names}, "reason": reason, "position": position, "round": 0}

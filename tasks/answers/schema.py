@@ -12,8 +12,10 @@ QUERY = pa.schema(
         ("reason", pa.string()),
         ("position", pa.int32()),
         ("round", pa.int32()),
+        ("likely", pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))),
     ]
 )
+ASKED = QUERY.append(pa.field("features", pa.list_(pa.float16())))  # to find images that look alike
 MERGED = pa.schema(
     [
         ("image_id", pa.string()),

@@ -11,7 +11,8 @@ from tasks.deploy import language
 from tasks.on_demand import OnDemand
 from tasks.refs import ModelKind
 from tasks.serving.batcher import Served
-from tasks.serving.server import allowed_by, open_socket
+from tasks.serving.listening import listen
+from tasks.serving.server import allowed_by
 from tasks.serving.server import serve as serve_until_stopped
 from tasks.serving.specs import ServeSpec
 from tasks.specs import InputError, RuntimeSpec
@@ -35,7 +36,7 @@ def serve(uri: str, spec: ServeSpec, runtime: RuntimeSpec) -> None:
     def load(pinned: str) -> Served:
         return load_model(pinned, runtime, device, llm=spec.llm)
 
-    with open_socket(spec) as listening:
+    with listen(spec.host, spec.port) as listening:
         moves = "@" in uri and is_registered(uri) and spec.reload_seconds > 0
         newest = (lambda: check_model(uri, runtime), load) if moves else None
         serve_until_stopped(listening, load(version), spec, allowed, newest)

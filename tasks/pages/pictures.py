@@ -1,4 +1,4 @@
-"""Images of a page as small JPEG data URIs."""
+"""Images of a page as small JPEGs."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -12,13 +12,20 @@ from tasks.pages.html import data_uri
 
 Resize = Callable[[Image.Image], Image.Image]
 
+JPEG = "image/jpeg"
 _QUALITY = 85  # of JPEG, up to 95
 _RESAMPLING = Image.Resampling.LANCZOS
 _PLACEHOLDER = (192, 144)  # width, height
 
 
 def read_pictures(uris: Sequence[str], resize: Resize, *, max_pixels: int) -> dict[str, str]:
-    """Return data URIs by image URI; images that cannot be read are left out.
+    """Return data URIs by image URI, of what `read_jpegs` returns."""
+    pictures = read_jpegs(uris, resize, max_pixels=max_pixels)
+    return {uri: data_uri(JPEG, data) for uri, data in pictures.items()}
+
+
+def read_jpegs(uris: Sequence[str], resize: Resize, *, max_pixels: int) -> dict[str, bytes]:
+    """Return JPEG files by image URI; images that cannot be read are left out.
 
     Args:
         uris: Where the images are; equal ones are read once.
@@ -53,15 +60,20 @@ def _reduced(image: Image.Image, side: int) -> Image.Image:
     return small
 
 
-def jpeg(image: Image.Image) -> str:
-    """Return an RGB image as a JPEG data URI."""
+def jpeg(image: Image.Image) -> bytes:
+    """Return an RGB image as a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return data_uri("image/jpeg", buffer.getvalue())
+    return buffer.getvalue()
 
 
 def placeholder() -> str:
-    """Return the picture that stands for an image which cannot be read."""
+    """Return `unreadable` as a data URI."""
+    return data_uri(JPEG, unreadable())
+
+
+def unreadable() -> bytes:
+    """Return the picture, a JPEG file, that stands for an image which cannot be read."""
     image = Image.new("RGB", _PLACEHOLDER, "#e3e6ea")
     middle = (_PLACEHOLDER[0] // 2, _PLACEHOLDER[1] // 2)
     ImageDraw.Draw(image).text(middle, "cannot be read", "#586273", anchor="mm")

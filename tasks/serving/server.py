@@ -25,24 +25,6 @@ logger = logging.getLogger(__name__)
 Load = Callable[[str], Served]
 
 
-def open_socket(spec: ServeSpec) -> socket.socket:
-    """Take the address before anything slow is done.
-
-    Raises:
-        InputError: somebody has it, or this machine does not.
-    """
-    family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
-    try:
-        listening = socket.create_server((spec.host, spec.port), family=family, backlog=2048)
-    except OSError as error:
-        msg = f"cannot listen at {spec.host} port {spec.port} ({error.strerror or error})"
-        raise InputError(f"{msg}; name another --host or --port") from error
-    # Connections inherit it. asyncio sets it on those alone that name their protocol, as these do
-    # not; without it the body of an answer waits 40 ms for the client to confirm the header.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
-
-
 def allowed_by(spec: ServeSpec) -> Allowed:
     """Return what requests may name: what was said here, else in the environment.
 
@@ -67,7 +49,7 @@ def serve(
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
-        listening: Of `open_socket`.
+        listening: Of `listen`.
         served: The model.
         spec: How.
         allowed: Of `allowed_by`.

@@ -1,8 +1,8 @@
 """What of a workspace no finished run refers to, and how to remove it.
 
 A run that ends writes down which stages it went through. What the manifests of these name stays,
-and so do rounds, reports, simulations, the registry, what is known of listed files, bad images,
-converted language models, and what language models answered.
+and so do rounds, what people were asked, reports, simulations, the registry, what is known of
+listed files, bad images, converted language models, and what language models answered.
 All of the rest should stay as long as any of it is young: a run that is at work, or about to go
 on, writes some of it and needs the others.
 """

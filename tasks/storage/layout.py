@@ -46,6 +46,7 @@ class Folder(StrEnum):
     FINISHED = "finished"
     REPORTS = "reports"
     ROUNDS = "rounds"
+    ASKED = "asked"
     NIGHTLY = "nightly"
     SIMULATIONS = "simulations"
     COMPARISONS = "comparisons"
@@ -58,6 +59,7 @@ class Folder(StrEnum):
 
 _NEWER = {  # than the mark of a workspace: such a folder says nothing of its version
     Folder.DEMO,
+    Folder.ASKED,
     Folder.COMPARISONS,
     Folder.MODALITIES,
     Folder.LANGUAGES,

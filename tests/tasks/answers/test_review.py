@@ -15,6 +15,7 @@ from tasks.storage.manifest import Part, make_manifest, write_manifest
 from tasks.storage.schemas import PREDICTIONS
 from tasks.storage.tables import read_table, write_table
 
+CLASSES = ("cat", "dog")
 SURE = {"confidence": 0.95, "none_of_these": 0.5}
 ROWS = [
     SURE,
@@ -33,6 +34,7 @@ def predictions(tmp_path: Path, pool: pa.Table) -> PredictionsRef:
     rows = [
         {**given, "image_id": image["image_id"], "uri": image["uri"], "label": "cat"}
         | {"runner_up": "dog", "runner_up_confidence": 0.01, "split": "pool"}
+        | {"probabilities": [0.9, 0.1]}
         for given, image in zip(ROWS, pool.to_pylist(), strict=False)
     ]
     parts = []
@@ -44,7 +46,7 @@ def predictions(tmp_path: Path, pool: pa.Table) -> PredictionsRef:
 
 
 def test_the_most_doubtful_come_first(predictions: PredictionsRef) -> None:
-    rows = doubtful(predictions.uri, ReviewSpec(below=0.5)).to_pylist()
+    rows = doubtful(predictions.uri, CLASSES, ReviewSpec(below=0.5)).to_pylist()
     assert [row["confidence"] for row in rows] == pytest.approx([0.97, 0.3, 0.4])
     assert [row["reason"] for row in rows] == [
         "99.9% of the pool look more like one of the classes",
@@ -52,9 +54,10 @@ def test_the_most_doubtful_come_first(predictions: PredictionsRef) -> None:
         "or dog?",
     ]
     assert [row["position"] for row in rows] == [0, 1, 2]
-    some = doubtful(predictions.uri, ReviewSpec(below=0.7, most=2)).to_pylist()
+    assert [one["label"] for one in rows[0]["likely"]] == ["cat", "dog"]
+    some = doubtful(predictions.uri, CLASSES, ReviewSpec(below=0.7, most=2)).to_pylist()
     assert [row["confidence"] for row in some] == pytest.approx([0.97, 0.6])
-    assert doubtful(predictions.uri, ReviewSpec(below=0, foreign=1)).num_rows == 0
+    assert doubtful(predictions.uri, CLASSES, ReviewSpec(below=0, foreign=1)).num_rows == 0
 
 
 def test_a_sheet_and_tasks_are_written(predictions: PredictionsRef, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from clipcore.rows import Allowed
 from tasks.serving.batcher import Served
+from tasks.serving.listening import listen
 from tasks.serving.places import Places
-from tasks.serving.server import allowed_by, follow, open_socket
+from tasks.serving.server import allowed_by, follow
 from tasks.serving.service import Service
 from tasks.serving.specs import ServeSpec
 from tasks.specs import InputError
@@ -71,7 +72,7 @@ def test_options_win_over_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
 def test_connections_send_at_once() -> None:
     """Else the second part of an answer waits until the client has confirmed the first: 40 ms."""
     with (
-        open_socket(ServeSpec(port=0)) as listening,
+        listen("127.0.0.1", 0) as listening,
         socket.create_connection(listening.getsockname()[:2]),
         listening.accept()[0] as accepted,
     ):
