@@ -1,4 +1,4 @@
-"""README.md and the command line say the same, and every command is run by `test_commands`."""
+"""README.md and the command line say the same; `test_commands` and `test_page` run all commands."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from cyclopts import App, MissingArgumentError
 
 from flows import cli
-from tests import test_commands
+from tests import test_commands, test_page
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
@@ -37,8 +37,9 @@ def _options(command: App) -> set[str]:
 
 def _run() -> set[tuple[str, ...]]:
     """Return the commands that are run: each call of `coft` begins with the names of its own."""
-    source = Path(test_commands.__file__).read_text()
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    sources = [Path(module.__file__).read_text() for module in (test_commands, test_page)]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
     words = [
         [str(word.value) for word in call.args if isinstance(word, ast.Constant)]
         for call in calls

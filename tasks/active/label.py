@@ -85,7 +85,7 @@ class RoundsWork:
         return names
 
     def look(self, desk: Desk) -> None:
-        """Put the last query on the desk; without any, begin the round that asks the first one."""
+        """Put a new query on the desk, or begin the round that makes one when it is due."""
         self._rounds = open_rounds(self._runtime, self._rounds.spec.name)
         if not self._rounds.states:
             if self._next.failure() is None:
@@ -95,9 +95,11 @@ class RoundsWork:
             past = [one for query in queries[:-1] for one in query]
             desk.put(queries[-1], past=past)
             self._seen = self._rounds.number
+        else:
+            self._begin_if_due(desk)
 
-    def answered(self, desk: Desk) -> None:
-        """Begin the next round when enough of the query is answered."""
+    def _begin_if_due(self, desk: Desk) -> None:
+        """Begin the next round when enough of the query is answered, and the last one has ended."""
         if self._next.runs() or self._next.failure() is not None or not desk.queue:
             return
         if desk.num_done() >= self._enough(len(desk.queue)) and has_news(self._rounds):

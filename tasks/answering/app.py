@@ -114,7 +114,6 @@ class _Page:
             news = self._desk.answer(given.annotator, given.answers)
         except OSError as error:
             return PlainTextResponse(_FULL.format(error.strerror or error) + "\n", 507)
-        self._work.answered(self._desk)
         return JSONResponse({"saved": len(given.answers), "news": news})
 
     def go_on(self, _: dict[str, Any]) -> Response:

@@ -129,9 +129,6 @@ class ListedWork:
             self._desk = desk
             desk.put(self._questions)
 
-    def answered(self, desk: Desk) -> None:
-        """Do nothing: what is measured is measured when somebody looks."""
-
     def go_on(self) -> str:
         """Say that nothing follows by itself."""
         return "Nothing is trained here; end the page, and give the answers to coft adapt."

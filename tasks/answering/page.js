@@ -328,7 +328,7 @@ function searchKey(event) {
 // --- keys --------------------------------------------------------------------------------------
 
 const KEYS = {
-  "/": () => $("find").focus(),
+  "/": () => $("find").select(),
   n: () => answer("none"),
   s: () => answer("skip"),
   u: undo,
@@ -382,8 +382,8 @@ async function look() {
     showState(state, open);
     grid.offer(state.classes);
     showCount();
-    showWaiting();
     await fetchMore();
+    showWaiting();
     if (!outbox.waiting.length) $("trouble").hidden = !outbox.refused;
   } catch (error) {
     const words = error instanceof TypeError ? "The server cannot be reached; answers stay in this browser." : error.message;

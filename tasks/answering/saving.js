@@ -21,6 +21,7 @@ export class Outbox {
     this.told = told;
     this.sending = false;
     this.pause = RETRY;
+    this.trouble = "";
     try {
       this.waiting = JSON.parse(localStorage.getItem(this.key)) || [];
     } catch {
@@ -36,6 +37,7 @@ export class Outbox {
   add(annotator, answers) {
     this.waiting.push(...answers.map((answer) => ({ annotator, ...answer })));
     this.keep();
+    this.told(this.waiting.length, this.trouble);
     this.send();
   }
 
@@ -54,9 +56,9 @@ export class Outbox {
       const { annotator } = this.waiting[0];
       const end = this.waiting.findIndex((one) => one.annotator !== annotator);
       const batch = this.waiting.slice(0, Math.min(end < 0 ? this.waiting.length : end, 200));
-      const trouble = await this.deliver(annotator, batch);
-      if (trouble) {
-        this.told(this.waiting.length, trouble);
+      this.trouble = await this.deliver(annotator, batch);
+      if (this.trouble) {
+        this.told(this.waiting.length, this.trouble);
         await new Promise((done) => setTimeout(done, this.pause));
         this.pause = Math.min(2 * this.pause, LONGEST);
         continue;
@@ -71,7 +73,6 @@ export class Outbox {
 
   // Returns why answers did not arrive; those that the server cannot take are dropped, and said.
   async deliver(annotator, batch) {
-    this.told(this.waiting.length, "");
     const answers = batch.map(({ image_id, kind, label }) => [image_id, kind, label]);
     try {
       const response = await post("answers", { annotator, answers });

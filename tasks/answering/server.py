@@ -52,7 +52,7 @@ def serve_page(work: Work, spec: PageSpec) -> None:
         with interrupts.left_to_a_server(), _watching(work, desk):
             say(f"{work.title}: {address}")
             say("Every answer is saved at once. Ctrl-C ends the page.")
-            if spec.open_browser:
+            if not spec.no_browser:
                 _open(address)
             uvicorn.Server(config).run(sockets=[listening])
 

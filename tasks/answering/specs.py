@@ -29,7 +29,7 @@ class PageSpec(Spec):
         description="Whose answers they are, unless the page is told another name.",
     )
     overlap: int = Field(1, gt=0, le=20, description="People who answer each image.")
-    open_browser: bool = Field(default=True, description="Open the page where a browser is.")
+    no_browser: bool = Field(default=False, description="Open no browser, only print the address.")
 
 
 class AskSpec(Spec):

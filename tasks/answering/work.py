@@ -31,10 +31,7 @@ class Work(Protocol):
         """Return the class names; none while they are not known."""
 
     def look(self, desk: Desk) -> None:
-        """Put new questions on the desk; called every second or two, and before all else."""
-
-    def answered(self, desk: Desk) -> None:
-        """Do what is to be done after an answer."""
+        """Put new questions on the desk, and do what the answers call for; called every second."""
 
     def go_on(self) -> str:
         """Do what a person asks for before all is answered; return a sentence on what it is."""
