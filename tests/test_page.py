@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
@@ -16,9 +17,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tasks.active.rounds import open_rounds
+from tasks.answering.desk import Question
 from tasks.answering.listed import ListedWork
+from tasks.answers.contact_sheet import write_contact_sheet
 from tasks.answers.journal import Journal, Said
 from tasks.answers.record import merge
+from tasks.answers.schema import QUERY
 from tasks.specs import RuntimeSpec
 from tests.worlds.commands import Place, coft
 from tests.worlds.images import write_images
@@ -172,7 +176,8 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=service)
         self.driver.set_window_size(width, height)
         self.driver.get(address)
-        self.until(lambda: self.text("question") or self.text("waiting"))
+        if address.startswith("http"):
+            self.until(lambda: self.text("question") or self.text("waiting"))
 
     def until(self, holds: Callable[[], Any], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -426,3 +431,33 @@ def test_answers_of_a_file_join_those_of_the_page(tmp_path: Path, browse: Open) 
         page.press("1")
         page.wait_until_saved()
     assert len(decided(tmp_path / "asked")) == 2
+
+
+def test_a_contact_sheet_has_the_same_keys_and_keeps_what_is_not_saved(
+    tmp_path: Path, browse: Open
+) -> None:
+    questions = drawn_questions(tmp_path, 8, CLASSES)
+    sheet = tmp_path / "sheet.html"
+    write_contact_sheet(str(sheet), query_of(questions), classes=CLASSES, max_pixels=10**6)
+    page = browse(sheet.as_uri())
+    page.press("2", Keys.ENTER, "n", "s", "1", "u", "3", Keys.ARROW_LEFT, Keys.ENTER)
+    assert page.text("count") == "5 of 8 answered"
+    page.driver.refresh()
+    page.until(lambda: page.text("count") == "5 of 8 answered")
+    said = [line.split(",") for line in page.script("return toCsv()").splitlines()]
+    assert [row[1].strip('"') for row in said[1:]] == [
+        *("dog", "dog", "none of these classes", "skip", CLASSES[4])
+    ]
+    assert page.complaints() == []
+
+
+def query_of(questions: list[Question]) -> pa.Table:
+    rows = [
+        {
+            **one._asdict(),
+            "likely": [{"label": name, "probability": share} for name, share in one.likely],
+            "position": position,
+        }
+        for position, one in enumerate(questions)
+    ]
+    return pa.Table.from_pylist(rows, schema=QUERY)
