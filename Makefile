@@ -18,7 +18,8 @@
 #               PARTS=60M: in files of at most that size; PRESET=6: smaller than 1, and far slower
 # make image   a container image; with TORCH_INDEX, the address of PyTorch's index of CPU builds, for
 #               CPUs, else with CUDA. IMAGE=registry.example/coft:1, CONTAINER=docker
-# make picture  draw the picture of the README from a report of the demo, with Chromium
+# make picture  draw the pictures of a report and of the page on which people answer, from the demo,
+#               with Chromium
 #
 # The install needs Python >= 3.11 with its venv module (or uv) and happens once; from then on no
 # target but `lock` and `bundle` opens a connection. PYTHON=python3.12 picks another interpreter.
@@ -149,6 +150,7 @@ image:
 picture: install
 	@test -d coft-workspace/demo/reports || $(BIN)/coft demo
 	$(BIN)/python -m tests.bench.picture coft-workspace/demo tests/report.png
+	$(BIN)/python -m tests.bench.page_picture coft-workspace/demo tasks/answering/page.png
 
 # An environment that runs and was made here is kept; it is filled again when the pins change.
 install:

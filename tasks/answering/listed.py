@@ -56,14 +56,15 @@ def label_listed(
     if len(ask.kinds) > 1:
         raise InputError(f"--{' and --'.join(ask.kinds)}: expected one of them at a time.")
     claim_workspace(runtime.workspace)
-    work = _work(runtime.workspace, predictions, tuple(classes), ask)
+    work = work_of(runtime.workspace, predictions, tuple(classes), ask)
     serve_page(work, page)
     return list(work.close())
 
 
-def _work(
+def work_of(
     workspace: str, predictions: str | None, classes: tuple[str, ...], ask: AskSpec
 ) -> "ListedWork":
+    """Return the questions as what a page is about; see `label_listed`."""
     folder = in_workspace(workspace, Folder.ASKED, check_name(ask.name or ask.kind))
     predicted = Predicted(workspace, predictions, ask.pool)
     names = classes or predicted.classes()

@@ -27,9 +27,13 @@ const isGrid = () => !$("grid").hidden;
 // --- questions ---------------------------------------------------------------------------------
 
 async function wanted(count, have, label = null) {
+  const before = [...outbox.waiting];
   const response = await post("questions", { annotator: annotator(), count, have, label });
   if (!response.ok) throw new Error(await response.text());
-  return (await response.json()).questions;
+  const { questions } = await response.json();
+  // The server does not know yet what is answered here and on its way.
+  const onTheWay = new Set([...before, ...outbox.waiting].map((one) => one.image_id));
+  return questions.filter((one) => !onTheWay.has(one.image_id));
 }
 
 async function fetchMore() {

@@ -24,9 +24,6 @@ section { padding: 20px 0 0; margin-top: 24px }
 
 def main(workspace: Path, target: Path) -> None:
     """Write the picture of the newest report of a workspace."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("The picture is drawn by Chromium. On Debian: apt-get install chromium")
     reports = sorted(workspace.glob("reports/*/report.html"), key=lambda path: path.stat().st_mtime)
     if not reports:
         sys.exit(f"No report in {workspace}. Make one: coft demo")
@@ -36,11 +33,19 @@ def main(workspace: Path, target: Path) -> None:
         quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         size = f"--window-size={WIDTH},{HEIGHT}"
         profile = f"--user-data-dir={folder}/profile"
-        command = [chromium, *quiet, profile, size, f"--screenshot={picture}", page.as_uri()]
+        command = [chromium(), *quiet, profile, size, f"--screenshot={picture}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         trimmed(Image.open(picture)).quantize(128).save(target, optimize=True)
     if target.stat().st_size > MAX_BYTES:
         sys.exit(f"{target} has {target.stat().st_size} bytes; at most {MAX_BYTES} are wanted.")
+
+
+def chromium() -> str:
+    """Return the browser that draws."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        sys.exit("The picture is drawn by Chromium. On Debian: apt-get install chromium")
+    return found
 
 
 def shortened(page: str) -> str:

@@ -23,6 +23,8 @@ from tasks.answering.app import make_app
 from tasks.answering.desk import Desk, Question
 from tasks.answering.listed import ListedWork
 from tasks.answers.journal import Journal
+from tasks.answers.record import merge
+from tasks.answers.schema import QUERY
 from tests.worlds.commands import ROOT
 from tests.worlds.served import free_port
 
@@ -161,3 +163,21 @@ def write_predictions(file: Path, questions: list[Question]) -> None:
     columns["label"] = [one.label for one in questions]
     columns["confidence"] = [one.confidence for one in questions]
     pq.write_table(pa.table(columns), file)
+
+
+def query_of(questions: list[Question]) -> pa.Table:
+    rows = [
+        {
+            **one._asdict(),
+            "likely": [{"label": name, "probability": share} for name, share in one.likely],
+            "position": position,
+        }
+        for position, one in enumerate(questions)
+    ]
+    return pa.Table.from_pylist(rows, schema=QUERY)
+
+
+def decided(folder: Path) -> dict[str, str]:
+    """Return the class, or the kind of answer, of each image in a record."""
+    rows = merge(str(folder)).to_pylist()
+    return {row["image_id"]: row["label"] or row["kind"] for row in rows}
