@@ -14,12 +14,13 @@ from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
 from tasks.plan.facts import Plan
 from tasks.plan.make import follow
+from tasks.plan.settings import check_method
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import Phase1Round, Phase2Round, RunSummary, Stages
 from tasks.run import tracked
 from tasks.sentences.given import given_sentences
-from tasks.specs import CoftSpec, check_method
+from tasks.specs import CoftSpec
 from tasks.tracking.turns import in_turn
 
 

@@ -16,6 +16,7 @@ from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
 from tasks.plan.facts import Plan
 from tasks.plan.make import follow
+from tasks.plan.settings import check_settings
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.predict import predict_pool
@@ -47,6 +48,7 @@ from tasks.tracking.turns import in_turn
 def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run CoFT+ (https://arxiv.org/abs/2602.04337, 3.3), as `flows.coft` runs CoFT."""
     spec = spec.model_copy(update={"method": "coft-plus"})
+    check_settings(spec)
     plan = follow(plan, spec, "adapt")
     backbone = find_backbone(spec.backbone, spec.runtime)
     student = find_student(spec, backbone)
