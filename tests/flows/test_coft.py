@@ -105,7 +105,9 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
 
 
 def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
-    summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot", answers=None))
+    default = {"label": LabelSpec(), "phase1": Phase1Spec(), "phase2": Phase2Spec()}
+    settings = {"method": "zero-shot", "answers": None, **default}
+    summary = coft(_spec(images, workspace, tiny_clip, **settings))
     assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not
     assert summary.verdict.startswith("Zero-shot")
 
