@@ -10,6 +10,7 @@ and how it would do on a data set that its number was not chosen on.
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def root_of_coherence(seen: Seen) -> float:
     r"""Return $\sqrt{p_o}$: of two alike images, of one class, both are right with $a^2$."""
     x = unread(seen.evidence.pool, seen.evidence.text)
     positions = nearest(x, k=fitting_k(len(x), seen.num_classes))[1]
-    return _mean(seen.labels[positions] == seen.labels[:, None]) ** 0.5
+    return math.sqrt(_mean(seen.labels[positions] == seen.labels[:, None]))
 
 
 def three_views(seen: Seen) -> float:
@@ -119,7 +120,7 @@ def three_views(seen: Seen) -> float:
     def above(one: Tensor, two: Tensor) -> float:
         return max(1e-6, (_mean(one == two) - chance) / (1 - chance))
 
-    root = (above(f, z) * above(f, votes) / above(z, votes)) ** 0.5
+    root = math.sqrt(above(f, z) * above(f, votes) / above(z, votes))
     return chance + (1 - chance) * root
 
 
