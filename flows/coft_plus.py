@@ -6,6 +6,7 @@ from flows.delivery import deliver
 from tasks.backbone import find_backbone, find_student
 from tasks.classifier import combine
 from tasks.embed import embed_pool, embed_with_peers
+from tasks.label.ahead import look_ahead
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter
 from tasks.label.neighbours import label_by_neighbours
@@ -61,6 +62,7 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         # The sentences by which CLIP knows the classes: those that the images prefer.
         sentences = given or choose_sentences(embeddings, images, task, backbone, spec)
         zero_shot = label_zero_shot(embeddings, images, task, backbone, spec, sentences)
+        look_ahead(zero_shot, embeddings, images, task, backbone, spec)
 
         first = most_confident(zero_shot, embeddings, images, task, spec, answers)
         phase1 = phase1_in_rounds(first, images, task, backbone, spec, run, answers)
