@@ -1,7 +1,7 @@
 """What the quick method `fast` makes of the images, told before anything is trained.
 
-How right it is cannot be said without labels: of nine estimates the best one is up to 13 points off
-(tests/bench/RESULTS.md, "The arena"). What is certain is in how many images it differs from
+How right it is cannot be said without labels: of ten estimates the best one was up to nine points
+off (tests/bench/RESULTS.md, "The arena"). What is certain is in how many images it differs from
 zero-shot, and so by how much their accuracies can differ.
 """
 

@@ -1,6 +1,6 @@
 """How far label-free estimates of a classifier's accuracy are off, for the method `fast`.
 
-    python -m tests.bench.estimate_table --cache FOLDER --bench /work/shared/bench
+    python -m tests.bench.estimate_table --cache FOLDER
 
 Reads the features that `tests.bench.label_trials` keeps in its cache. Prints, for each pool, how
 right zero-shot and `fast` are on it, what each estimate says less how right `fast` is, in points,
@@ -132,6 +132,11 @@ def neighbours_confidence(seen: Seen) -> float:
     return _mean(votes.gather(1, seen.labels[:, None]))
 
 
+def confidence_and_neighbours(seen: Seen) -> float:
+    """Return the mean of two that err to other sides."""
+    return (confidence(seen) + neighbours_confidence(seen)) / 2
+
+
 ESTIMATES: dict[str, Callable[[Seen], float]] = {
     "mean confidence": confidence,
     "mean of both confidences": both_confidences,
@@ -142,6 +147,7 @@ ESTIMATES: dict[str, Callable[[Seen], float]] = {
     "root of coherence": root_of_coherence,
     "three views": three_views,
     "neighbours' belief in its labels": neighbours_confidence,
+    "confidence and neighbours' belief": confidence_and_neighbours,
 }
 
 
