@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import psutil
 
@@ -12,6 +13,16 @@ LOOKS = 0.02  # seconds between two looks at the memory
 def memory_in_use() -> int:
     """Return the bytes that this process has in memory; those on a GPU are not among them."""
     return int(psutil.Process().memory_info().rss)
+
+
+@cache
+def memory_at_first() -> int:
+    """Return what this process had in memory when it was asked first.
+
+    A worker that has trained before keeps libraries and backbones, so that by what it has now the
+    next training would seem to need less.
+    """
+    return memory_in_use()
 
 
 @contextmanager

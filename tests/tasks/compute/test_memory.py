@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.compute.memory import memory_in_use, peak_memory
+from tasks.compute.memory import memory_at_first, memory_in_use, peak_memory
 
 SIZE = 64 * 2**20
 
@@ -20,4 +20,12 @@ def test_growth_is_counted_from_where_it_began() -> None:
     with peak_memory(before) as peak:
         pass
     assert peak[0] > SIZE / 2
+    assert held.any()
+
+
+def test_what_a_process_keeps_counts_for_whoever_comes_next() -> None:
+    memory_at_first.cache_clear()
+    first = memory_at_first()
+    held = np.ones(SIZE, np.uint8)
+    assert memory_at_first() == first < memory_in_use() - SIZE / 2
     assert held.any()
