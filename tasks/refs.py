@@ -136,7 +136,7 @@ class PeerRef(Ref):
     round: int = Field(0, ge=0, description="Of Phase I; CoFT has no further one.")
     num_left_out: int = Field(0, ge=0, description="Kept labels that it did not learn from.")
     num_parameters: int = Field(0, ge=0, description="Numbers that its training changed.")
-    peak_bytes: int = Field(0, ge=0, description="By how much its process was larger at most.")
+    peak_bytes: int = Field(0, ge=0, description="By how much its process grew at most.")
 
 
 class Phase1Round(Spec):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tasks.compute.calls import Chain, run_chains
-from tasks.compute.memory import memory_at_first, peak_memory
+from tasks.compute.memory import memory_in_use, peak_memory, release_memory
 from tasks.compute.worker import Call, Held
 from tasks.progress import Advance, progress, say
 from tasks.specs import RuntimeSpec
@@ -77,8 +77,7 @@ class Trainer(Protocol):
 TrainerClass = Callable[[Any, str], Trainer]
 OnEpoch = Callable[[Row], None]
 PEAK, NUM_PARAMETERS = "peak_bytes", "num_parameters"
-"""In the facts of a training: by how much its process was larger at most than before it trained
-anything; and how many numbers the optimizer changes."""
+"""In the facts of a training: by how much its process grew at most, what the optimizer changes."""
 
 
 class Training:
@@ -90,7 +89,8 @@ class Training:
 
     def __init__(self, trainer_class: TrainerClass, job: Job, device: str) -> None:
         self._job = job
-        self._before, self._peak = memory_at_first(), 0
+        release_memory()
+        self._before, self._peak = memory_in_use(), 0
         self._trainer = trainer_class(job, device)
         self._after_epoch = getattr(self._trainer, "after_epoch", None)
         self._checkpoints = Checkpoints(job.folder)

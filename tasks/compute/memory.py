@@ -1,9 +1,10 @@
 """How much memory work takes."""
 
+import ctypes
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import psutil
 
@@ -15,14 +16,15 @@ def memory_in_use() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-@cache
-def memory_at_first() -> int:
-    """Return what this process had in memory when it was asked first.
+def release_memory() -> None:
+    """Give back to the system what was freed, as far as the C library can: else nobody sees it.
 
-    A worker that has trained before keeps libraries and backbones, so that by what it has now the
-    next training would seem to need less.
+    A process that has worked before keeps what it freed for later; work that fits in there would
+    seem to need nothing.
     """
-    return memory_in_use()
+    gc.collect()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # glibc's
+        trim(0)
 
 
 @contextmanager
