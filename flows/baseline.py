@@ -10,13 +10,14 @@ from tasks.label.people import known_answers
 from tasks.label.zero_shot import label_zero_shot
 from tasks.plan.facts import Plan
 from tasks.plan.make import follow
+from tasks.plan.settings import check_settings
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import RunSummary, Stages
 from tasks.run import tracked
 from tasks.sentences.embedded import embed_sentences
 from tasks.sentences.given import given_sentences
-from tasks.specs import CoftSpec, check_settings
+from tasks.specs import CoftSpec
 from tasks.tracking.turns import in_turn
 
 

@@ -6,6 +6,7 @@ from flows.delivery import deliver
 from tasks.backbone import find_backbone, find_student
 from tasks.classifier import combine, zero_shot_model
 from tasks.embed import embed_pool, embed_with_peers
+from tasks.label.ahead import look_ahead
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter
 from tasks.label.people import known_answers
@@ -14,12 +15,13 @@ from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
 from tasks.plan.facts import Plan
 from tasks.plan.make import follow
+from tasks.plan.settings import check_method
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.refs import Phase1Round, Phase2Round, RunSummary, Stages
 from tasks.run import tracked
 from tasks.sentences.given import given_sentences
-from tasks.specs import CoftSpec, check_method
+from tasks.specs import CoftSpec
 from tasks.tracking.turns import in_turn
 
 
@@ -52,6 +54,7 @@ def coft(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         if spec.method == "zero-shot":
             model = zero_shot_model(zero_shot, task, backbone, spec)
             return deliver(run, model, stages, spec, plan)
+        look_ahead(zero_shot, embeddings, images, task, backbone, spec)
 
         # Phase I: two peers, seeded apart, learn prompts and an adapter on the confident set.
         confident = most_confident(zero_shot, embeddings, images, task, spec, answers)

@@ -6,6 +6,7 @@ from flows.delivery import deliver
 from tasks.backbone import find_backbone, find_student
 from tasks.classifier import combine
 from tasks.embed import embed_pool, embed_with_peers
+from tasks.label.ahead import look_ahead
 from tasks.label.confident import most_confident
 from tasks.label.cross_filter import cross_filter
 from tasks.label.neighbours import label_by_neighbours
@@ -16,6 +17,7 @@ from tasks.phase1 import adapt_peers
 from tasks.phase2 import finetune_each
 from tasks.plan.facts import Plan
 from tasks.plan.make import follow
+from tasks.plan.settings import check_settings
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.predict import predict_pool
@@ -47,6 +49,7 @@ from tasks.tracking.turns import in_turn
 def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run CoFT+ (https://arxiv.org/abs/2602.04337, 3.3), as `flows.coft` runs CoFT."""
     spec = spec.model_copy(update={"method": "coft-plus"})
+    check_settings(spec)
     plan = follow(plan, spec, "adapt")
     backbone = find_backbone(spec.backbone, spec.runtime)
     student = find_student(spec, backbone)
@@ -59,6 +62,7 @@ def coft_plus(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
         # The sentences by which CLIP knows the classes: those that the images prefer.
         sentences = given or choose_sentences(embeddings, images, task, backbone, spec)
         zero_shot = label_zero_shot(embeddings, images, task, backbone, spec, sentences)
+        look_ahead(zero_shot, embeddings, images, task, backbone, spec)
 
         first = most_confident(zero_shot, embeddings, images, task, spec, answers)
         phase1 = phase1_in_rounds(first, images, task, backbone, spec, run, answers)

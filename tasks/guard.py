@@ -79,7 +79,7 @@ def choose_end(  # noqa: PLR0913  # what speaks for or against an end
         return Candidate(epoch, alpha, measured)
 
     found = [candidate(ZERO_SHOT, 0.0, judged.labels)] if with_zero_shot else []
-    for epoch in range(spec.epochs):
+    for epoch in range(max(1, spec.epochs)):  # the first one knows Phase I
         logits = [read_tensors(one.uri, HELD_OUT_LOGITS.format(epoch))[0] for one in networks]
         for name in logits[0]:
             labels = _mean_labels([one[name] for one in logits], ids, judged.ids)

@@ -142,7 +142,7 @@ def adapt_peers(  # noqa: PLR0913  # what Phase I depends on
     *,
     number: int = 0,
 ) -> tuple[PeerRef, ...]:
-    """Train both peers of Phase I, seeded apart (CoFT 3.1).
+    """Train both peers of Phase I, seeded apart (CoFT 3.1), or one alone.
 
     Each epoch ends in a checkpoint: a peer that was killed goes on from it and arrives at the same
     weights. A peer that is finished is not trained again.
@@ -152,14 +152,15 @@ def adapt_peers(  # noqa: PLR0913  # what Phase I depends on
         images: The images.
         task: The classes.
         backbone: What both start from, in every round anew.
-        spec: Settings.
+        spec: Settings; of `collaboration` how many peers there are.
         run: Where losses are recorded.
         number: Of the round; CoFT has the first one alone.
     """
-    sets = [*confident] if len(confident) > 1 else [*confident] * len(PEERS)
+    peers = PEERS[: spec.collaboration.num_peers]
+    sets = [*confident] if len(confident) > 1 else [*confident] * len(peers)
     jobs = [
         _job(peer, number, labels, images, task, backbone, spec)
-        for peer, labels in zip(PEERS, sets, strict=True)
+        for peer, labels in zip(peers, sets, strict=True)
     ]
     trained = train_jobs(
         PeerTrainer,

@@ -141,7 +141,13 @@ class NetworkTrainer:
             write_tensors(self._job.folder, name.format(epoch), tensors, {"epoch": epoch})
 
     def result(self) -> Result:
-        """Return the start, which the guard may go back to; the epochs lie beside it."""
+        """Return the start, which the guard may go back to; the epochs lie beside it.
+
+        Without any epoch the guard reads what the start says of the held-out images.
+        """
+        if not self.num_epochs:
+            start = {str(0.0): self._guard_logits()}
+            write_tensors(self._job.folder, HELD_OUT_LOGITS.format(0), start, {})
         facts = {LEFT_OUT: self._rows.left_out}
         return Result(self._start, {"images": self._held_out}, facts)
 

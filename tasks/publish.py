@@ -16,6 +16,7 @@ from tasks.refs import (
     AnswersRef,
     EvaluationRef,
     Files,
+    LabelsRef,
     ModelRef,
     PeerRef,
     PredictionsRef,
@@ -91,7 +92,7 @@ def publish(  # noqa: PLR0913  # everything that a run made
     report = publish_report(run, inputs)
     record_finished(spec.runtime.workspace)
     files = count_files(plan, stages.images, stages.embeddings)
-    return _summarize(inputs, report, files)
+    return _summarize(inputs, report, files, _taught(stages, spec), predictions.uri)
 
 
 def report_inputs(  # noqa: PLR0913  # everything that a run made
@@ -190,7 +191,20 @@ def _seconds(computed: Sequence[Ref]) -> float:
     return sum(longest.values())
 
 
-def _summarize(inputs: ReportInputs, report: str, files: Files) -> RunSummary:
+def _taught(stages: Stages, spec: CoftSpec) -> tuple[LabelsRef, ...]:
+    """Return the labels that were learned from last: clean sets, or confident ones of Phase I."""
+    if spec.phase2.epochs:
+        return stages.clean
+    return stages.phase1[-1].confident if stages.phase1 else ()
+
+
+def _summarize(
+    inputs: ReportInputs,
+    report: str,
+    files: Files,
+    taught: Sequence[LabelsRef],
+    predictions: str,
+) -> RunSummary:
     """Return what `--summary` writes."""
     adapted = read_metrics(inputs.evaluation.uri)["adapted"]
     seconds = {stage.name: round(stage.seconds, 3) for stage in inputs.stages}
@@ -214,4 +228,8 @@ def _summarize(inputs: ReportInputs, report: str, files: Files) -> RunSummary:
         images_per_second=round(inputs.before.rows / max(inputs.before.seconds, 1e-9), 1),
         healthy=inputs.model.healthy,
         verdict=inputs.model.verdict,
+        predictions=predictions,
+        taught=tuple(labels.uri for labels in taught),
+        num_parameters=sum(peer.num_parameters for peer in inputs.peers),
+        peak_bytes=max((peer.peak_bytes for peer in inputs.peers), default=0),
     )

@@ -135,6 +135,8 @@ class PeerRef(Ref):
     phase: Literal[1, 2]
     round: int = Field(0, ge=0, description="Of Phase I; CoFT has no further one.")
     num_left_out: int = Field(0, ge=0, description="Kept labels that it did not learn from.")
+    num_parameters: int = Field(0, ge=0, description="Numbers that its training changed.")
+    peak_bytes: int = Field(0, ge=0, description="By how much its process grew at most.")
 
 
 class Phase1Round(Spec):
@@ -264,6 +266,14 @@ class RunSummary(Spec):
     images_per_second: float
     healthy: bool
     verdict: str
+    predictions: str = Field("", description="Folder with what the model says of every image.")
+    taught: tuple[str, ...] = Field(
+        (), description="Folders of the labels that were learned from last."
+    )
+    num_parameters: int = Field(0, description="Numbers that all trainings changed.")
+    peak_bytes: int = Field(
+        0, description="Memory that the largest training took, without that of a GPU."
+    )
 
 
 class StageName(StrEnum):

@@ -15,7 +15,7 @@ from clipcore.dual import DualLearner
 from clipcore.head import DualHead, Head
 from clipcore.network import Network
 from tasks.backbone import load_backbone
-from tasks.compute.epochs import Job
+from tasks.compute.epochs import NUM_PARAMETERS, PEAK, Job
 from tasks.refs import BackboneRef, PeerRef, Ref
 from tasks.storage.checkpoints import read_tensors, write_tensors
 from tasks.storage.digests import fingerprint
@@ -126,7 +126,13 @@ def peer_refs(jobs: Sequence[Job], trained: Sequence[tuple[Manifest, bool]]) -> 
             peer=job.labels["peer"],
             phase=job.labels["phase"],
             round=job.labels.get("round", 0),
-            num_left_out=int(str(manifest.facts.get(LEFT_OUT, 0))),
+            num_left_out=_count(manifest, LEFT_OUT),
+            num_parameters=_count(manifest, NUM_PARAMETERS),
+            peak_bytes=_count(manifest, PEAK),
         )
         for job, (manifest, resumed) in zip(jobs, trained, strict=True)
     )
+
+
+def _count(manifest: Manifest, name: str) -> int:
+    return int(str(manifest.facts.get(name, 0)))  # trainings of before have no such fact

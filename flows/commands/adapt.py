@@ -28,10 +28,12 @@ from flows.commands.options import (
 from flows.commands.paper import as_in_paper
 from flows.commands.planning import announce, end_dry_run, with_plan
 from tasks.on_demand import OnDemand
+from tasks.plan.settings import check_settings
 from tasks.refs import Files, Ref, RunSummary
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
+    CollaborationSpec,
     Method,
     Phase2Spec,
     PlusSpec,
@@ -39,7 +41,6 @@ from tasks.specs import (
     ReviewSpec,
     RuntimeSpec,
     SentencesSpec,
-    check_settings,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         str | None,
         Parameter(help="Labels to learn from: a file of answers, or a folder of rounds."),
     ] = None,
+    collaboration: Annotated[
+        CollaborationSpec, Parameter(group="Collaboration", negative="")
+    ] = CollaborationSpec(),
     phase2: Annotated[Phase2Spec, Parameter(group="Phase II", negative="")] = Phase2Spec(),
     student: Annotated[
         str | None,
@@ -96,6 +100,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         where,
         method=method,
         student=None if student is None else BackboneSpec(name=student),
+        collaboration=collaboration,
         phase2=phase2,
         plus=plus,
         sentences=sentences,

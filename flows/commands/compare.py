@@ -37,6 +37,7 @@ def compare(
     name = None if register is None else versions.check_name(register)
     spec = CompareSpec(run=about.spec(where, register_as=name), **what.model_dump())
     checks.check_arena(spec)
+    checks.check_looked_at(spec)
     plan = announce(spec.run, "rounds", dry_run=about.dry_run)
     if about.dry_run:
         end_dry_run(plan, spec.run, where.summary)

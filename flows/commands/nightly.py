@@ -15,7 +15,8 @@ from flows.commands.options import (
 from flows.commands.planning import announce, end_dry_run
 from tasks.nightly.specs import NightlySpec
 from tasks.on_demand import OnDemand
-from tasks.specs import CoftSpec, Method, Phase2Spec, PoolSpec, check_settings
+from tasks.plan.settings import check_settings
+from tasks.specs import CoftSpec, Method, Phase2Spec, PoolSpec
 
 if TYPE_CHECKING:
     from flows import nightly as nightly_flow

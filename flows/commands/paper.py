@@ -8,7 +8,8 @@ like it take, 10 the number of the code that it builds on (DeFT). AdamW in Phase
 
 from typing import Any, TypeVar
 
-from tasks.specs import CoftSpec, Spec
+from tasks.plan.settings import OF_COFT
+from tasks.specs import CoftSpec, InputError, Spec
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
@@ -28,7 +29,16 @@ PAPER: dict[str, Any] = {
 
 
 def as_in_paper(spec: CoftSpec) -> CoftSpec:
-    """Return a run with the paper's choices wherever the person said nothing else."""
+    """Return a run with the paper's choices wherever the person said nothing else.
+
+    Raises:
+        InputError: the method is not of the paper.
+    """
+    if spec.method not in OF_COFT:
+        raise InputError(
+            f"--paper: --method {spec.method} would not look at it; it belongs to --method "
+            f"{' or '.join(OF_COFT)}. Leave one of them out."
+        )
     changed = dict(PAPER)
     if spec.method != "coft-plus":
         del changed["plus"]

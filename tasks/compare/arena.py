@@ -6,15 +6,14 @@ from typing import Any
 
 from clipcore.baselines.method_names import LABELLED_NAMES
 from tasks.compare.cells import Cell, Sources, run_cell
-from tasks.compare.measure import Row, measure_cell
+from tasks.compare.measure import Row, measure_cell, measure_whole
 from tasks.compare.page import page_of
 from tasks.compare.results import Comparison, compared, markdown_of
-from tasks.compare.specs import FLOWS, CompareSpec
+from tasks.compare.specs import FLOWS, CompareSpec, Whole
 from tasks.compute.calls import run_tasks
 from tasks.compute.map_parts import write_missing
 from tasks.progress import say
-from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, Ref, RunSummary, TaskRef
-from tasks.sentences.embedded import TextRef
+from tasks.refs import Ref, RunSummary
 from tasks.storage.digests import fingerprint
 from tasks.storage.files import read_json, write_bytes, write_json
 from tasks.storage.layout import Folder, in_workspace
@@ -32,29 +31,18 @@ class ComparisonRef(Ref):
 
 
 @step("compare methods")
-def compare_methods(  # noqa: PLR0913, PLR0917  # what a comparison depends on
-    embeddings: EmbeddingsRef,
-    images: ImagesRef,
-    task: TaskRef,
-    backbone: BackboneRef,
-    text: TextRef,
-    spec: CompareSpec,
-    run: Run,
-    whole: Mapping[str, Sequence[RunSummary]],
+def compare_methods(
+    sources: Sources, spec: CompareSpec, run: Run, whole: Sequence[tuple[Whole, RunSummary | str]]
 ) -> ComparisonRef:
     """Run every cell that is not finished, measure all, and write the table and the page.
 
     Args:
-        embeddings: The images as CLIP's own tower sees them, shared by all methods.
-        images: Which they are.
-        task: The classes, and the labels that measure.
-        backbone: Whose tower that is.
-        text: The sentences of the classes as its text tower sees them.
+        sources: The images, their features, shared by all methods, the classes and the labels that
+            measure.
         spec: Methods, seeds and balances.
         run: The open MLflow run.
-        whole: Of methods that are flows of their own, what came of each seed.
+        whole: Of methods that are flows of their own, what came of each run, or why it failed.
     """
-    sources = Sources(images, embeddings, task, text, backbone)
     cells = cells_of_spec(spec, sources)
     write_missing(
         run_cell,
@@ -67,20 +55,19 @@ def compare_methods(  # noqa: PLR0913, PLR0917  # what a comparison depends on
     )
     found = run_tasks(measure_cell, [(cell,) for cell in cells], runtime=spec.runtime)
     rows = [row for _, row in sorted(found, key=lambda one: one[0])]
-    rows += [
-        _row(name, seed, one)
-        for name, own in whole.items()
-        for seed, one in enumerate(own, start=spec.run.seed)
-    ]
+    rows += [_failed(one, why) for one, why in whole if isinstance(why, str)]
+    ended = [(one, came, sources.task) for one, came in whole if not isinstance(came, str)]
+    rows += [row for _, row in run_tasks(measure_whole, ended, runtime=spec.runtime)]
     comparison = Comparison(
         origin=Path(spec.run.pool.images).name,
-        backbone=backbone.name,
+        backbone=sources.backbone.name,
         command=spec.run.command,
         seeds=spec.seeds,
         shots=spec.shots if set(spec.methods) & set(LABELLED_NAMES) else 0,
         results=compared(rows),
     )
-    digest = fingerprint(KIND, [cell.uri for cell in cells], sorted(whole))
+    ran = [(one[:3], came if isinstance(came, str) else came.predictions) for one, came in whole]
+    digest = fingerprint(KIND, [cell.uri for cell in cells], ran)
     folder = in_workspace(spec.runtime.workspace, KIND, digest)
     _write(folder, comparison, rows)
     _record(run, folder, comparison)
@@ -112,17 +99,8 @@ def read_comparison(ref: ComparisonRef) -> Comparison:
     return Comparison.model_validate(read_json(join(ref.uri, RESULTS))["comparison"])
 
 
-def _row(method: str, seed: int, summary: RunSummary) -> Row:
-    """Return what a flow of its own measured of the test images, as a row of a cell."""
-    recalls = [one["recall"] for one in summary.per_class.values() if one["recall"] is not None]
-    return {
-        "method": method,
-        "seed": seed,
-        "balance": "as-is",
-        "accuracy": summary.accuracy,
-        "worst_recall": min(recalls, default=None),
-        "seconds": summary.total_seconds,
-    }
+def _failed(one: Whole, why: str) -> Row:
+    return {"method": one.method, "seed": one.seed, "balance": one.balance, "failed": why}
 
 
 def _write(folder: str, comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> None:

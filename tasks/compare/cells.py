@@ -1,24 +1,21 @@
 """A cell of the arena: one method with one seed at one balance, run in a worker of its own core."""
 
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import torch
 
 from clipcore.baselines.evidence import Evidence, Scores
 from clipcore.baselines.methods import LABELLED_METHODS, METHODS
 from tasks.backbone import load_backbone
-from tasks.compare.cuts import chosen_rows, told_labels
+from tasks.compare.cuts import rows_of_splits, told_labels
 from tasks.compare.specs import Balance
+from tasks.compute.memory import peak_memory
 from tasks.features.in_memory import read_all
 from tasks.pool.readers import value_of
 from tasks.pool.truth import TrueLabels
@@ -30,7 +27,6 @@ from tasks.storage.files import write_json
 from tasks.storage.tables import write_table
 
 FAILED = ".failed.json"
-LOOKS = 0.02  # seconds between two looks at the memory
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def run_cell(cell: Cell) -> int:
     cut = _cut(cell.sources, cell.balance)
     started, cpu = time.perf_counter(), time.process_time()
     try:
-        with _peak_memory() as peak:
+        with peak_memory() as peak:
             scores = _scores(cell, cut)
             _check(scores)
     except Exception as error:  # noqa: BLE001  # a row that says so, not the end of all others
@@ -143,42 +139,15 @@ def _predictions(cut: Cut, scores: Scores) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-@contextmanager
-def _peak_memory() -> Iterator[list[int]]:
-    """Yield a list; its number is at the end by how many bytes the process had grown at most."""
-    process, done = psutil.Process(), threading.Event()
-    before = process.memory_info().rss
-    peak = [0]
-
-    def look() -> None:
-        while not done.wait(LOOKS):
-            peak[0] = max(peak[0], process.memory_info().rss - before)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
 @lru_cache(maxsize=1)  # cells come balance by balance
 def _cut(sources: Sources, balance: Balance) -> Cut:
-    ids, is_test, features, labels = _all(sources)
-    known = np.flatnonzero(labels >= 0) if balance != "as-is" else np.arange(len(ids))
-    rows = {}
-    for test in (False, True):
-        own = known[is_test[known] == test]
-        kept = own
-        if balance != "as-is":
-            kept = own[chosen_rows(labels[own], balance, len(sources.task.classes))]
-        rows[test] = kept
+    ids, is_test, features, labels = read_labelled(sources)
+    rows = rows_of_splits(labels, is_test, balance, len(sources.task.classes))
     sentences, logit_scale = read_sentences(sources.text)
     name = sources.backbone.name
     evidence = Evidence(
-        pool=features[torch.from_numpy(rows[False])],
-        test=features[torch.from_numpy(rows[True])],
+        pool=features[torch.from_numpy(rows.pool)],
+        test=features[torch.from_numpy(rows.test)],
         sentences=sentences,
         logit_scale=logit_scale,
         classes=sources.task.classes,
@@ -186,14 +155,14 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
     )
     return Cut(
         evidence,
-        ids.take(pa.array(rows[False])),
-        ids.take(pa.array(rows[True])),
-        torch.from_numpy(labels[rows[False]]),
+        ids.take(pa.array(rows.pool)),
+        ids.take(pa.array(rows.test)),
+        torch.from_numpy(labels[rows.pool]),
     )
 
 
 @lru_cache(maxsize=1)
-def _all(sources: Sources) -> tuple[pa.Array, np.ndarray, torch.Tensor, np.ndarray]:
+def read_labelled(sources: Sources) -> tuple[pa.Array, np.ndarray, torch.Tensor, np.ndarray]:
     """Return ids, which are for testing, features and class numbers, in the order of ids."""
     ids, is_test, features = read_all(sources.images, sources.embeddings)
     known = value_of(TrueLabels(sources.task).about(ids), ids, "label")

@@ -1,7 +1,8 @@
 """What stops a comparison before it begins."""
 
 from clipcore.baselines.method_names import LABELLED_NAMES, NAMES
-from tasks.compare.specs import FLOWS, ArenaSpec
+from tasks.compare.specs import FLOWS, ArenaSpec, CompareSpec, method_of
+from tasks.plan.settings import check_settings_of_any
 from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import InputError
 
@@ -21,12 +22,27 @@ def check_arena(spec: ArenaSpec) -> None:
             f"--methods: {with_labels[0]} learns from labels; say with --shots of how many images "
             "of each class it may see them."
         )
-    whole = [name for name in spec.methods if name in FLOWS]
-    if whole and set(spec.balance) != {"as-is"}:
+    if spec.shots and not with_labels:
         raise InputError(
-            f"--balance: {whole[0]} runs on all images; compare it with --balance as-is, and the "
-            "other balances without it."
+            f"--shots: none of --methods {','.join(spec.methods)} would look at it; it belongs to "
+            f"{', '.join(LABELLED_NAMES)}. Name one of them, or leave it out."
         )
+
+
+def check_looked_at(spec: CompareSpec) -> None:
+    """Refuse settings of the runs that no method named would look at.
+
+    What the gate says is in no table: without a name for the registry nobody asks it but whole
+    flows.
+
+    Raises:
+        InputError: says which.
+    """
+    registers = spec.run.register_as is not None
+    methods = [
+        method_of(name) if registers or name in FLOWS else "zero-shot" for name in spec.methods
+    ]
+    check_settings_of_any(spec.run, methods, f"--methods {','.join(spec.methods)}")
 
 
 def check_measurable(images: ImagesRef, task: TaskRef) -> None:

@@ -1,6 +1,7 @@
 """The images of each balance, and those whose labels are told: drawn from the labels, by hashes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +52,33 @@ def chosen_rows(labels: np.ndarray, balance: Balance, num_classes: int) -> np.nd
         )
     ]
     return np.sort(np.concatenate(kept))
+
+
+class Rows(NamedTuple):
+    """Positions of the images of a balance, in order."""
+
+    pool: np.ndarray
+    test: np.ndarray
+
+
+def rows_of_splits(
+    labels: np.ndarray, is_test: np.ndarray, balance: Balance, num_classes: int
+) -> Rows:
+    """Return the positions that a balance keeps of the pool and of the test images.
+
+    As they are, images without a label stay; where classes are cut, they cannot.
+
+    Args:
+        labels: Class numbers in the order of ids, -1 for none.
+        is_test: Which images are for testing.
+        balance: How the classes are to be spread.
+        num_classes: How many classes there are.
+    """
+    if balance == "as-is":
+        return Rows(np.flatnonzero(~is_test), np.flatnonzero(is_test))
+    pool, test = (np.flatnonzero((labels >= 0) & (is_test == split)) for split in (False, True))
+    kept = (own[chosen_rows(labels[own], balance, num_classes)] for own in (pool, test))
+    return Rows(*kept)
 
 
 def told_labels(labels: torch.Tensor, shots: int, seed: int) -> torch.Tensor:

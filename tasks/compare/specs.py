@@ -1,15 +1,28 @@
 """Settings of a comparison: which methods, how often, at which class balances."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, cast
 
 from pydantic import Field, field_validator
 
 from clipcore.baselines.method_names import NAMES
-from tasks.specs import CoftSpec, RuntimeSpec, Spec
+from tasks.compare.ablations import ABLATIONS, changed
+from tasks.plan.settings import run_by
+from tasks.specs import CoftSpec, Method, PoolSpec, RuntimeSpec, Spec
 
 Balance = Literal["as-is", "uniform", "long-tail", "half-absent"]
-FLOWS = ("coft", "coft-plus")
-"""Methods that are whole flows: they train towers, and measure as they do alone."""
+COFT: tuple[Method, ...] = ("coft", "coft-plus")
+FLOWS = (*COFT, *ABLATIONS)
+"""Methods that are whole flows: they train towers."""
+
+
+class Whole(NamedTuple):
+    """One run of a method that is a whole flow: what a cell is for the others."""
+
+    method: str
+    seed: int
+    balance: Balance
+    run: CoftSpec
 
 
 class ArenaSpec(Spec):
@@ -18,7 +31,7 @@ class ArenaSpec(Spec):
     methods: tuple[str, ...] = Field(
         NAMES,
         description="Split by commas; by default all without labels that look at features alone. "
-        "coft and coft-plus may be named too.",
+        "coft, coft-plus and their ablations (coft:no-cross) may be named too.",
     )
     seeds: int = Field(3, gt=0, le=100, description="Runs of each method, from --seed on.")
     balance: tuple[Balance, ...] = Field(
@@ -52,11 +65,29 @@ class CompareSpec(ArenaSpec):
         """Return where it runs."""
         return self.run.runtime
 
-    def runs_of(self, method: str) -> list[CoftSpec]:
-        """Return a whole run of a method for each seed; none of them is registered."""
-        return [
-            self.run.model_copy(
-                update={"method": method, "seed": self.run.seed + number, "register_as": None}
-            )
-            for number in range(self.seeds)
-        ]
+    def whole_runs(self, cuts: Mapping[Balance, PoolSpec]) -> list[Whole]:
+        """Return a run for each seed and balance of each method that is a flow, in this order.
+
+        None of them is registered.
+
+        Args:
+            cuts: The images of each balance but those as they are.
+        """
+        found = []
+        for balance in self.balance:
+            pool = cuts.get(balance, self.run.pool)
+            for method in (name for name in self.methods if name in FLOWS):
+                for seed in range(self.run.seed, self.run.seed + self.seeds):
+                    own = {"seed": seed, "pool": pool, "register_as": None}
+                    run = self.run_of(method).model_copy(update=own)
+                    found.append(Whole(method, seed, balance, run))
+        return found
+
+    def run_of(self, method: str) -> CoftSpec:
+        """Return the run of any method by itself, an ablation with the settings that make it."""
+        return changed(run_by(self.run, method_of(method)), ABLATIONS.get(method, {}))
+
+
+def method_of(name: str) -> Method:
+    """Return the method that a name of the arena is of: `coft` of `coft:no-cross`."""
+    return cast("Method", name.partition(":")[0])

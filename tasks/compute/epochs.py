@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tasks.compute.calls import Chain, run_chains
+from tasks.compute.memory import memory_in_use, peak_memory, release_memory
 from tasks.compute.worker import Call, Held
 from tasks.progress import Advance, progress, say
 from tasks.specs import RuntimeSpec
@@ -75,6 +76,8 @@ class Trainer(Protocol):
 
 TrainerClass = Callable[[Any, str], Trainer]
 OnEpoch = Callable[[Row], None]
+PEAK, NUM_PARAMETERS = "peak_bytes", "num_parameters"
+"""In the facts of a training: by how much its process grew at most, what the optimizer changes."""
 
 
 class Training:
@@ -86,6 +89,8 @@ class Training:
 
     def __init__(self, trainer_class: TrainerClass, job: Job, device: str) -> None:
         self._job = job
+        release_memory()
+        self._before, self._peak = memory_in_use(), 0
         self._trainer = trainer_class(job, device)
         self._after_epoch = getattr(self._trainer, "after_epoch", None)
         self._checkpoints = Checkpoints(job.folder)
@@ -99,13 +104,18 @@ class Training:
 
     def run_epoch(self, epoch: int) -> Row:
         """Train up to an epoch and write its checkpoint, or return what a finished one measured."""
+        with peak_memory(self._before) as peak:
+            self._run_to(epoch)
+        self._peak = max(self._peak, peak[0])
+        return self._history[epoch]
+
+    def _run_to(self, epoch: int) -> None:
         for means in self._trainer.train(range(len(self._history), epoch + 1)):
             number = len(self._history)
             if self._after_epoch is not None:
                 self._after_epoch(number)
             self._history.append({**self._job.labels, "epoch": number, **means})
             self._checkpoints.write(self._trainer.tensors(), self._trainer.optimizer, self._history)
-        return self._history[epoch]
 
     def finish(self) -> None:
         """Write the result; the manifest comes last, and only then the checkpoint goes."""
@@ -116,9 +126,14 @@ class Training:
             result.tensors,
             header=result.header,
             history=self._history,
-            facts=result.facts,
+            facts={**result.facts, **self._cost()},
         )
         self._checkpoints.remove()
+
+    def _cost(self) -> dict[str, int]:
+        groups = self._trainer.optimizer.param_groups
+        count = sum(value.numel() for group in groups for value in group["params"])
+        return {PEAK: self._peak, NUM_PARAMETERS: count if self._history else 0}
 
 
 def train_here(trainer_class: TrainerClass, job: Job) -> None:

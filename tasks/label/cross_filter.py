@@ -53,26 +53,27 @@ def cross_filter(  # noqa: PLR0913  # what decides about a label
     answers: AnswersRef | None = None,
     *,
     proposed: LabelsRef | None = None,
-) -> tuple[LabelsRef, LabelsRef]:
+) -> tuple[LabelsRef, ...]:
     """Label the pool with each peer and keep what the other peer does not reject (CoFT 3.2).
 
-    What people answered is in both clean sets, with their labels (CoFT 4.4).
+    `collaboration.judge` may let each peer judge its own labels instead, as a single peer does, or
+    nobody: comparisons that the paper does not have. What people answered is in all clean sets,
+    with their labels (CoFT 4.4).
 
     Args:
-        peers: Both peers of Phase I.
+        peers: Both peers of Phase I, or the only one.
         features: The images as each of them sees them.
         images: The images.
         task: The classes.
-        spec: `phase2.holdout` and `phase2.min_kept`, the seed, and where to run.
+        spec: `phase2.holdout` and `phase2.min_kept`, who judges, the seed, and where to run.
         answers: People's answers, if there are any.
         proposed: Labels of the pool that both peers judge in place of each other's own.
 
     Returns:
         The labelling of each peer: kept labels, and a reason for each.
     """
-    one = _filter_labels_of(0, peers, features, images, task, spec, answers, proposed)
-    two = _filter_labels_of(1, peers, features, images, task, spec, answers, proposed)
-    return one, two
+    about = (peers, features, images, task, spec, answers, proposed)
+    return tuple(_filter_labels_of(own, *about) for own in range(len(peers)))
 
 
 def held_out(image_ids: Sequence[str], share: float, seed: int) -> np.ndarray:
@@ -84,7 +85,7 @@ def held_out(image_ids: Sequence[str], share: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Filter:
-    """One direction of the cross-filter: `own` labels, `other` keeps or rejects.
+    """One direction of the cross-filter: `own` labels, `other` keeps or rejects, if it `judges`.
 
     A shard has the features of both, and the labels that are judged unless they are those of `own`.
     """
@@ -96,6 +97,7 @@ class _Filter:
     holdout: float
     seed: int
     min_kept: int
+    judges: bool
     answers: AnswersRef | None
 
 
@@ -109,11 +111,13 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
     answers: AnswersRef | None,
     proposed: LabelsRef | None,
 ) -> LabelsRef:
-    other, source, runtime = 1 - own, f"peer-{own + 1}", spec.runtime
+    judge, source, runtime = spec.collaboration.judge, f"peer-{own + 1}", spec.runtime
+    other = own if judge == "own" or len(peers) == 1 else 1 - own
     min_kept, holdout = spec.phase2.min_kept, spec.phase2.holdout
     labels = [] if proposed is None else [proposed]
     inputs = [stage.digest for stage in (*peers, *features, *labels)]
-    settings = (min_kept, holdout, spec.seed, *digests(answers))
+    judging = [] if judge == "other" else [judge]
+    settings = (min_kept, holdout, spec.seed, *digests(answers), *judging)
     digest = fingerprint(Folder.LABELS, source, inputs, *settings)
     folder = in_workspace(runtime.workspace, Folder.LABELS, digest)
     direction = _Filter(
@@ -124,6 +128,7 @@ def _filter_labels_of(  # noqa: PLR0913, PLR0917  # as `cross_filter`
         holdout=holdout,
         seed=spec.seed,
         min_kept=min_kept,
+        judges=judge != "none",
         answers=answers,
     )
 
@@ -161,6 +166,7 @@ class _Filtered:
         confidence: Of the labelling peer in the label.
         gap: Logit gap of the other peer at the label, as a cosine.
         answers: People's answers.
+        judged: Whether the gap decides; else all labels are held to be right.
         out: Where an image is held out; never where a person decided.
     """
 
@@ -169,6 +175,7 @@ class _Filtered:
     confidence: Tensor
     gap: Tensor
     answers: Answers
+    judged: bool
     out: np.ndarray
 
     @property
@@ -180,6 +187,8 @@ class _Filtered:
     @property
     def clean(self) -> np.ndarray:
         """Return where the other peer holds the label to be right."""
+        if not self.judged:
+            return self.open
         clean: np.ndarray = cleaning.cross_filter(self.gap).numpy() & self.open
         return clean
 
@@ -202,6 +211,7 @@ def _filter_part(direction: _Filter, part: Shard) -> _Filtered:
         confidence=probabilities.gather(1, labels[:, None])[:, 0],
         gap=gap,
         answers=answers,
+        judged=direction.judges,
         out=out & ~answers.closed,
     )
 

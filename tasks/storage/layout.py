@@ -24,6 +24,7 @@ ENERGIES = "energies"  # of a model's pool, in the facts of its description
 HELD_OUT_LOGITS = "guard-{}.safetensors"  # logits of held-out images after an epoch, for each mix
 EPOCH_WEIGHTS = "epoch-{}.safetensors"  # weights after an epoch of Phase II
 METRICS = "metrics.json"  # of an evaluation
+AHEAD = "ahead.json"  # what a quick method makes of the images of a run
 
 
 class Folder(StrEnum):

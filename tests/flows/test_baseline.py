@@ -14,6 +14,7 @@ from tasks.specs import (
     CoftSpec,
     GateSpec,
     InputError,
+    Phase2Spec,
     PoolSpec,
     RuntimeSpec,
 )
@@ -60,6 +61,13 @@ def test_a_method_without_labels_becomes_a_model_that_is_served(
     assert "CLIP adapted to images" in Path(summary.report).read_text()
     again = adapt(spec_of(tmp_path, tiny_clip, method))
     assert again.accuracy == summary.accuracy
+
+
+def test_settings_of_another_method_are_refused_in_the_flow(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
+    with pytest.raises(InputError, match="epochs: --method fast would not look at it"):
+        adapt(spec_of(tmp_path, tiny_clip, "fast", phase2=Phase2Spec(epochs=3)))
 
 
 def test_a_method_with_labels_learns_from_answers(tmp_path: Path, tiny_clip: Path) -> None:

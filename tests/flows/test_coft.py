@@ -97,15 +97,20 @@ def test_a_run_gives_a_registered_model_and_a_second_one_computes_nothing(
     assert (Path(first.report)).stat().st_size > 10_000
     _check_rows(workspace)
 
+    assert len([*workspace.glob("evaluations/*/ahead.json")]) == 1
+
     before = _modified(workspace)
     second = coft(_spec(images, workspace, tiny_clip))
     assert _without_run(second) == _without_run(first)
     changed = {path for path, when in _modified(workspace).items() if before.get(path) != when}
     assert not [path for path in changed if path.suffix in {".parquet", ".safetensors"}]
+    assert not [path for path in changed if path.name == "ahead.json"]
 
 
 def test_zero_shot_alone_is_a_model_too(images: Path, workspace: Path, tiny_clip: Path) -> None:
-    summary = coft(_spec(images, workspace, tiny_clip, method="zero-shot", answers=None))
+    default = {"label": LabelSpec(), "phase1": Phase1Spec(), "phase2": Phase2Spec()}
+    settings = {"method": "zero-shot", "answers": None, **default}
+    summary = coft(_spec(images, workspace, tiny_clip, **settings))
     assert summary.accuracy == pytest.approx(summary.zero_shot_accuracy, abs=0.05)  # bf16 or not
     assert summary.verdict.startswith("Zero-shot")
 

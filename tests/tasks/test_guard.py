@@ -122,6 +122,12 @@ def test_without_held_out_images_the_last_epoch_is_taken(world: World) -> None:
     assert name_of(choice.best) == "epoch 1 of Phase II"
 
 
+def test_without_an_epoch_it_is_phase_1_or_clip_itself(world: World) -> None:
+    assert name_of(world.choose(SOME, {"0.0": FEW}, epochs=0).best) == "Phase I"
+    assert name_of(world.choose(RIGHT, {"0.0": MANY}, epochs=0).best) == "zero-shot"
+    assert name_of(world.choose(RIGHT, {"0.0": MANY}, epochs=0, holdout=0).best) == "Phase I"
+
+
 def test_two_networks_speak_as_the_mean_of_both(world: World) -> None:
     """Where they differ the surer one decides, as in the classifier."""
     one = world.network(1, {"1.0": MANY})

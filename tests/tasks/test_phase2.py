@@ -1,6 +1,7 @@
 """A network of Phase II as a trainer: where it starts, what it leaves for the guard."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_nothing_held_out_leaves_no_logits(network_jobs: Jobs) -> None:
     train_here(NetworkTrainer, jobs.job)
     logits, _ = read_tensors(jobs.job.folder, HELD_OUT_LOGITS.format(0))
     assert logits["1.0"].shape == (0, 3)
+
+
+def test_without_an_epoch_a_network_is_its_peer_and_the_guard_knows_what_that_says(
+    network_jobs: Jobs,
+) -> None:
+    jobs = network_jobs(holdout_every=3)
+    job = replace(jobs.job, spec=jobs.job.spec.model_copy(update={"epochs": 0}))
+    train_here(NetworkTrainer, job)
+    network = start_network(job, device="cpu")
+    assert same(read_tensors(job.folder)[0], network.state_dict())
+    logits, _ = read_tensors(job.folder, HELD_OUT_LOGITS.format(0))
+    pixels = jobs.held_out_pixels(network.visual.preprocess)
+    with torch.inference_mode():
+        expected = network.eval().logits(Encoder(network.visual)(pixels))
+    torch.testing.assert_close(logits["0.0"], expected, atol=1e-4, rtol=1e-4)
+    assert read_history(job.folder) == []
 
 
 def test_the_folder_is_whole_before_its_checkpoint_goes(network_jobs: Jobs, tmp_path: Path) -> None:

@@ -46,8 +46,12 @@ def test_class_files(
         (["--label.templates", "a cat"], "--label.templates.0"),
         (["--phase2.start", "nowhere"], "'phase1' or 'original'"),
         (["--phase2.epohs", "3"], "--phase2.epochs"),
-        (["--plus.rounds", "3"], "--plus.*: belongs to --method coft-plus; got --method coft"),
-        (["--sentences.no-synonyms"], "--sentences.*: belongs to --method coft-plus"),
+        (["--plus.rounds", "3"], "--plus.rounds: --method coft would not look at it; it belongs"),
+        (["--sentences.no-synonyms"], "--sentences.no-synonyms: --method coft would not look"),
+        (["--method", "fast", "--phase2.epochs", "3"], "--phase2.epochs: --method fast would not"),
+        (["--method", "fast", "--paper"], "--paper: --method fast would not look at it"),
+        (["--method", "stata", "--student", "embedded"], "--student: --method stata would not"),
+        (["--method", "zero-shot", "--no-flip"], "--no-flip: --method zero-shot would not look"),
     ],
 )
 def test_settings_of_the_method(

@@ -12,31 +12,13 @@ from clipcore.baselines import methods
 from clipcore.baselines.evidence import Evidence, Scores, Taught
 from tasks.compare.cells import Cell, Sources, run_cell
 from tasks.compare.measure import measure_cell
-from tasks.refs import BackboneRef
-from tasks.sentences.embedded import FILE, TextRef
-from tasks.storage.checkpoints import write_tensors
 from tasks.storage.files import exists
-from tests.worlds.stages import CLASSES, SCALE, images, write_stages
-
-DIM = 8
+from tests.tasks.compare.conftest import DIM
+from tests.worlds.stages import CLASSES, SCALE, images
 
 
 @pytest.fixture
-def cell(tmp_path: Path) -> Cell:
-    (pool, task), embeddings, _, centres = write_stages(tmp_path, 7, DIM)
-    tensors = {"sentences": centres[None], "logit_scale": torch.tensor(SCALE)}
-    write_tensors(str(tmp_path / "text"), FILE, tensors, {})
-    text = TextRef(uri=str(tmp_path / "text"), digest="text")
-    backbone = BackboneRef(
-        name="embedded",
-        kind="timm",
-        embed_dim=DIM,
-        image_size=1,
-        quick_gelu=False,
-        weights_sha256="",
-        preprocess_hash="",
-    )
-    sources = Sources(pool, embeddings, task, text, backbone)
+def cell(sources: Sources, tmp_path: Path) -> Cell:
     return Cell("zero-shot", 0, "as-is", 0, sources, str(tmp_path / "cells" / "one"))
 
 

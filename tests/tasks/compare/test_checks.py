@@ -13,7 +13,8 @@ from tasks.specs import InputError
     [
         (ArenaSpec(methods=("zlap", "zlop")), "zlop is none of zero-shot"),
         (ArenaSpec(methods=("gda",)), "learns from labels; say with --shots"),
-        (ArenaSpec(methods=("coft",), balance=("long-tail",)), "--balance as-is"),
+        (ArenaSpec(methods=("coft:no-test",)), "coft:no-test is none of zero-shot"),
+        (ArenaSpec(methods=("zlap",), shots=2), "--shots: none of --methods zlap would look at it"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_a_reason(spec: ArenaSpec, said: str) -> None:

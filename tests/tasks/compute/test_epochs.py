@@ -111,7 +111,9 @@ def test_a_training_leaves_weights_history_and_a_manifest(tmp_path: Path) -> Non
     assert all(row["peer"] == 1 for row in history)
     manifest = read_manifest(job.folder)
     assert manifest is not None
-    assert manifest.facts == {"epochs": EPOCHS, "peer": 1}
+    peak = manifest.facts["peak_bytes"]
+    assert isinstance(peak, int)
+    assert manifest.facts == {"epochs": EPOCHS, "peer": 1, "num_parameters": 1, "peak_bytes": peak}
     assert manifest.seconds == EPOCHS
     assert not (tmp_path / "job" / RESUME).exists()
     assert job.log() == [f"{what}-{n}" for n in range(EPOCHS) for what in ("train", "hook")]

@@ -9,16 +9,17 @@ import torch
 
 from tasks.label.cross_filter import cross_filter, held_out
 from tasks.refs import LabelsRef, Reason
-from tasks.specs import CoftSpec, Phase2Spec, PoolSpec, RuntimeSpec
+from tasks.specs import CoftSpec, CollaborationSpec, Phase2Spec, PoolSpec, RuntimeSpec
 from tasks.storage.manifest import iter_tables
 from tests.worlds.stages import CLASSES, images
 from tests.worlds.two_peers import DIM, World, write_world
 
 
-def spec(place: Path, phase2: Phase2Spec) -> CoftSpec:
+def spec(place: Path, phase2: Phase2Spec, **together: object) -> CoftSpec:
     return CoftSpec(
         pool=PoolSpec(images="memory://"),
         phase2=phase2,
+        collaboration=CollaborationSpec.model_validate(together),
         runtime=RuntimeSpec(workspace=str(place / "workspace")),
     )
 
@@ -67,6 +68,32 @@ def test_each_peer_labels_and_the_other_one_filters(
         assert [row["reason"] for row in rows] == reasons
         assert {row["source"] for row in rows} == {f"peer-{own + 1}"}
         assert labels.num_kept == sum(gap > 0 for gap in gaps)
+        assert 0 < labels.num_kept < len(rows)
+
+
+@pytest.mark.parametrize(
+    ("together", "num_labellings"),
+    [({"judge": "own"}, 2), ({"num_peers": 1}, 1), ({"judge": "none"}, 2)],
+)
+def test_a_peer_may_judge_itself_and_nobody_may_judge(
+    together: dict[str, object],
+    num_labellings: int,
+    world: World,
+    tmp_path: Path,
+    ray_session: None,
+) -> None:
+    pool, peers, features, tensors = world
+    settings = spec(tmp_path, Phase2Spec(holdout=0.3, min_kept=0), **together)
+    found = cross_filter.fn(peers[:num_labellings], features[:num_labellings], *pool, settings)
+    assert len(found) == num_labellings
+    for own, labels in enumerate(found):
+        rows = rows_of(labels)
+        judge = own if together.get("judge") != "none" else 1 - own
+        expected = expected_labels(tensors[own], tensors[judge])
+        for row, (_, label, gap) in zip(rows, expected, strict=True):  # type: ignore[misc]
+            assert row["label"] == label
+            is_right = gap > 0 or together.get("judge") == "none"
+            assert row["kept"] == (is_right and not is_out(row))
         assert 0 < labels.num_kept < len(rows)
 
 
