@@ -93,9 +93,8 @@ def play_round(
     stage(scores, tables, digest="scores")
     learner = LearnerRef(uri=job.folder, digest="learner", num_labels=6, num_pseudo=9)
     ref = ScoresRef(uri=str(scores), digest="scores")
-    return job, choose_query(
-        QueryJob(rounds, answers, learner, start.features, ref, start, *pool, PER_ROUND)
-    )
+    query = QueryJob(rounds, answers, learner, start.features, ref, start, *pool, PER_ROUND)
+    return job, choose_query(query).ids
 
 
 def play(
