@@ -15,7 +15,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 class Browser:
     """Chromium on a page; what it says is what a person sees."""
 
-    def __init__(self, address: str, width: int = 1280, height: int = 800) -> None:
+    def __init__(self, address: str) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
         for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -23,7 +23,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(str(DRIVER))
         self.driver = webdriver.Chrome(options=options, service=service)
-        self.driver.set_window_size(width, height)
+        self.driver.set_window_size(1280, 800)
         self.driver.get(address)
         if address.startswith("http"):
             self.until(lambda: self.text("question") or self.text("waiting"))
@@ -43,6 +43,11 @@ class Browser:
     def press(self, *keys: str) -> None:
         for key in keys:
             ActionChains(self.driver).send_keys(key).perform()
+
+    def resize(self, width: int, height: int = 800) -> None:
+        """Be a screen of another size; windows cannot be as narrow as telephones."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def shown(self) -> str:
         """Return the id of the image that is asked about."""
