@@ -149,6 +149,16 @@ def _told(
     return "unknown" if found is None else f"{found.mean:.2f} ± {found.half_width:.2f}"
 
 
+def _most(
+    rows: Sequence[Mapping[str, object]], sizes: Mapping[bool, int], gains: Sequence[int]
+) -> float:
+    """Return how far apart the accuracies may be: images on which both agree add nothing."""
+    share = sizes.get(True, 0) / sum(sizes.values())
+    differ = [gain for row, gain in zip(rows, gains, strict=True) if row["differ"]]
+    found = stratified_mean([Stratum(sizes.get(True, 0), tuple(differ))])
+    return share * (1.0 if found is None else abs(found.mean) + found.half_width)
+
+
 def _compared(
     rows: Sequence[Mapping[str, object]],
     sizes: Mapping[bool, int],
@@ -163,11 +173,11 @@ def _compared(
         f"They differ on {sizes.get(True, 0)} images; of {differ} of these the adapted model is "
         f"right on {wins}, zero-shot on {losses}, neither on {differ - wins - losses}."
     )
-    found = stratified_mean([one for one in _strata(rows, sizes, gains) if one.size])
+    most = _most(rows, sizes, gains)
     odds = evidence(wins, losses)
     if odds >= ENOUGH:
         better = "The adapted model" if wins > losses else "Zero-shot"
         return f"{text} {better} is better (evidence {min(odds, 1e6):,.0f} : 1): enough.", True
-    if found is not None and abs(found.mean) + found.half_width < SAME:
+    if most < SAME:
         return f"{text} Neither is better by a point or more: enough.", True
     return f"{text} Not decided yet (evidence {odds:.1f} : 1; 20 : 1 is enough).", False
