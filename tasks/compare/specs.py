@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from clipcore.baselines.method_names import NAMES
+from clipcore.baselines.method_names import FEATURE_NAMES
 from tasks.specs import CoftSpec, RuntimeSpec, Spec
 
 Balance = Literal["as-is", "uniform", "long-tail", "half-absent"]
@@ -16,7 +16,7 @@ class ArenaSpec(Spec):
     """What is compared with what."""
 
     methods: tuple[str, ...] = Field(
-        NAMES,
+        FEATURE_NAMES,
         description="Split by commas; by default all without labels that look at features alone. "
         "coft and coft-plus may be named too.",
     )

@@ -1,16 +1,17 @@
 """Evidence out of a seed: classes as clouds of features, and texts that are near them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipcore.backbone import Backbone
-from clipcore.baselines.evidence import Evidence
-from tests.worlds.tensors import draws
+from clipcore.baselines.evidence import Evidence, ImagePixels
+from tests.worlds.tensors import draws, random_pixels
 
 DIM = 32  # of the tiny CLIP
+SIZE = 32  # its pixels
 
 
 def no_backbone() -> Backbone:
@@ -51,6 +52,7 @@ def evidence(  # noqa: PLR0913  # what tests vary
     centres = F.normalize(torch.randn(classes, DIM, generator=generator))
     labels = true_labels(classes - empty, per_class)
     tested = torch.arange(test) % (classes - empty)
+    looks = [patterned(own, seed=seed + part) for part, own in enumerate((labels, tested))]
     return Evidence(
         pool=near(centres[labels], spread),
         test=near(centres[tested], spread),
@@ -58,6 +60,48 @@ def evidence(  # noqa: PLR0913  # what tests vary
         logit_scale=20.0,
         classes=tuple(f"thing {number}" for number in range(classes)),
         load_backbone=load_backbone,
+        load_pixels=lambda: ImagePixels(*(in_memory(one) for one in looks)),
+    )
+
+
+def patterned(labels: Tensor, *, seed: int, noise: float = 0.5, size: int = SIZE) -> Tensor:
+    """Return uint8 images: of each class one image of noise, and of each image noise over it."""
+    count = int(labels.max()) + 1 if len(labels) else 0
+    of_classes = random_pixels(count, size).float()[labels]
+    own = random_pixels(len(labels), size, seed + 1).float()
+    return torch.lerp(of_classes, own, noise).round().to(torch.uint8)
+
+
+def in_memory(pixels: Tensor) -> Callable[[Sequence[Tensor]], Iterator[Tensor]]:
+    """Return a loader of pixels that are there."""
+    return lambda batches: (pixels[batch] for batch in batches)
+
+
+def seen_evidence(
+    backbone: Backbone, *, classes: int = 2, per_class: int = 40, test: int = 40, gap: float = 0.9
+) -> Evidence:
+    """Return evidence whose features are the backbone's of images that the labels are seen in.
+
+    Texts are near the mean feature of their class, with so much noise of length 1.
+    """
+    size = backbone.visual.preprocess.size
+    labels, tested = true_labels(classes, per_class), torch.arange(test) % classes
+    looks = [patterned(own, seed=part, size=size) for part, own in enumerate((labels, tested))]
+    with torch.no_grad():
+        pool, seen = (backbone.visual(one) for one in looks)
+    middle = pool.mean(dim=0)
+    means = torch.stack([pool[labels == label].mean(dim=0) for label in range(classes)])
+    away = F.normalize(means - middle) + gap * F.normalize(
+        torch.randn(means.shape, generator=draws(5))
+    )
+    return Evidence(
+        pool=pool,
+        test=seen,
+        sentences=F.normalize(middle + (means - middle).norm(dim=1).mean() * away)[None],
+        logit_scale=100.0,
+        classes=tuple(f"thing {number}" for number in range(classes)),
+        load_backbone=lambda: backbone,
+        load_pixels=lambda: ImagePixels(*(in_memory(one) for one in looks)),
     )
 
 
