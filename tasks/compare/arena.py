@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcore.baselines.method_names import LABELLED_NAMES
+from clipcore.baselines.method_names import LABELLED_NAMES, TOWER_NAMES
 from tasks.compare.cells import Cell, Sources, run_cell
 from tasks.compare.measure import Row, measure_cell
 from tasks.compare.page import page_of
@@ -12,6 +12,7 @@ from tasks.compare.results import Comparison, compared, markdown_of
 from tasks.compare.specs import FLOWS, CompareSpec
 from tasks.compute.calls import run_tasks
 from tasks.compute.map_parts import write_missing
+from tasks.features.image_pixels import Reading
 from tasks.progress import say
 from tasks.refs import BackboneRef, EmbeddingsRef, ImagesRef, Ref, RunSummary, TaskRef
 from tasks.sentences.embedded import TextRef
@@ -54,7 +55,7 @@ def compare_methods(  # noqa: PLR0913, PLR0917  # what a comparison depends on
         run: The open MLflow run.
         whole: Of methods that are flows of their own, what came of each seed.
     """
-    sources = Sources(images, embeddings, task, text, backbone)
+    sources = Sources(images, embeddings, task, text, backbone, Reading.of(spec.run))
     cells = cells_of_spec(spec, sources)
     write_missing(
         run_cell,
@@ -101,7 +102,8 @@ def cells_of_spec(spec: CompareSpec, sources: Sources) -> list[Cell]:
                 shots = spec.shots if method in LABELLED_NAMES else 0
                 about = [sources.embeddings.digest, sources.images.digest, sources.text.digest]
                 labels = sources.task.digest if shots or balance != "as-is" else ""
-                digest = fingerprint("cell", about, labels, method, seed, balance, shots)
+                views = [run.flip] if method in TOWER_NAMES else []
+                digest = fingerprint("cell", about, labels, method, seed, balance, shots, *views)
                 place = in_workspace(run.runtime.workspace, KIND, CELLS, digest)
                 cells.append(Cell(method, seed, balance, shots, sources, place))
     return cells

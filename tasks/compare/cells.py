@@ -14,11 +14,12 @@ import psutil
 import pyarrow as pa
 import torch
 
-from clipcore.baselines.evidence import Evidence, Scores
+from clipcore.baselines.evidence import Evidence, Scores, no_pixels
 from clipcore.baselines.methods import LABELLED_METHODS, METHODS
 from tasks.backbone import load_backbone
 from tasks.compare.cuts import chosen_rows, told_labels
 from tasks.compare.specs import Balance
+from tasks.features.image_pixels import Reading, pixels_behind
 from tasks.features.in_memory import read_all
 from tasks.pool.readers import value_of
 from tasks.pool.truth import TrueLabels
@@ -35,13 +36,17 @@ LOOKS = 0.02  # seconds between two looks at the memory
 
 @dataclass(frozen=True)
 class Sources:
-    """The images, their features, the classes and what is said of them."""
+    """The images, their features, the classes and what is said of them.
+
+    Methods that tune the image tower need to know, too, how images are read.
+    """
 
     images: ImagesRef
     embeddings: EmbeddingsRef
     task: TaskRef
     text: TextRef
     backbone: BackboneRef
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,8 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
             kept = own[chosen_rows(labels[own], balance, len(sources.task.classes))]
         rows[test] = kept
     sentences, logit_scale = read_sentences(sources.text)
-    name = sources.backbone.name
+    name, reading = sources.backbone.name, sources.reading
+    pool_ids, test_ids = (ids.take(pa.array(rows[test])) for test in (False, True))
     evidence = Evidence(
         pool=features[torch.from_numpy(rows[False])],
         test=features[torch.from_numpy(rows[True])],
@@ -183,11 +189,20 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
         logit_scale=logit_scale,
         classes=sources.task.classes,
         load_backbone=lambda: load_backbone(name),
+        load_pixels=no_pixels
+        if reading is None
+        else pixels_behind(
+            sources.images,
+            pool_ids,
+            test_ids,
+            reading,
+            lambda: load_backbone(name).visual.preprocess,
+        ),
     )
     return Cut(
         evidence,
-        ids.take(pa.array(rows[False])),
-        ids.take(pa.array(rows[True])),
+        pool_ids,
+        test_ids,
         torch.from_numpy(labels[rows[False]]),
     )
 

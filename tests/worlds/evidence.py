@@ -52,7 +52,7 @@ def evidence(  # noqa: PLR0913  # what tests vary
     centres = F.normalize(torch.randn(classes, DIM, generator=generator))
     labels = true_labels(classes - empty, per_class)
     tested = torch.arange(test) % (classes - empty)
-    looks = [patterned(own, seed=seed + part) for part, own in enumerate((labels, tested))]
+    looks = [coloured(own, seed=seed + part) for part, own in enumerate((labels, tested))]
     return Evidence(
         pool=near(centres[labels], spread),
         test=near(centres[tested], spread),
@@ -64,12 +64,12 @@ def evidence(  # noqa: PLR0913  # what tests vary
     )
 
 
-def patterned(labels: Tensor, *, seed: int, noise: float = 0.5, size: int = SIZE) -> Tensor:
-    """Return uint8 images: of each class one image of noise, and of each image noise over it."""
+def coloured(labels: Tensor, *, seed: int, noise: float = 0.3, size: int = SIZE) -> Tensor:
+    """Return uint8 images: each class has a colour, and each image noise over it."""
     count = int(labels.max()) + 1 if len(labels) else 0
-    of_classes = random_pixels(count, size).float()[labels]
+    colours = random_pixels(count, 1, 3).float()[labels]
     own = random_pixels(len(labels), size, seed + 1).float()
-    return torch.lerp(of_classes, own, noise).round().to(torch.uint8)
+    return torch.lerp(colours.expand(own.shape), own, noise).round().to(torch.uint8)
 
 
 def in_memory(pixels: Tensor) -> Callable[[Sequence[Tensor]], Iterator[Tensor]]:
@@ -77,27 +77,37 @@ def in_memory(pixels: Tensor) -> Callable[[Sequence[Tensor]], Iterator[Tensor]]:
     return lambda batches: (pixels[batch] for batch in batches)
 
 
-def seen_evidence(
-    backbone: Backbone, *, classes: int = 2, per_class: int = 40, test: int = 40, gap: float = 0.9
+def seen_evidence(  # what tests vary
+    backbone: Backbone,
+    *,
+    classes: int = 2,
+    per_class: int = 40,
+    lean: float = 0.0,
+    wrong: int = 0,
+    noise: float = 0.3,
 ) -> Evidence:
-    """Return evidence whose features are the backbone's of images that the labels are seen in.
+    """Return evidence whose features are the backbone's of images whose colour is their class.
 
-    Texts are near the mean feature of their class, with so much noise of length 1.
+    Args:
+        backbone: What sees them.
+        classes: How many.
+        per_class: Images of each, in the pool, and as many that are classified only.
+        lean: How far each class's text lies on the way to the next one, of length 1.
+        wrong: Every such image of the pool has the features of an image of another class.
+        noise: Share of an image that is its own.
     """
+    labels = true_labels(classes, per_class)
     size = backbone.visual.preprocess.size
-    labels, tested = true_labels(classes, per_class), torch.arange(test) % classes
-    looks = [patterned(own, seed=part, size=size) for part, own in enumerate((labels, tested))]
+    looks = [coloured(labels, seed=seed, noise=noise, size=size) for seed in (0, 1)]
     with torch.no_grad():
         pool, seen = (backbone.visual(one) for one in looks)
-    middle = pool.mean(dim=0)
     means = torch.stack([pool[labels == label].mean(dim=0) for label in range(classes)])
-    away = F.normalize(means - middle) + gap * F.normalize(
-        torch.randn(means.shape, generator=draws(5))
-    )
+    if wrong:
+        pool[::wrong] = pool.roll(per_class, dims=0)[::wrong]
     return Evidence(
         pool=pool,
         test=seen,
-        sentences=F.normalize(middle + (means - middle).norm(dim=1).mean() * away)[None],
+        sentences=F.normalize(torch.lerp(means, means.roll(1, dims=0), lean), dim=1)[None],
         logit_scale=100.0,
         classes=tuple(f"thing {number}" for number in range(classes)),
         load_backbone=lambda: backbone,
