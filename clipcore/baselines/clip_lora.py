@@ -20,7 +20,7 @@ from clipcore.prompts import FIRST_WORDS, DualPrompts, word_embeddings
 from clipcore.seeding import generator
 
 RANK, ALPHA = 2, 1.0
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 
 
 def clip_lora(  # noqa: PLR0913  # what the paper varies

@@ -17,7 +17,7 @@ from clipcore.network import new_network
 from clipcore.seeding import generator
 
 NUM_PROMPTS = 20
-LEARNING_RATE = 5e-3
+LEARNING_RATE = 1e-2
 
 
 def vpt(  # noqa: PLR0913  # what the paper varies
