@@ -1,7 +1,7 @@
 """What methods that tune the image tower share: a copy that learns, and what it says in the end.
 
-Images are drawn in random order, again and again, for a number of steps that a CPU can take. The
-papers train for thousands.
+Images are drawn in random order, again and again, for a number of steps that a CPU can take, where
+the papers train for thousands. The tower stays in evaluation mode: statistics of norms are CLIP's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

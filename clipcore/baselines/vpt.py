@@ -37,10 +37,11 @@ def vpt(  # noqa: PLR0913  # what the paper varies
 
     with prompts $P_i$ of its own for each block $L_{i+1}$, and the loss of `tower.learn_labels`.
 
+    Prompts begin as noise. Without any answer none are put on: this is zero-shot.
+
     Reference: VPT, https://arxiv.org/abs/2203.12119, Eq. 5 and 6 (deep). It learns a new linear
-    head; that of CLIP is its texts, which stay. It begins as noise, so that without an answer this
-    is close to zero-shot and not zero-shot itself; then no prompt is put on. The paper trains 100
-    epochs with SGD, at rates that are searched for.
+    head; that of CLIP is its texts, which stay. It trains 100 epochs with SGD, at rates that are
+    searched for.
 
     Args:
         evidence: What is seen.
