@@ -98,7 +98,7 @@ def strong_view(
     return blur(_with_other_colours(x, preprocess, generator), generator=generator)
 
 
-def masked_view(
+def masked_view(  # noqa: PLR0913  # what a view may do
     x: Float[Tensor, "batch 3 height width"],
     preprocess: Preprocess,
     *,
@@ -106,17 +106,18 @@ def masked_view(
     size: int,
     flip: bool = True,
     colours: bool = True,
+    hole: bool = True,
 ) -> Float[Tensor, "batch 3 size size"]:
     """Crop and mirror as `random_view`, change colours, and cut a square out.
 
-    The arguments are those of `strong_view`.
+    The arguments are those of `strong_view`; without a `hole` nothing is cut out.
 
     Reference: FixMatch, https://arxiv.org/abs/2001.07685, section 2.3.
     """
     x = random_view(x, generator=generator, size=size, flip=flip)
     if colours:
         x = _with_other_colours(x, preprocess, generator)
-    return cut_out(x, generator=generator)
+    return cut_out(x, generator=generator) if hole else x
 
 
 def _with_other_colours(x: Tensor, preprocess: Preprocess, generator: Generator) -> Tensor:

@@ -186,6 +186,14 @@ class Backbone(nn.Module):
         tokens: Tensor = self._tokenizer(list(texts))
         return tokens.to(self.device)
 
+    def own_copy(self, *, text: bool = False) -> "Backbone":
+        """Return the backbone with a visual tower of its own, which may change.
+
+        The text tower is the same one, unless `text` asks for a copy of it too.
+        """
+        shared = [self._tokenizer] if text else [self._tokenizer, self.text]
+        return copy.deepcopy(self, {id(one): one for one in shared})
+
     def weights_sha256(self) -> str:
         """Return the SHA-256 of the names, shapes and values of all weights, in any file format.
 

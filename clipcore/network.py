@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from clipcore import precision
 from clipcore.backbone import VisualTower
@@ -13,12 +14,12 @@ from clipcore.folding import folded_view
 
 
 class Network(nn.Module):
-    """A visual tower with a linear head on its normalised features."""
+    """A visual tower with a linear head on its normalised features, whose values are to be set."""
 
     def __init__(self, visual: VisualTower, *, num_classes: int, dim: int) -> None:
         super().__init__()
         self.visual = visual
-        self.head = nn.Linear(dim, num_classes)
+        self.head: nn.Linear = skip_init(nn.Linear, dim, num_classes)  # no draw of torch's own
 
     def forward(
         self, pixels: UInt8[Tensor, "batch height width 3"]

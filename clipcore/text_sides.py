@@ -95,8 +95,11 @@ class CoupledPrompts(nn.Module):
 
     def forward(self) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes dim"]]:
         """Return the embeddings of the coupled contexts, and those of the negative prompts."""
-        positive = self.dual.encode_with(self.contexts[0], deep_context=self.contexts[1:])
-        return positive, self.dual()[1]
+        return self.positive(), self.dual()[1]
+
+    def positive(self) -> Float[Tensor, "classes dim"]:
+        """Return the normalised embeddings of the coupled contexts alone."""
+        return self.dual.encode_with(self.contexts[0], deep_context=self.contexts[1:])
 
     def visual_tokens(self) -> Float[Tensor, "depth context visual_width"]:
         """Return the visual prompts of each block; see `VisualPrompts.follow`."""

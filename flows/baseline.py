@@ -1,9 +1,9 @@
-"""The main job by another method than CoFT: one that looks at the features of the images alone."""
+"""The main job by another method than CoFT: one of the arena."""
 
 from prefect import flow
 
 from flows.delivery import deliver
-from tasks.backbone import find_backbone
+from tasks.backbone import check_method_fits, find_backbone
 from tasks.baseline import fit_baseline
 from tasks.embed import embed_pool
 from tasks.label.people import known_answers
@@ -26,6 +26,7 @@ from tasks.tracking.turns import in_turn
 def baseline(spec: CoftSpec, plan: Plan | None = None) -> RunSummary:
     """Run a method of `clipcore.baselines` from unlabelled images to a registered model."""
     check_settings(spec)
+    check_method_fits(spec.method, spec.backbone.name)
     plan = follow(plan, spec, "adapt")
     backbone = find_backbone(spec.backbone, spec.runtime)
     images = open_images(spec.pool, spec.runtime)

@@ -10,6 +10,7 @@ from tasks.compare.checks import check_arena, check_looked_at, check_measurable
 from tasks.compare.listings import cut_images, pool_of_cut
 from tasks.compare.specs import FLOWS, Balance, CompareSpec, Whole
 from tasks.embed import embed_pool
+from tasks.features.image_pixels import Reading
 from tasks.pool.open import open_images
 from tasks.pool.task import open_task
 from tasks.progress import say
@@ -47,7 +48,7 @@ def compare(spec: CompareSpec) -> ComparisonRef:
     ) as run:
         embeddings = embed_pool(images, backbone, about)
         text = embed_sentences(task, backbone, about, sentences)
-        sources = Sources(images, embeddings, task, text, backbone)
+        sources = Sources(images, embeddings, task, text, backbone, Reading.of(about))
         whole = run_whole(spec, sources)
         found = compare_methods(sources, spec, run, whole)
     record_finished(about.runtime.workspace)

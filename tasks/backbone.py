@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from clipcore import backbone_names
 from clipcore.backbone_names import Kind, MissingWeights, UnsupportedBackbone, resolve_adapter
+from clipcore.baselines.method_names import VIT_NAMES, check_tower
 from tasks.on_demand import OnDemand
 from tasks.progress import say
 from tasks.refs import BackboneRef
-from tasks.specs import AdapterSpec, BackboneSpec, CoftSpec, InputError, RuntimeSpec
+from tasks.specs import AdapterSpec, BackboneSpec, CoftSpec, InputError, Method, RuntimeSpec
 from tasks.storage.stage import step
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ def look_up(name: str) -> tuple[dict[str, Any], Kind]:
         return config, backbone_names.kind_of(config)
     except (UnsupportedBackbone, MissingWeights, KeyError) as error:
         raise InputError(str(error)) from error
+
+
+def check_method_fits(method: Method, backbone: str) -> None:
+    """Refuse a method that does not fit a backbone's image tower, before weights are read.
+
+    Raises:
+        InputError: names the methods that do.
+    """
+    if method not in VIT_NAMES:
+        return
+    try:
+        check_tower(method, check_backbone(backbone))
+    except UnsupportedBackbone as error:
+        raise InputError(f"--method {method}: {error}") from error
 
 
 def adapter_arguments(spec: AdapterSpec, kind: Kind) -> dict[str, Any]:

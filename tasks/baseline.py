@@ -1,19 +1,23 @@
-"""A model by another method than CoFT: its linear head on the tower as it is."""
+"""A model by another method than CoFT: its linear head on the tower, as it is or as it tuned it."""
 
 from typing import Any
 
+import pyarrow as pa
 import torch
+from torch import Tensor
 
 from clipcore.backbone import Backbone
 from clipcore.baselines.distil import distilled
 from clipcore.baselines.evidence import Evidence, Scores
+from clipcore.baselines.method_names import TOWER_NAMES
 from clipcore.baselines.methods import LABELLED_METHODS, METHODS
 from clipcore.energy import energies, quantiles
 from clipcore.head import Head
 from clipcore.network import Network, new_network
 from tasks.backbone import load_backbone
 from tasks.classifier import model_once, save_model
-from tasks.compute.calls import run_tasks
+from tasks.compute.calls import device_of, run_tasks
+from tasks.features.image_pixels import Reading, pixels_behind
 from tasks.features.in_memory import read_all
 from tasks.label.people import answers_about
 from tasks.progress import say
@@ -38,9 +42,10 @@ def fit_baseline(  # noqa: PLR0913, PLR0917  # what a method looks at
     spec: CoftSpec,
     answers: AnswersRef | None,
 ) -> ModelRef:
-    """Run the method on the pool's features, and write what it came to as a classifier.
+    """Run the method on the pool, and write what it came to as a classifier.
 
-    A method whose classifier is not linear is distilled into a head that is.
+    A method whose classifier is not linear is distilled into a head that is. One that tunes the
+    tower is served with it; its training is not resumed, but begins again.
 
     Args:
         text: The sentences of the classes as CLIP sees them.
@@ -53,10 +58,13 @@ def fit_baseline(  # noqa: PLR0913, PLR0917  # what a method looks at
     """
     asked = "" if answers is None else answers.digest
     about = (text.digest, embeddings.digest, images.digest, task.classes, asked)
-    digest = fingerprint(Folder.MODELS, "baseline", spec.method, spec.seed, *about)
+    tunes = spec.method in TOWER_NAMES
+    views = [spec.flip] if tunes else []
+    digest = fingerprint(Folder.MODELS, "baseline", spec.method, spec.seed, *about, *views)
+    device = device_of(spec.runtime) if tunes else "cpu"
 
     def write(folder: str) -> dict[str, Any]:
-        item = (folder, text, embeddings, images, task, backbone, spec.method, spec.seed, answers)
+        item = (folder, text, embeddings, images, task, backbone, spec, answers, device)
         list(run_tasks(_write, [item], runtime=spec.runtime))
         facts: dict[str, Any] = read_json(join(folder, DESCRIPTION))["facts"]
         if facts["distilled"] is not None:
@@ -73,11 +81,12 @@ def _write(  # noqa: PLR0913, PLR0917  # what the step gives to a worker
     images: ImagesRef,
     task: TaskRef,
     backbone: BackboneRef,
-    method: str,
-    seed: int,
+    spec: CoftSpec,
     answers: AnswersRef | None,
+    device: str,
 ) -> None:
-    loaded = load_backbone(backbone.name)
+    method, seed = spec.method, spec.seed
+    loaded = load_backbone(backbone.name, device=device)
     ids, is_test, features = read_all(images, embeddings)
     sentences, logit_scale = read_sentences(text)
     pool = torch.from_numpy(~is_test)
@@ -88,20 +97,33 @@ def _write(  # noqa: PLR0913, PLR0917  # what the step gives to a worker
         logit_scale=logit_scale,
         classes=task.classes,
         load_backbone=lambda: loaded,
+        load_pixels=pixels_behind(
+            images,
+            ids.filter(pa.array(~is_test)),
+            ids.slice(0, 0),
+            Reading.of(spec),
+            lambda: loaded.visual.preprocess,
+            device=device,
+        ),
     )
     if method in METHODS:
         scores = METHODS[method](evidence, seed)
     else:
         told = answers_about(ids, answers, task.classes).labels[pool]
         scores = LABELLED_METHODS[method](evidence, told, seed)
+    if scores.tuned is not None:
+        facts = _facts(method, scores.tuned.logits, None)
+        save_model(folder, [scores.tuned.state], task, loaded, facts, scores.tuned.attached)
+        return
     head, agreement = _linear(scores, evidence)
-    facts = {
-        "method": method,
-        "distilled": agreement,
-        TOWERS: [tower_digest(backbone)],
-        ENERGIES: quantiles(energies(head.logits(evidence.pool)[None])),
-    }
+    facts = _facts(method, head.logits(evidence.pool), agreement)
+    facts[TOWERS] = [tower_digest(backbone)]
     save_model(folder, [_network(head, loaded).state_dict()], task, loaded, facts, ())
+
+
+def _facts(method: str, logits: Tensor, agreement: float | None) -> dict[str, Any]:
+    """Return what is told of a model: what it says of the pool, how far a head was distilled."""
+    return {"method": method, "distilled": agreement, ENERGIES: quantiles(energies(logits[None]))}
 
 
 def _linear(scores: Scores, evidence: Evidence) -> tuple[Head, float | None]:

@@ -8,37 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from clipcore.baselines.method_names import LabelledName, Name
+
 COLUMN, FOLDERS = "column", "folders"  # as labels; anything else names a file of them
 URI = re.compile(r"(?:\w+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # else a path, also `a//b://c`
-Method = Literal[
-    "coft",
-    "coft-plus",
-    "zero-shot",
-    "fast",
-    "clap",
-    "coop",
-    "dpa",
-    "fpl",
-    "gda",
-    "grip",
-    "ifpl",
-    "inmap",
-    "label-propagation",
-    "lafter-text",
-    "linear-probe",
-    "lp-gda",
-    "lp-stata",
-    "self-training",
-    "sentence-ensemble",
-    "stata",
-    "tip-adapter",
-    "tip-adapter-f",
-    "transclip",
-    "ueo",
-    "unsupervised-gda",
-    "upl",
-    "zlap",
-]
+Method = Literal["coft", "coft-plus", Name, LabelledName]
 Template = Annotated[str, Field(pattern=r"\{\}")]  # without a place for it no class has its own
 # Of prompts: DeFT's epochs, and steps below which they learn too little.
 EPOCHS, MIN_STEPS = 10, 250

@@ -1,4 +1,4 @@
-"""Low-rank adaptation of the query and value projections of a ViT."""
+"""Low-rank adaptation of the projections in the attention of a transformer."""
 
 import math
 from typing import Any
@@ -10,25 +10,31 @@ from torch.nn.utils import parametrize
 from clipcore.backbone import VisualTower
 
 
-class _QueryValueUpdate(nn.Module):
-    r"""Add $BA \cdot \alpha / r$ to the query and value rows of a (3 width, width) weight."""
+class _Update(nn.Module):
+    r"""Add $BA \cdot \alpha / r$ to rows of a (3 width, width) weight: q, v, and if asked k."""
 
-    def __init__(self, width: int, rank: int, scale: float, generator: Generator) -> None:
+    def __init__(
+        self, width: int, rank: int, scale: float, generator: Generator, *, keys: bool
+    ) -> None:
         super().__init__()
         self.scale = scale
-        drawn = torch.randn(2, rank, width, generator=generator) / math.sqrt(width)
+        parts = 3 if keys else 2
+        drawn = torch.randn(parts, rank, width, generator=generator) / math.sqrt(width)
         self.down = nn.Parameter(drawn)
-        self.up = nn.Parameter(torch.zeros(2, width, rank))
+        self.up = nn.Parameter(torch.zeros(parts, width, rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        query, value = self.scale * self.up @ self.down
-        return weight + torch.cat([query, torch.zeros_like(query), value])
+        query, *key, value = self.scale * self.up @ self.down
+        return weight + torch.cat([query, *(key or [torch.zeros_like(query)]), value])
 
 
 class Lora(nn.Module):
     """Low-rank updates of q and v in every attention block; the identity when new.
 
-    Reference: LoRA, https://arxiv.org/abs/2106.09685, Eq. 3 and section 4.2 (q and v).
+    Those of CLIP-LoRA are of k too, and of both towers.
+
+    References: LoRA, https://arxiv.org/abs/2106.09685, Eq. 3 and section 4.2 (q and v); CLIP-LoRA,
+    https://arxiv.org/abs/2405.18541, section 3.
     """
 
     def __init__(self, attentions: list[nn.MultiheadAttention]) -> None:
@@ -42,11 +48,32 @@ class Lora(nn.Module):
     ) -> "Lora":
         """Put new updates of the given rank on an open_clip ViT; `alpha` defaults to the rank."""
         network: Any = tower.network
-        attentions = [block.attn for block in network.transformer.resblocks]
+        return cls.on(network.transformer, generator=generator, rank=rank, alpha=alpha)
+
+    @classmethod
+    def on(
+        cls,
+        transformer: Any,
+        *,
+        generator: Generator,
+        rank: int,
+        alpha: float | None = None,
+        keys: bool = False,
+    ) -> "Lora":
+        """Put new updates on one of open_clip's transformers, of either tower.
+
+        Args:
+            transformer: Whose blocks learn.
+            generator: Draws the first factors.
+            rank: Of each update.
+            alpha: Over the rank it is the scale of an update, which is 1 by default.
+            keys: Whether the projections of keys learn too.
+        """
+        attentions = [block.attn for block in transformer.resblocks]
         lora = cls(attentions)
         scale = 1.0 if alpha is None else alpha / rank
         for attention in attentions:
-            update = _QueryValueUpdate(attention.embed_dim, rank, scale, generator)
+            update = _Update(attention.embed_dim, rank, scale, generator, keys=keys)
             update.to(attention.in_proj_weight.device)
             parametrize.register_parametrization(attention, "in_proj_weight", update)
             lora.updates.append(update)

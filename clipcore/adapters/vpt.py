@@ -67,7 +67,10 @@ class VisualPrompts(nn.Module):
         self.load_state_dict(tensors)
 
     def merge(self) -> None:
-        """Stay: the prompts are part of the tower's state already."""
+        """Stay, as they are now: the prompts are part of the tower's state."""
+        with torch.no_grad():
+            self.tokens.copy_(self._current())
+        self._source = None
 
     def detach(self) -> None:
         """Take the prompts off the tower."""

@@ -74,6 +74,16 @@ def fused_labels(
     return Weighed(labels, rank_weights(agreement, labels))
 
 
+def fairness(log_p: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
+    r"""Return $-\frac1C \sum_k \log \bar p_k$ of the mean prediction of a batch.
+
+    It is least, $\log C$, where all classes are predicted alike.
+
+    Reference: MUST, https://arxiv.org/abs/2206.02967, section 3.1.
+    """
+    return math.log(len(log_p)) - log_p.logsumexp(dim=0).mean()
+
+
 def objective(
     text: Head,
     image: Float[Tensor, "classes dim"],
@@ -87,9 +97,8 @@ def objective(
     labels, weights = believed
     log_p = text.logits(x).log_softmax(dim=1)
     self_training = (weights * F.nll_loss(log_p, labels, reduction="none")).sum() / weights.sum()
-    fairness = math.log(len(x)) - log_p.logsumexp(dim=0).mean()
     aligned = alignment(text.embeddings, image, text.logit_scale)
-    return self_training + fairness_weight * fairness + align_weight * aligned
+    return self_training + fairness_weight * fairness(log_p) + align_weight * aligned
 
 
 def dpa(  # noqa: PLR0913  # what the paper varies

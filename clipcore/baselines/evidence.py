@@ -1,16 +1,41 @@
 """What a method sees, and what it says: one contract for all that are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from clipcore.backbone import Backbone
+from clipcore.fit import PixelLoader
 from clipcore.head import Head
+
+
+class NoPixels(ValueError):
+    """A method that tunes the image tower was given features alone."""
+
+
+@dataclass(frozen=True)
+class ImagePixels:
+    """The images themselves, as the image tower reads them.
+
+    Attributes:
+        pool: Batches of positions in, uint8 pixels of each batch out.
+        test: The same of the images that are classified only.
+        flip: Whether a mirrored image shows the same class.
+    """
+
+    pool: PixelLoader
+    test: PixelLoader
+    flip: bool = True
+
+
+def no_pixels() -> ImagePixels:
+    """Refuse, where the images themselves are not at hand."""
+    raise NoPixels("Expected the images themselves: this method tunes the tower; got features.")
 
 
 @dataclass(frozen=True)
@@ -23,7 +48,9 @@ class Evidence:
         sentences: Normalised text embeddings: of each class one sentence, or several.
         logit_scale: Of the backbone, 1 / temperature.
         classes: Names.
-        load_backbone: Returns the frozen CLIP, for methods that learn words.
+        load_backbone: Returns the frozen CLIP, for methods that learn words or tune a tower; it is
+            shared, so who changes a weight makes a copy.
+        load_pixels: Returns the images themselves, for methods that tune the tower.
     """
 
     pool: Float[Tensor, "pool dim"]
@@ -32,6 +59,7 @@ class Evidence:
     logit_scale: float
     classes: tuple[str, ...]
     load_backbone: Callable[[], Backbone]
+    load_pixels: Callable[[], ImagePixels] = no_pixels
 
     @cached_property
     def text(self) -> Float[Tensor, "classes dim"]:
@@ -52,6 +80,21 @@ class Taught(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """A tower that learned, with its linear head: what is served in the place of the backbone's.
+
+    Attributes:
+        state: Of a `network.Network`.
+        attached: Arguments of `adapters.attach` for what stays on the tower, innermost first.
+        logits: Of the pool.
+    """
+
+    state: Mapping[str, Tensor]
+    attached: tuple[Mapping[str, Any], ...]
+    logits: Float[Tensor, "pool classes"]
+
+
+@dataclass(frozen=True)
 class Scores:
     """What a method says of each image.
 
@@ -62,6 +105,7 @@ class Scores:
             was learned from; none where no such head does.
         taught: What it labelled itself and learned from; none where it takes no label for certain.
         num_parameters: Numbers that gradients have changed.
+        tuned: The tower that gives the scores, where it learned.
     """
 
     pool: Float[Tensor, "pool classes"]
@@ -69,6 +113,7 @@ class Scores:
     head: Head | None = None
     taught: Taught | None = None
     num_parameters: int = 0
+    tuned: Tuned | None = None
 
 
 Answers = Int[Tensor, " pool"]

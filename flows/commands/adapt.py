@@ -50,13 +50,14 @@ if TYPE_CHECKING:
     from flows import embed as embed_flow
     from flows import predict as predict_flow
     from flows.commands import harmony as harmony_commands
-    from tasks import startup
+    from tasks import backbone, startup
     from tasks.answers import given as answers_given
     from tasks.plan import words
     from tasks.plan.facts import Plan
     from tasks.tracking import registry_model, versions
 else:
     startup, words = OnDemand("tasks.startup"), OnDemand("tasks.plan.words")
+    backbone = OnDemand("tasks.backbone")
     answers_given = OnDemand("tasks.answers.given")
     registry_model = OnDemand("tasks.tracking.registry_model")
     versions = OnDemand("tasks.tracking.versions")
@@ -108,6 +109,7 @@ def adapt(  # noqa: PLR0913  # a parameter for each option
         answers=answers,
     )
     check_settings(spec)
+    backbone.check_method_fits(method, spec.backbone.name)
     spec = as_in_paper(spec) if paper else spec
     plan = announce(spec, "adapt", dry_run=about.dry_run)
     if about.dry_run:

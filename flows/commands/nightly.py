@@ -20,10 +20,11 @@ from tasks.specs import CoftSpec, Method, Phase2Spec, PoolSpec
 
 if TYPE_CHECKING:
     from flows import nightly as nightly_flow
-    from tasks import startup
+    from tasks import backbone, startup
     from tasks.tracking import versions
 else:
     nightly_flow, startup = OnDemand("flows.nightly"), OnDemand("tasks.startup")
+    backbone = OnDemand("tasks.backbone")
     versions = OnDemand("tasks.tracking.versions")
 
 
@@ -57,6 +58,7 @@ def nightly(  # noqa: PLR0913  # a parameter for each option
     name = versions.check_name(register or name_from(about.images, otherwise="coft"))
     run = about.spec(where, method=method, phase2=phase2, register_as=name)
     check_settings(run)
+    backbone.check_method_fits(method, run.backbone.name)
     plan = announce(run, "adapt", dry_run=about.dry_run)
     if about.dry_run:
         end_dry_run(plan, run, where.summary)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcore.baselines.method_names import LABELLED_NAMES
+from clipcore.baselines.method_names import LABELLED_NAMES, TOWER_NAMES
 from tasks.compare.cells import Cell, Sources, run_cell
 from tasks.compare.measure import Row, measure_cell, measure_whole
 from tasks.compare.page import page_of
@@ -88,7 +88,8 @@ def cells_of_spec(spec: CompareSpec, sources: Sources) -> list[Cell]:
                 shots = spec.shots if method in LABELLED_NAMES else 0
                 about = [sources.embeddings.digest, sources.images.digest, sources.text.digest]
                 labels = sources.task.digest if shots or balance != "as-is" else ""
-                digest = fingerprint("cell", about, labels, method, seed, balance, shots)
+                views = [run.flip] if method in TOWER_NAMES else []
+                digest = fingerprint("cell", about, labels, method, seed, balance, shots, *views)
                 place = in_workspace(run.runtime.workspace, KIND, CELLS, digest)
                 cells.append(Cell(method, seed, balance, shots, sources, place))
     return cells

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from clipcore.baselines.evidence import Evidence, Scores
+from clipcore.baselines.evidence import Evidence, Scores, no_pixels
 from clipcore.baselines.methods import LABELLED_METHODS, METHODS
 from tasks.backbone import load_backbone
 from tasks.compare.cuts import rows_of_splits, told_labels
 from tasks.compare.specs import Balance
 from tasks.compute.memory import peak_memory
+from tasks.features.image_pixels import Reading, pixels_behind
 from tasks.features.in_memory import read_all
 from tasks.pool.readers import value_of
 from tasks.pool.truth import TrueLabels
@@ -31,13 +32,17 @@ FAILED = ".failed.json"
 
 @dataclass(frozen=True)
 class Sources:
-    """The images, their features, the classes and what is said of them."""
+    """The images, their features, the classes and what is said of them.
+
+    Methods that tune the image tower need to know, too, how images are read.
+    """
 
     images: ImagesRef
     embeddings: EmbeddingsRef
     task: TaskRef
     text: TextRef
     backbone: BackboneRef
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
     ids, is_test, features, labels = read_labelled(sources)
     rows = rows_of_splits(labels, is_test, balance, len(sources.task.classes))
     sentences, logit_scale = read_sentences(sources.text)
-    name = sources.backbone.name
+    name, reading = sources.backbone.name, sources.reading
+    pool_ids, test_ids = ids.take(pa.array(rows.pool)), ids.take(pa.array(rows.test))
     evidence = Evidence(
         pool=features[torch.from_numpy(rows.pool)],
         test=features[torch.from_numpy(rows.test)],
@@ -152,11 +158,20 @@ def _cut(sources: Sources, balance: Balance) -> Cut:
         logit_scale=logit_scale,
         classes=sources.task.classes,
         load_backbone=lambda: load_backbone(name),
+        load_pixels=no_pixels
+        if reading is None
+        else pixels_behind(
+            sources.images,
+            pool_ids,
+            test_ids,
+            reading,
+            lambda: load_backbone(name).visual.preprocess,
+        ),
     )
     return Cut(
         evidence,
-        ids.take(pa.array(rows.pool)),
-        ids.take(pa.array(rows.test)),
+        pool_ids,
+        test_ids,
         torch.from_numpy(labels[rows.pool]),
     )
 

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, cast
 
 from pydantic import Field, field_validator
 
-from clipcore.baselines.method_names import NAMES
+from clipcore.baselines.method_names import FEATURE_NAMES
 from tasks.compare.ablations import ABLATIONS, changed
 from tasks.plan.settings import run_by
 from tasks.specs import CoftSpec, Method, PoolSpec, RuntimeSpec, Spec
@@ -29,7 +29,7 @@ class ArenaSpec(Spec):
     """What is compared with what."""
 
     methods: tuple[str, ...] = Field(
-        NAMES,
+        FEATURE_NAMES,
         description="Split by commas; by default all without labels that look at features alone. "
         "coft, coft-plus and their ablations (coft:no-cross) may be named too.",
     )

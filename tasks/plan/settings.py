@@ -1,14 +1,16 @@
 """Which method looks at which setting: one that nothing would look at is refused, never ignored."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from clipcore.baselines.method_names import TOWER_NAMES
 from tasks.specs import CoftSpec, InputError, Method, Spec
 
 OF_COFT: tuple[Method, ...] = ("coft", "coft-plus")
+TUNED = cast("tuple[Method, ...]", TOWER_NAMES)
 OWNERS: Mapping[str, tuple[Method, ...]] = {
     "collaboration": ("coft",),
-    "flip": OF_COFT,
+    "flip": (*OF_COFT, *TUNED),
     "gate.min_agreement": OF_COFT,
     "gate.min_kept_share": OF_COFT,
     "label.top": OF_COFT,

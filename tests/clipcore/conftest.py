@@ -1,6 +1,5 @@
 """Backbones to experiment on: each test gets its own copy, the files are read once."""
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -61,23 +60,23 @@ def loaded_embedded() -> Backbone:
 
 @pytest.fixture
 def vit(loaded_vit: Backbone) -> Backbone:
-    return _copy(loaded_vit)
+    return loaded_vit.own_copy(text=True)
 
 
 @pytest.fixture
 def timm(loaded_timm: Backbone) -> Backbone:
-    return _copy(loaded_timm)
+    return loaded_timm.own_copy(text=True)
 
 
 @pytest.fixture
 def shipped(loaded_embedded: Backbone) -> Backbone:
-    return _copy(loaded_embedded)
+    return loaded_embedded.own_copy(text=True)
 
 
 @pytest.fixture
 def fresh(loaded_vit: Backbone, loaded_timm: Backbone) -> Callable[[str], Backbone]:
     """Return `make(kind)`: another copy of the "vit" or "timm" backbone with each call."""
-    return lambda kind: _copy(loaded_vit if kind == "vit" else loaded_timm)
+    return lambda kind: (loaded_vit if kind == "vit" else loaded_timm).own_copy(text=True)
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +96,3 @@ def custom_text_clip(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) 
         folder / "open_clip_model.safetensors",
     )
     return folder
-
-
-def _copy(loaded: Backbone) -> Backbone:
-    """Copy everything but the tokenizer, which is large and never changes."""
-    return copy.deepcopy(loaded, {id(loaded._tokenizer): loaded._tokenizer})

@@ -228,6 +228,20 @@ def test_prompts_on_prompts_are_the_prompts_of_both(vit: Backbone) -> None:
         torch.testing.assert_close(vit.visual.encode_input(x), alone, atol=1e-6, rtol=0)
 
 
+def test_merged_prompts_are_what_they_followed(vit: Backbone) -> None:
+    prompts = VisualPrompts.attach(vit.visual, generator=draws(), num_prompts=3)
+    elsewhere = torch.ones(2, 3, 32)
+    prompts.follow(lambda: elsewhere)
+    x = vit.visual.to_input(random_pixels(2, 32))
+    expected = vit.visual.encode_input(x).detach()
+    prompts.merge()
+    assert torch.equal(vit.visual.encode_input(x), expected)
+    assert torch.equal(vit.visual.state_dict()["adapters.0.tokens"], elsewhere)
+    with torch.no_grad():
+        elsewhere.zero_()
+    assert torch.equal(vit.visual.encode_input(x), expected)
+
+
 def test_visual_prompts_start_uniform_within_the_bound_of_vpts_code(vit: Backbone) -> None:
     """Appendix A of VPT: a bound of sqrt(6 / (3 * patch area + width))."""
     prompts = VisualPrompts.attach(vit.visual, generator=draws(), num_prompts=400)
@@ -255,6 +269,21 @@ def test_lora_changes_query_and_value_by_a_low_rank(vit: Backbone) -> None:
         for found, u, d in ((query, up[0], down[0]), (value, up[1], down[1])):
             assert torch.linalg.matrix_rank(found.double(), atol=1e-5) == 2
             torch.testing.assert_close(found, 6 / 2 * u @ d, atol=1e-6, rtol=0)
+
+
+def test_lora_of_keys_too_on_the_text_tower(vit: Backbone) -> None:
+    attention = vit.text.transformer.resblocks[1].attn
+    before, tokens = attention.in_proj_weight.clone(), vit.tokenize(["a cat", "a dog"])
+    plain = vit.text(tokens)
+    lora = Lora.on(vit.text.transformer, generator=draws(), rank=2, alpha=1.0, keys=True)
+    torch.testing.assert_close(vit.text(tokens), plain, atol=1e-5, rtol=0)
+    disturb(lora)
+    update = lora.updates[1]
+    up, down = update.up.detach(), update.down.detach()
+    assert not torch.allclose(vit.text(tokens), plain, atol=1e-3)
+    lora.merge()
+    for part, moved in enumerate((attention.in_proj_weight - before).chunk(3)):
+        torch.testing.assert_close(moved, 0.5 * up[part] @ down[part], atol=1e-6, rtol=0)
 
 
 def test_lora_trains_its_factors_only(vit: Backbone) -> None:

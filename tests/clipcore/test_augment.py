@@ -209,6 +209,12 @@ def test_masked_views_keep_half_of_the_area_and_hide_a_square_of_it() -> None:
     assert torch.equal(seen, plain.masked_fill(is_cut, 0))
 
 
+def test_masked_views_without_a_hole_hide_nothing() -> None:
+    x = coordinates(20, 32)
+    seen = augment.masked_view(x, RGB, generator=draws(), size=32, colours=False, hole=False)
+    assert torch.equal(seen, random_view(x, generator=draws(), size=32))
+
+
 def test_masked_views_follow_the_generator_and_change_colours() -> None:
     x = colours(4)
     one, two, other, plain = (

@@ -1,4 +1,4 @@
-"""The main job by methods that look at features alone, on drawn images and a tiny CLIP."""
+"""The main job by methods of the arena, on drawn images and a tiny CLIP."""
 
 import hashlib
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 
 from clipcore.classifier import load_classifier
 from flows.adapt import adapt
+from tasks.backbone import describe, load_backbone
 from tasks.specs import (
     BackboneSpec,
     CoftSpec,
@@ -18,8 +19,11 @@ from tasks.specs import (
     PoolSpec,
     RuntimeSpec,
 )
+from tasks.storage.layout import ENERGIES, TOWERS
+from tasks.weights import tower_digest
 from tests.worlds.images import COLOURS, write_images
 from tests.worlds.rounds import write_answers
+from tests.worlds.tensors import random_pixels
 
 pytestmark = pytest.mark.usefixtures("prefect_session", "ray_session")
 
@@ -76,6 +80,32 @@ def test_a_method_with_labels_learns_from_answers(tmp_path: Path, tiny_clip: Pat
     (model,) = (tmp_path / "workspace" / "models").iterdir()
     weights = load_classifier(model).members[0].head.weight
     assert bool(torch.isfinite(weights).all())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lafter", "vpt"])
+def test_a_tower_that_a_method_tuned_is_served(
+    method: str, tmp_path: Path, tiny_clip: Path
+) -> None:
+    answers = answers_of(tmp_path) if method == "vpt" else None
+    summary = adapt(spec_of(tmp_path, tiny_clip, method, answers=answers))
+    assert summary.accuracy is not None
+    (model,) = (tmp_path / "workspace" / "models").iterdir()
+    served = load_classifier(model)
+    spec = BackboneSpec(name=f"local-dir:{tiny_clip}")
+    backbone, (member,) = load_backbone(spec.name), served.members
+    pixels = random_pixels(4, backbone.visual.preprocess.size)
+    with torch.inference_mode():
+        assert not torch.allclose(member.visual(pixels), backbone.visual(pixels), atol=1e-4)
+    assert served.facts[TOWERS] != [tower_digest(describe(spec))]
+    assert served.facts["distilled"] is None
+    assert len(served.facts[ENERGIES]) > 0
+
+
+def test_a_method_that_does_not_fit_the_tower_is_refused(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, tmp_path, "maple", backbone=BackboneSpec(name="embedded"))
+    with pytest.raises(InputError, match=r"--method maple: .* lafter, must, deft tune any tower"):
+        adapt(spec)
 
 
 @pytest.mark.parametrize(

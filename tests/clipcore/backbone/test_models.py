@@ -12,10 +12,11 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from torch import nn
 
 from clipcore import backbone
-from clipcore.backbone import build_visual
+from clipcore.backbone import Backbone, build_visual
 from clipcore.backbone_names import UnsupportedBackbone, check_supported, read_preprocess
 from clipcore.images import Preprocess
 from tests.worlds.clip import open_clip_config
+from tests.worlds.tensors import same, snapshot
 
 
 @functools.cache
@@ -138,3 +139,19 @@ def test_preprocessing_that_would_be_done_wrongly_is_refused(change: dict[str, A
     values = {"size": 224, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **change}
     with pytest.raises(UnsupportedBackbone, match=r"Preprocessing is not supported.*ViT-B-16"):
         read_preprocess(values)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_copy_has_a_visual_tower_of_its_own_and_a_text_tower_if_asked(
+    text: bool,  # noqa: FBT001
+    loaded_vit: Backbone,
+) -> None:
+    before = snapshot(loaded_vit.state_dict())
+    own = loaded_vit.own_copy(text=text)
+    assert same(own.state_dict(), before)
+    assert (own.text is loaded_vit.text) != text
+    with torch.no_grad():
+        for parameter in own.visual.parameters() if not text else own.parameters():
+            parameter.add_(1)
+    assert same(loaded_vit.state_dict(), before)
+    assert torch.equal(own.tokenize(["a cat"]), loaded_vit.tokenize(["a cat"]))

@@ -82,6 +82,17 @@ def test_a_method_that_fails_leaves_its_reason_and_is_tried_again(
     assert "failed" not in measure_cell(cell)
 
 
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("vpt", "lafter, must, deft tune any tower"), ("must", "Expected the images themselves")],
+)
+def test_a_method_that_cannot_tune_the_tower_is_a_row_that_says_why(
+    cell: Cell, method: str, said: str
+) -> None:
+    run_cell(replace(cell, method=method, shots=1))
+    assert said in measure_cell(cell)["failed"]
+
+
 def test_a_balance_leaves_the_same_classes_out_of_both_splits(cell: Cell) -> None:
     run_cell(cell)
     half = replace(cell, balance="half-absent", place=cell.place + "-half")
