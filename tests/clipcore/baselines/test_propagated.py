@@ -1,9 +1,15 @@
 """Methods that begin with what neighbours have spread."""
 
+import pytest
 import torch
 
 from clipcore.baselines.gda import discriminant
-from clipcore.baselines.propagated import label_propagation, propagated_gda, propagated_stata
+from clipcore.baselines.propagated import (
+    fast,
+    label_propagation,
+    propagated_gda,
+    propagated_stata,
+)
 from clipcore.baselines.stata import anchored
 from clipcore.propagation import affinity_graph, propagate
 from tests.worlds.evidence import evidence, share_right, true_labels
@@ -48,3 +54,29 @@ def test_neighbours_mend_what_the_texts_mix_up() -> None:
     labels = true_labels(5, 40)
     before = share_right(given.zero_shot.probabilities(given.pool), labels)
     assert share_right(label_propagation(given, 0).pool, labels) > before
+
+
+def test_the_quick_method_believes_the_images_as_far_as_there_are_some() -> None:
+    given = evidence(classes=3, per_class=4, test=9)
+    found, alone = fast(given, 0), propagated_stata(given, 0, alpha=10.0, power=0.02)
+    weight = 12 / (12 + 300)
+    for mixed, own, images in (
+        (found.pool, alone.pool, given.pool),
+        (found.test, alone.test, given.test),
+    ):
+        zero_shot = given.zero_shot.probabilities(images)
+        torch.testing.assert_close(mixed, weight * own + (1 - weight) * zero_shot)
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 5, 20])
+def test_the_quick_method_does_no_harm_where_there_are_few_images(per_class: int) -> None:
+    """Neighbours of other classes outvote the sentences of a propagation alone."""
+    kept, alone = [], []
+    for seed in range(5):
+        given = evidence(classes=20, per_class=per_class, spread=2.5, gap=1.0, test=400, seed=seed)
+        labels = torch.arange(400) % 20
+        before = share_right(given.zero_shot.probabilities(given.test), labels)
+        kept.append(share_right(fast(given, 0).test, labels) - before)
+        alone.append(share_right(propagated_stata(given, 0).test, labels) - before)
+    assert sum(kept) / 5 > -0.005
+    assert sum(alone) / 5 < -0.02
