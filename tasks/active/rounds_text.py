@@ -34,11 +34,12 @@ def describe_rounds(rounds: Rounds, options: str) -> list[str]:
         lines.append(f"Finished: the budget is spent, or nothing is left to ask.{more}")
         return [*lines, f"To fine-tune the whole visual tower on the answers: {_adapt(rounds)}"]
     if not rounds.states:
-        return [*lines, f"Next, the first question: coft active next {options}"]
+        return [*lines, f"Next, the first question: coft active label {options} (or next)"]
     folder = rounds.round_folder(rounds.number - 1)
     missing = unanswered(rounds)
     lines.append(f"Report: {join(rounds.folder, COURSE)}")
     lines.append(f"Query: {rounds.states[-1].query_size} images, {missing} without an answer")
+    lines.append(f"  on a page:    coft active label {options}")
     lines.append(f"  by hand:      {join(folder, SHEET)}")
     lines.append(f"  Label Studio: {join(folder, LABEL_STUDIO)}")
     if missing == rounds.states[-1].query_size:
