@@ -7,10 +7,11 @@ from torch import Tensor
 from clipcore.baselines.evidence import Evidence, Scores, scores_of
 from clipcore.baselines.gda import discriminant
 from clipcore.baselines.stata import ALPHA, anchored
+from clipcore.coft.guard import coherence
 from clipcore.propagation import affinity_graph, fitting_k, join_graph, propagate
 
 FIRM, SOFT = 10.0, 0.02  # anchor and densities of `fast`
-WORTH = 100.0  # images of a class at which `fast` believes neighbours and sentences alike
+WORTH = 100.0  # images of a class whose neighbours, if a half agrees, count as the sentences do
 
 
 def label_propagation(evidence: Evidence, _seed: int) -> Scores:
@@ -45,18 +46,21 @@ def propagated_stata(
 def fast(evidence: Evidence, seed: int) -> Scores:
     r"""Return propagation, then StatA with a firmer anchor and softened densities, and zero-shot.
 
-    $$p = w \, p_\text{StatA} + (1 - w) \, p_\text{zero-shot}, \qquad w = \frac{n}{n + 100 K}$$
+    $$p = w \, p_\text{StatA} + (1 - w) \, p_\text{zero-shot}, \qquad
+        w = \frac{n \kappa^2}{n \kappa^2 + 100 K (1 - \kappa)^2}$$
 
     As published, StatA lets densities of many directions outvote every belief, and loses where
     classes are rare or absent. With these two numbers it loses in no cell of the balance table.
     Where a class has few images, most neighbours are of other classes, and what they say is worth
-    less than the sentences: hence the weight of $n$ images of $K$ classes (tests/bench/RESULTS.md,
-    "The arena").
+    less than the sentences: hence the weight of $n$ images of $K$ classes, which are believed the
+    more the more neighbours agree ($\kappa$ of `guard.coherence`; tests/bench/RESULTS.md, "The
+    arena").
     """
-    found = propagated_stata(evidence, seed, alpha=FIRM, power=SOFT)
-    count = len(evidence.pool)
-    weight = count / (count + WORTH * len(evidence.classes))
-    zero_shot = evidence.zero_shot
+    found, zero_shot = propagated_stata(evidence, seed, alpha=FIRM, power=SOFT), evidence.zero_shot
+    labels, _ = zero_shot.predict(evidence.pool)
+    agreed = max(0.0, coherence(labels, evidence.pool, num_classes=len(evidence.classes)))
+    heard = len(evidence.pool) * agreed**2
+    weight = heard / (heard + WORTH * len(evidence.classes) * (1 - agreed) ** 2 or 1)
     return Scores(
         pool=weight * found.pool + (1 - weight) * zero_shot.probabilities(evidence.pool),
         test=weight * found.test + (1 - weight) * zero_shot.probabilities(evidence.test),

@@ -57,9 +57,16 @@ def test_neighbours_mend_what_the_texts_mix_up() -> None:
 
 
 def test_the_quick_method_believes_the_images_as_far_as_there_are_some() -> None:
-    given = evidence(classes=3, per_class=4, test=9)
+    given = evidence(classes=3, per_class=4, spread=2.0, test=9)
     found, alone = fast(given, 0), propagated_stata(given, 0, alpha=10.0, power=0.02)
-    weight = 12 / (12 + 300)
+    labels = given.zero_shot.probabilities(given.pool).argmax(dim=1)
+    cosines = (given.pool @ given.pool.T).fill_diagonal_(-1)
+    others = cosines.argsort(dim=1, descending=True)[:, :2]  # half of what a class has
+    same = float((labels[others] == labels[:, None]).double().mean())
+    chance = sum(float((labels == label).double().mean()) ** 2 for label in range(3))
+    kappa = (same - chance) / (1 - chance)
+    weight = 12 * kappa**2 / (12 * kappa**2 + 300 * (1 - kappa) ** 2)
+    assert 0 < weight < 1
     for mixed, own, images in (
         (found.pool, alone.pool, given.pool),
         (found.test, alone.test, given.test),
