@@ -41,6 +41,7 @@ os.environ["MPLCONFIGDIR"] = str(HOME / "matplotlib")
 os.environ["HF_HOME"] = str(HOME / "huggingface")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CONFIG_HOME"] = str(HOME / "config")
+os.environ["XDG_CACHE_HOME"] = str(HOME / "cache")
 os.environ["DUCKDB_HOME"] = str(HOME / "duckdb")
 
 settings.register_profile("coft", deadline=None)  # a busy core is no bug

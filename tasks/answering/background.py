@@ -7,7 +7,14 @@ from collections import deque
 from collections.abc import Sequence
 from threading import Thread
 
-PROGRAM = "from flows.entrance import main; main()"
+# A server ignores these signals, and what it starts would, too.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from flows.entrance import main
+main()
+"""
 LINES = 8  # of its output that are kept
 PATIENCE = 15.0  # seconds for it to end, once it was asked to
 
@@ -39,7 +46,8 @@ class Background:
             start_new_session=True,  # Ctrl-C is the page's own; it stops the command itself
         )
         self._process = process
-        Thread(target=self._read, args=(process,), daemon=True).start()
+        self._reader = Thread(target=self._read, args=(process,), daemon=True)
+        self._reader.start()
 
     def runs(self) -> bool:
         """Return whether it is at work."""
@@ -49,7 +57,9 @@ class Background:
         """Return its last words if it ended badly."""
         if self._process is None or self._process.poll() in (None, 0):
             return None
-        return self._lines[-1] if self._lines else f"it ended with {self._process.returncode}"
+        self._reader.join()
+        said = [line for line in self._lines if line.startswith("coft: ")] or self._lines
+        return said[-1] if said else f"it ended with {self._process.returncode}"
 
     def lines(self) -> list[str]:
         """Return its last lines."""
@@ -68,7 +78,8 @@ class Background:
         return True
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        with process.stdout or sys.stdin as output:
+        assert process.stdout is not None  # noqa: S101  # as asked for
+        with process.stdout as output:
             for line in output:
                 if text := line.strip():
                     self._lines.append(text)

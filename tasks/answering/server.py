@@ -25,7 +25,7 @@ from tasks.specs import InputError
 from tasks.storage.uris import is_local, join, local_path
 
 FIRST, PORTS = 49152, 16000  # ports that nobody has for good
-LOOKS = 1.0  # seconds between two looks for news
+LOOKS, LOOKS_AFAR = 1.0, 10.0  # seconds between two looks for news, on a disk and in a bucket
 LOCK = "page.lock"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -62,6 +62,8 @@ def _watching(work: Work, desk: Desk) -> Iterator[None]:
     """Look for new questions, and for answers that came in otherwise, in the block."""
     over = Event()
 
+    pause = LOOKS if is_local(work.folder) else LOOKS_AFAR
+
     def watch() -> None:
         told = ""
         while True:
@@ -72,7 +74,7 @@ def _watching(work: Work, desk: Desk) -> Iterator[None]:
             except Exception as error:  # noqa: BLE001  # a bucket that is away for a moment
                 if told != (told := f"{type(error).__name__}: {error}"):
                     say(f"Looking for questions: {told}")
-            if over.wait(LOOKS):
+            if over.wait(pause):
                 return
 
     work.look(desk)
