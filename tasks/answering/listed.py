@@ -18,7 +18,7 @@ from tasks.answers.merging import count_votes
 from tasks.specs import InputError, PoolSpec, RuntimeSpec
 from tasks.storage.files import exists, open_write
 from tasks.storage.layout import Folder, claim_workspace, in_workspace
-from tasks.storage.tables import read_table, write_table
+from tasks.storage.tables import read_facts, write_table
 from tasks.storage.uris import join
 from tasks.tracking.versions import check_name
 
@@ -87,11 +87,22 @@ def work_of(
 
 
 def _sample(folder: str, predicted: Predicted, ask: AskSpec) -> pa.Table:
-    """Return the sample of a name, which is drawn once: answers do not change what is asked."""
-    uri = join(folder, SAMPLE)
-    if not exists(uri):
-        write_table(uri, sample.draw(predicted, ask))
-    return read_table(uri)
+    """Return the sample of a name; a larger one begins with a smaller one.
+
+    Raises:
+        InputError: it is of other predictions, which the answers under this name do not measure.
+    """
+    uri, drawn = join(folder, SAMPLE), sample.draw(predicted, ask)
+    facts = {"predictions": predicted.digest(), "seed": str(ask.seed)}
+    if exists(uri):
+        before = read_facts(uri)
+        if changed := [name for name, value in facts.items() if before.get(name) != value]:
+            raise InputError(
+                f"--as-test: the sample under this name is of other {' and '.join(changed)}; give "
+                "the new one another --name"
+            )
+    write_table(uri, drawn, facts)
+    return drawn
 
 
 class ListedWork:
@@ -116,8 +127,8 @@ class ListedWork:
         questions: Sequence[Question],
         drawn: pa.Table | None = None,
     ) -> None:
-        self.title, self.folder = title, folder
-        self._classes, self._questions, self._sample = tuple(classes), questions, drawn
+        self.title, self.folder, self.questions = title, folder, questions
+        self._classes, self._sample = tuple(classes), drawn
         self._desk: Desk | None = None
 
     def classes(self) -> Sequence[str]:
@@ -128,7 +139,7 @@ class ListedWork:
         """Put the questions on the desk, once."""
         if self._desk is None:
             self._desk = desk
-            desk.put(self._questions)
+            desk.put(self.questions)
 
     def go_on(self) -> str:
         """Say that nothing follows by itself."""

@@ -8,7 +8,8 @@ import pyarrow as pa
 from tasks.query.contents import choose
 from tasks.query.sandbox import as_input_errors, run_sql
 from tasks.specs import InputError
-from tasks.storage.files import exists, names_in, reaching
+from tasks.storage.digests import fingerprint
+from tasks.storage.files import content_hash, exists, names_in, reaching
 from tasks.storage.schemas import LABELS, PREDICTIONS
 from tasks.storage.sql import parquet, reach, temporary_database
 from tasks.storage.uris import absolute, join, redact
@@ -43,6 +44,13 @@ class Predicted:
             labels = LABELS.empty_table()
             database.register("labels", labels)
             return database.sql(sql).to_arrow_table()
+
+    def digest(self) -> str:
+        """Return a digest of what is predicted."""
+        if self._files is not None:
+            return fingerprint([content_hash(file) for file in self._files])
+        predictions = choose(absolute(self._workspace), pool=self._pool).predictions
+        return "" if predictions is None else predictions.digest
 
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes; of a file those that it has somewhere."""

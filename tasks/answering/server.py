@@ -27,7 +27,6 @@ from tasks.storage.uris import is_local, join, local_path
 FIRST, PORTS = 49152, 16000  # ports that nobody has for good
 LOOKS, LOOKS_AFAR = 1.0, 10.0  # seconds between two looks for news, on a disk and in a bucket
 LOCK = "page.lock"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve_page(work: Work, spec: PageSpec) -> None:
@@ -61,7 +60,6 @@ def serve_page(work: Work, spec: PageSpec) -> None:
 def _watching(work: Work, desk: Desk) -> Iterator[None]:
     """Look for new questions, and for answers that came in otherwise, in the block."""
     over = Event()
-
     pause = LOOKS if is_local(work.folder) else LOOKS_AFAR
 
     def watch() -> None:

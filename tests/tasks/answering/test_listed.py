@@ -16,7 +16,7 @@ from tasks.answering.specs import AskSpec, PageSpec
 from tasks.answering.work import most_alike
 from tasks.answers.journal import Journal, Said
 from tasks.specs import InputError, RuntimeSpec
-from tests.worlds.workspace import CLASSES, Made, write_workspace
+from tests.worlds.workspace import CLASSES, Made, age, write_predictions, write_workspace
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,22 @@ def test_a_sample_is_half_of_what_differs_and_drawn_once(made: Made) -> None:
     assert few["image_id"].to_pylist() == drawn["image_id"].to_pylist()[:20]
     other = sample.draw(Predicted(made.uri, None, None), AskSpec(as_test=True, seed=1))
     assert other["image_id"].to_pylist() != drawn["image_id"].to_pylist()
+
+
+def test_a_name_is_for_one_set_of_predictions(tmp_path: Path) -> None:
+    uri, workspace = str(tmp_path / "workspace"), tmp_path / "workspace"
+    made = write_workspace(uri)
+    first = work(made, as_test=True, most=10)
+    again = work(made, as_test=True, most=20)
+    assert [one.image_id for one in again.questions][:10] == [o.image_id for o in first.questions]
+    with pytest.raises(InputError, match="of other seed; give the new one another --name"):
+        work(made, as_test=True, seed=1)
+    changed = [{"label": "dog", "confidence": 0.9, "probabilities": [0.1, 0.9, 0.0]}] * 48
+    write_predictions(uri, "f" * 16, made.ids, changed)
+    age(str(workspace / "predictions" / ("d" * 16)), 60)
+    with pytest.raises(InputError, match="of other predictions"):
+        work(made, as_test=True)
+    assert work(made, as_test=True, name="new").questions
 
 
 def test_what_models_say_is_not_told(made: Made) -> None:
