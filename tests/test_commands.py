@@ -69,7 +69,7 @@ def adapted(place: Place, prefect_session: str, ray_session: None) -> dict[str, 
     assert printed.endswith(f"files      {NUM_IMAGES} images, 0 quarantined, 0 skipped\n")
     assert summary["model_uri"] in printed
     assert f"{summary['accuracy']:.3f}" in printed
-    coft("adapt", *place.about, "--method", "zero-shot", "--register", MODEL)
+    coft("adapt", *place.data, "--method", "zero-shot", "--register", MODEL)
     assert place.made()["model_uri"] == f"models:/{MODEL}/2"
     return summary
 
@@ -166,7 +166,7 @@ def test_templates(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(server.requests) == made["asked"]["num_calls"] == len(COLOURS)
     assert [line[2:].split()[0] for line in printed[-7:-2]] == ["sentences", *names]
     assert printed[-2:] == [f"chosen     {made['why']}", f"file       {made['file']}"]
-    coft("adapt", *place.about, "--method", "zero-shot", "--templates", made["file"])
+    coft("adapt", *place.data, "--method", "zero-shot", "--templates", made["file"])
     report = Path(place.made()["report"]).read_text()
     assert "Class sentences" in report
     assert "Write 5 different captions" in report
@@ -372,7 +372,7 @@ def test_simulated_rounds(place: Place) -> None:
 
 
 def test_methods_side_by_side(place: Place) -> None:
-    printed = coft("compare", *place.about, "--methods", "fast,zero-shot", "--seeds", 1)
+    printed = coft("compare", *place.data, "--methods", "fast,zero-shot", "--seeds", 1)
     assert [one["method"] in printed for one in place.made()["results"]] == [True, True]
 
 

@@ -54,11 +54,15 @@ class Place:
         return ["--workspace", self.workspace, "--summary", self.summary]
 
     @property
-    def about(self) -> list[object]:
-        """What is adapted to, in as few steps as there can be."""
+    def data(self) -> list[object]:
+        """What is adapted to."""
         words = ["--images", self.images, "--labels", "column", "--rows-per-shard", 16]
-        words += ["--backbone", f"local-dir:{self.clip}", *self.kept]
-        words += ["--label.top.per-class", 4, "--label.top.min-total", 0]
+        return [*words, "--backbone", f"local-dir:{self.clip}", *self.kept]
+
+    @property
+    def about(self) -> list[object]:
+        """The same, in as few steps as there can be."""
+        words = [*self.data, "--label.top.per-class", 4, "--label.top.min-total", 0]
         return [*words, "--phase1.epochs", 2, "--phase1.min-steps", 0, "--phase1.batch-size", 8]
 
     @property
