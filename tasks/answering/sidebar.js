@@ -19,12 +19,12 @@ function table(head, rows) {
   return made;
 }
 
-function curve(values) {
+function curve(values, title) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", "0 0 180 64");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "Accuracy of each round");
+  svg.setAttribute("aria-label", title);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const at = (value, place) => [
     values.length > 1 ? 4 + (172 * place) / (values.length - 1) : 90,
@@ -54,7 +54,9 @@ function showRounds(rounds) {
     percent(hasAccuracy ? one.accuracy : one.churn),
   ]);
   const parts = [table(["round", "answers", last], rows)];
-  if (hasAccuracy) parts.unshift(curve(rounds.map((one) => one.accuracy ?? 0)));
+  const values = rounds.map((one) => (hasAccuracy ? one.accuracy : one.churn)).filter((one) => one !== null);
+  const title = hasAccuracy ? "Accuracy of each round" : "Share of predictions that each round changed";
+  if (values.length > 1) parts.unshift(curve(values, title));
   $("rounds").replaceChildren(...parts);
 }
 
