@@ -8,6 +8,7 @@ from clipcore.baselines.method_names import check_tower
 from clipcore.baselines.tower import (
     BATCH_SIZE,
     STEPS,
+    head_network,
     learn_labels,
     num_learned,
     scores_of_network,
@@ -61,11 +62,11 @@ def maple(  # noqa: PLR0913  # what the paper varies
         ContextTooLong: a class name and the words do not fit the text tower together.
     """
     check_tower("maple", evidence.load_backbone().visual.kind)
-    pixels, backbone = evidence.load_pixels(), evidence.load_backbone().own_copy()
-    taught, scale = answered(answers), evidence.logit_scale
+    pixels, taught, scale = evidence.load_pixels(), answered(answers), evidence.logit_scale
     if not len(taught.positions):
-        network = new_network(backbone.visual, evidence.text.to(backbone.device), scale)
+        network = head_network(evidence, evidence.zero_shot)
         return scores_of_network(network, evidence, pixels, num_parameters=0)
+    backbone = evidence.load_backbone().own_copy()
     draws = generator(seed, "maple", "prompts")
     sentences = DualPrompts(
         backbone, evidence.classes, generator=draws, num_context_tokens=num_context_tokens

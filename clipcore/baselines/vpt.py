@@ -7,13 +7,13 @@ from clipcore.baselines.method_names import check_tower
 from clipcore.baselines.tower import (
     BATCH_SIZE,
     STEPS,
+    head_network,
     learn_labels,
     num_learned,
     scores_of_network,
     taught_images,
 )
 from clipcore.image_sides import TowerWithAdapter
-from clipcore.network import new_network
 from clipcore.seeding import generator
 
 NUM_PROMPTS = 20
@@ -56,16 +56,16 @@ def vpt(  # noqa: PLR0913  # what the paper varies
         UnsupportedBackbone: the image tower is no ViT.
     """
     check_tower("vpt", evidence.load_backbone().visual.kind)
-    pixels, backbone = evidence.load_pixels(), evidence.load_backbone().own_copy()
-    text, taught = evidence.text.to(backbone.device), answered(answers)
-    network = new_network(backbone.visual, text, evidence.logit_scale)
+    pixels, taught = evidence.load_pixels(), answered(answers)
+    network = head_network(evidence, evidence.zero_shot)
+    visual, text = network.visual, evidence.text.to(network.head.weight.device)
     if not len(taught.positions):
         return scores_of_network(network, evidence, pixels, num_parameters=0)
     prompts = VisualPrompts.attach(
-        backbone.visual, generator=generator(seed, "vpt", "prompts"), num_prompts=num_prompts
+        visual, generator=generator(seed, "vpt", "prompts"), num_prompts=num_prompts
     )
     learn_labels(
-        TowerWithAdapter(backbone.visual, prompts, flip=pixels.flip),
+        TowerWithAdapter(visual, prompts, flip=pixels.flip),
         lambda: text,
         evidence.logit_scale,
         list(prompts.parameters()),

@@ -8,8 +8,8 @@ like it take, 10 the number of the code that it builds on (DeFT). AdamW in Phase
 
 from typing import Any, TypeVar
 
-from tasks.plan.settings import OF_COFT
-from tasks.specs import CoftSpec, InputError, Spec
+from tasks.plan.settings import OF_COFT, not_seen
+from tasks.specs import CoftSpec, Spec
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
@@ -35,10 +35,7 @@ def as_in_paper(spec: CoftSpec) -> CoftSpec:
         InputError: the method is not of the paper.
     """
     if spec.method not in OF_COFT:
-        raise InputError(
-            f"--paper: --method {spec.method} would not look at it; it belongs to --method "
-            f"{' or '.join(OF_COFT)}. Leave one of them out."
-        )
+        raise not_seen("--paper", spec.method, " or ".join(OF_COFT))
     changed = dict(PAPER)
     if spec.method != "coft-plus":
         del changed["plus"]

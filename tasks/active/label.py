@@ -1,16 +1,13 @@
 """Active rounds on the page: their questions, and the next round beside it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tasks.active.rounds import (
     PIN,
     QUERY_FILE,
-    RoundState,
     check_next,
     has_news,
     open_rounds,
@@ -19,15 +16,14 @@ from tasks.active.specs import RoundsPageSpec
 from tasks.answering.background import Background
 from tasks.answering.desk import Desk, Question, questions_of
 from tasks.answering.server import serve_page
-from tasks.answers.schema import QUERY
 from tasks.progress import say
 from tasks.specs import InputError, RuntimeSpec
 from tasks.storage.files import read_json
 from tasks.storage.tables import read_table
 from tasks.storage.uris import join
 
-_SHOWN = ("number", "num_labels", "query_size", "accuracy", "zero_shot_accuracy", "churn")
-_OF_A_RUN = ("workspace", "ray_address", "num_actors", "num_gpus", "wait_minutes", "on_busy")
+_SHOWN = {"number", "num_labels", "accuracy", "churn"}
+_OF_A_RUN = {"ray_address", "num_actors", "num_gpus", "wait_minutes", "on_busy"}
 
 
 def label_rounds(runtime: RuntimeSpec, name: str, spec: RoundsPageSpec) -> None:
@@ -91,9 +87,8 @@ class RoundsWork:
             if self._next.failure() is None:
                 self._next.start()
         elif self._seen < self._rounds.number:
-            queries = [self._read(number) for number in range(self._rounds.number)]
-            past = [one for query in queries[:-1] for one in query]
-            desk.put(queries[-1], past=past)
+            for number in range(self._seen, self._rounds.number):
+                desk.put(self._read(number))
             self._seen = self._rounds.number
         else:
             self._begin_if_due(desk)
@@ -123,8 +118,7 @@ class RoundsWork:
         """Return what came of each round, and how far the next one is."""
         rounds, runs = self._rounds, self._next.runs()
         return {
-            "rounds": [_shown(state) for state in rounds.states],
-            "budget": rounds.spec.budget,
+            "rounds": [state.model_dump(include=_SHOWN) for state in rounds.states],
             "finished": rounds.finished,
             "training": rounds.number if runs else None,
             "lines": self._next.lines()[-3:] if runs else [],
@@ -159,28 +153,12 @@ class RoundsWork:
                 image: np.array(row, dtype=np.float16) for image, row in zip(ids, rows, strict=True)
             }
             table = table.drop_columns("features")
-        return questions_of(_padded(table).to_pylist())
-
-
-def _padded(table: pa.Table) -> pa.Table:
-    """Return a query with the columns that it did not have when it was asked."""
-    for field in QUERY:
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table
-
-
-def _shown(state: RoundState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in _SHOWN}
+        return questions_of(table.to_pylist())
 
 
 def _options(runtime: RuntimeSpec) -> list[str]:
     """Return where and how wide to run, as options of a command."""
-    given = runtime.model_dump(include=set(_OF_A_RUN), exclude_defaults=True)
-    workspace = runtime.workspace
-    place = workspace if "://" in workspace else str(Path(workspace))
-    words = ["--workspace", place]
-    for option in _OF_A_RUN[1:]:
-        if given.get(option) is not None:
-            words += [f"--{option.replace('_', '-')}", str(given[option])]
+    words = ["--workspace", runtime.workspace]
+    for name, value in runtime.model_dump(include=_OF_A_RUN, exclude_defaults=True).items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
     return words

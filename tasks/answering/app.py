@@ -12,7 +12,6 @@
 | `GET /alike/ID` | answered images that look like it |
 """
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +32,6 @@ from tasks.answering.desk import Desk, Question
 from tasks.answering.pictures import SIDES, Pictures
 from tasks.answering.work import Work, most_alike
 from tasks.answers.journal import Said
-from tasks.answers.likely import OFFERED
 from tasks.pages.pictures import JPEG
 from tasks.specs import Spec
 
@@ -87,7 +85,6 @@ class _Page:
                 "classes": list(self._work.classes()),
                 "annotator": self._annotator,
                 "place": self._work.folder,
-                "offered": OFFERED,
             }
         )
 
@@ -220,6 +217,4 @@ def _sentence(error: Exception) -> str:
 
 def _shown(one: Question) -> dict[str, Any]:
     """Return what the page may know of a question: not where the image lies."""
-    facts = one._asdict()
-    del facts["uri"]
-    return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
+    return {name: value for name, value in one._asdict().items() if name != "uri"}

@@ -102,7 +102,7 @@ def _likely(row: dict[str, Any], classes: Sequence[str]) -> tuple[tuple[str, flo
     probabilities = row["probabilities"]
     if probabilities and len(probabilities) == len(classes):
         (first,) = likeliest(np.array([probabilities]), classes)
-        return tuple((str(one["label"]), float(str(one["probability"]))) for one in first)
+        return tuple((one["label"], one["probability"]) for one in first)
     both = ((row["label"], row["confidence"]), (row["runner_up"], row["runner_up_confidence"]))
     return tuple((name, share) for name, share in both if name is not None)
 

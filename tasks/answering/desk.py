@@ -61,10 +61,10 @@ class Desk:
     _leases: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     _lock: Any = field(default_factory=RLock)
 
-    def put(self, questions: Sequence[Question], *, past: Sequence[Question] = ()) -> None:
+    def put(self, questions: Sequence[Question]) -> None:
         """Ask these from now on; earlier ones may still be answered, and are not asked again."""
         with self._lock:
-            self._known |= {one.image_id: one for one in (*past, *questions)}
+            self._known |= {one.image_id: one for one in questions}
             self.queue = tuple(questions)
 
     def find(self, image_id: str) -> Question | None:
@@ -122,8 +122,7 @@ class Desk:
         with self._lock:
             now, voters = self.clock(), self._voters()
             free = [o for o in self.queue if self._is_free(o.image_id, annotator, now, voters)]
-            decided = count_votes(self.journal.votes).to_pylist()
-            conflicts = [row for row in decided if row["kind"] == "conflict"]
+            conflicts = [row for row in self.decided() if row["kind"] == "conflict"]
             return {
                 "asked": len(self.queue),
                 "done": self.num_done(),
@@ -144,10 +143,14 @@ class Desk:
         vote = self.journal.votes.get((image_id, annotator))
         return (vote.kind, vote.label) if vote is not None and vote.counts else None
 
+    def decided(self) -> list[dict[str, Any]]:
+        """Return what the votes come to for each image, as rows of the schema `MERGED`."""
+        rows: list[dict[str, Any]] = count_votes(self.journal.votes).to_pylist()
+        return rows
+
     def labels(self) -> dict[str, str]:
         """Return the decided classes by image."""
-        decided = count_votes(self.journal.votes).to_pylist()
-        return {row["image_id"]: row["label"] for row in decided if row["kind"] == "label"}
+        return {row["image_id"]: row["label"] for row in self.decided() if row["kind"] == "label"}
 
     def _voters(self) -> dict[str, set[str]]:
         voters: dict[str, set[str]] = defaultdict(set)

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from tasks.annotations.schema import WORDS
 from tasks.answering import chosen, sample
 from tasks.answering.desk import Desk, Question
 from tasks.answering.predicted import Predicted
 from tasks.answering.server import serve_page
 from tasks.answering.specs import AskSpec, PageSpec
-from tasks.answers.merging import count_votes
+from tasks.answers.merging import Vote
 from tasks.specs import InputError, PoolSpec, RuntimeSpec
 from tasks.storage.files import exists, open_write
 from tasks.storage.layout import Folder, claim_workspace, in_workspace
@@ -178,22 +177,21 @@ class ListedWork:
 
     def _answers(self, desk: Desk) -> list[dict[str, str]]:
         """Return (image_id, uri, label, kind) of what was decided."""
-        words = {kind: word for word, kind in WORDS.items()}
-        decided = count_votes(desk.journal.votes).to_pylist()
         rows = []
-        for row in decided:
-            one = desk.find(row["image_id"])
-            if one is not None and row["kind"] != "conflict":
-                label = row["label"] or words[row["kind"]]
-                told = {"image_id": one.image_id, "uri": one.uri, "label": label}
-                rows.append({**told, "kind": row["kind"]})
+        for row in desk.decided():
+            one, kind = desk.find(row["image_id"]), row["kind"]
+            if one is not None and kind != "conflict":
+                label = Vote(kind, row["label"], None).text
+                told = {"image_id": one.image_id, "uri": one.uri, "label": label, "kind": kind}
+                rows.append(told)
         return rows
 
     def _measured(self, desk: Desk) -> sample.Measured | None:
         if self._sample is None:
             return None
-        decided = count_votes(desk.journal.votes).to_pylist()
         labels = {
-            row["image_id"]: row["label"] for row in decided if row["kind"] in ("label", "none")
+            row["image_id"]: row["label"]
+            for row in desk.decided()
+            if row["kind"] in ("label", "none")
         }
         return sample.measure(self._sample, labels)

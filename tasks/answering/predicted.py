@@ -79,10 +79,10 @@ class Predicted:
 def _files(predictions: str) -> list[str]:
     place = absolute(predictions)
     with reaching(place):
-        names = sorted(name for name in names_in(place) if name.endswith(".parquet"))
-        if names:
-            return [join(place, name) for name in names]
-        if exists(place) and not names_in(place):
+        inside = names_in(place)
+        if tables := sorted(name for name in inside if name.endswith(".parquet")):
+            return [join(place, name) for name in tables]
+        if exists(place) and not inside:
             return [place]
     raise InputError(
         f"--from {redact(predictions)}: expected a Parquet file of predictions, or a folder of "

@@ -66,10 +66,8 @@ def doubtful(predictions: str, classes: Sequence[str], spec: ReviewSpec) -> pa.T
         foreign = pc.greater_equal(table["none_of_these"], spec.foreign)
         wanted = table.append_column("doubt", own).filter(pc.or_(unsure, foreign))
         found = [_first(pa.concat_tables([*found, wanted]), spec.most)]
-    rows = [row for table in found for row in table.to_pylist()]
-    told = [_asked(row, position, spec) for position, row in enumerate(rows)]
-    for row, asked in zip(rows, told, strict=True):
-        asked["likely"] = likeliest(np.array([row["probabilities"]]), classes)[0]
+    rows = (row for table in found for row in table.to_pylist())
+    told = [_asked(row, position, classes, spec) for position, row in enumerate(rows)]
     return pa.Table.from_pylist(told, schema=QUERY)
 
 
@@ -85,7 +83,13 @@ def reason_of(row: Mapping[str, Any], foreign: float) -> str:
     return f"or {row['runner_up']}?" if row["runner_up"] else "no class is likely"
 
 
-def _asked(row: dict[str, object], position: int, spec: ReviewSpec) -> dict[str, object]:
-    reason = reason_of(row, spec.foreign)
-    names = ("image_id", "uri", "label", "confidence")
-    return {**{n: row[n] for n in names}, "reason": reason, "position": position, "round": 0}
+def _asked(
+    row: Mapping[str, Any], position: int, classes: Sequence[str], spec: ReviewSpec
+) -> dict[str, object]:
+    return {
+        **{name: row[name] for name in ("image_id", "uri", "label", "confidence")},
+        "reason": reason_of(row, spec.foreign),
+        "position": position,
+        "round": 0,
+        "likely": likeliest(np.array([row["probabilities"]]), classes)[0],
+    }

@@ -2,7 +2,7 @@
 
 from clipcore.baselines.method_names import LABELLED_NAMES, NAMES
 from tasks.compare.specs import FLOWS, ArenaSpec, CompareSpec, method_of
-from tasks.plan.settings import check_settings_of_any
+from tasks.plan.settings import check_settings_of_any, seen_by_none
 from tasks.refs import ImagesRef, TaskRef
 from tasks.specs import InputError
 
@@ -23,10 +23,8 @@ def check_arena(spec: ArenaSpec) -> None:
             "of each class it may see them."
         )
     if spec.shots and not with_labels:
-        raise InputError(
-            f"--shots: none of --methods {','.join(spec.methods)} would look at it; it belongs to "
-            f"{', '.join(LABELLED_NAMES)}. Name one of them, or leave it out."
-        )
+        said = f"--methods {','.join(spec.methods)}"
+        raise seen_by_none("--shots", said, ", ".join(LABELLED_NAMES))
 
 
 def check_looked_at(spec: CompareSpec) -> None:

@@ -31,10 +31,23 @@ def check_settings(spec: CoftSpec) -> None:
         InputError: names the first one as an option, the method, and whose setting it is.
     """
     for path in _unseen(spec, [spec.method]):
-        raise InputError(
-            f"{option_of(spec, path)}: --method {spec.method} would not look at it; it belongs to "
-            f"--method {_words(path)}. Leave one of them out."
-        )
+        raise not_seen(option_of(spec, path), spec.method, _words(path))
+
+
+def not_seen(option: str, method: Method, owners: str) -> InputError:
+    """Return the refusal of an option that a method would not look at."""
+    return InputError(
+        f"{option}: --method {method} would not look at it; it belongs to --method {owners}. "
+        "Leave one of them out."
+    )
+
+
+def seen_by_none(option: str, said: str, owners: str) -> InputError:
+    """Return the refusal of an option that none of the methods, as they are called, looks at."""
+    return InputError(
+        f"{option}: none of {said} would look at it; it belongs to {owners}. Name one of them, or "
+        "leave it out."
+    )
 
 
 def check_settings_of_any(spec: CoftSpec, methods: Sequence[Method], said: str) -> None:
@@ -49,10 +62,7 @@ def check_settings_of_any(spec: CoftSpec, methods: Sequence[Method], said: str) 
         InputError: names the first one as an option, and whose setting it is.
     """
     for path in _unseen(spec, methods):
-        raise InputError(
-            f"{option_of(spec, path)}: none of {said} would look at it; it belongs to "
-            f"{_words(path)}. Name one of them, or leave it out."
-        )
+        raise seen_by_none(option_of(spec, path), said, _words(path))
 
 
 def check_method(spec: CoftSpec, *methods: Method) -> None:
