@@ -23,7 +23,7 @@ from tasks.storage.tables import read_table
 from tasks.storage.uris import join
 
 _SHOWN = {"number", "num_labels", "accuracy", "churn"}
-_OF_A_RUN = {"ray_address", "num_actors", "num_gpus", "wait_minutes", "on_busy"}
+_OF_A_RUN = {"ray_address", "num_actors", "num_gpus", "wait_minutes", "on_busy", "pixel_cache"}
 
 
 def label_rounds(runtime: RuntimeSpec, name: str, spec: RoundsPageSpec) -> None:

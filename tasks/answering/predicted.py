@@ -91,9 +91,13 @@ def _files(predictions: str) -> list[str]:
 
 
 def _select(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> str:
-    """Return the SELECT of predictions; columns that a file leaves out are null."""
+    """Return the SELECT of predictions; columns that a file leaves out are null.
+
+    So are its probabilities: nothing in it says in which order their classes are.
+    """
     table = parquet(files)
     has = set(database.sql(f"SELECT * FROM {table} LIMIT 0").columns)  # noqa: S608  # quoted
+    has.discard("probabilities")
     if missing := [name for name in NEEDED if name not in has]:
         raise InputError(
             f"--from {redact(files[0])}: expected the columns {', '.join(NEEDED)}, found no "

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ByteSize
 
-from tasks.active.label import RoundsWork
+from tasks.active.label import RoundsWork, _options
 from tasks.active.rounds import ANSWERS_FILE, PIN, QUERY_FILE, STATE, RoundState, start_rounds
 from tasks.active.specs import ActiveSpec, QuerySpec, RoundsSpec
 from tasks.answering.desk import Desk
@@ -106,6 +107,14 @@ def test_of_the_last_query_all_has_to_be_answered(folder: Path) -> None:
     work, desk = open_work(folder)
     work.look(desk)
     assert work.facts(desk)["trains_at"] == 10
+
+
+def test_the_next_round_runs_where_and_as_wide_as_the_page_was_told(tmp_path: Path) -> None:
+    place = str(tmp_path)
+    assert _options(RuntimeSpec(workspace=place)) == ["--workspace", place]
+    wide = RuntimeSpec(workspace=place, num_actors=3, on_busy="end", pixel_cache=ByteSize(0))
+    words = ["--num-actors", "3", "--on-busy", "end", "--pixel-cache", "0"]
+    assert _options(wide) == ["--workspace", place, *words]
 
 
 def test_the_end_says_how_to_go_on(folder: Path) -> None:

@@ -83,6 +83,17 @@ def test_a_file_must_have_predictions(tmp_path: Path) -> None:
         Predicted("w", str(file), None).rows("SELECT * FROM predictions")
 
 
+def test_probabilities_of_a_file_are_of_nobody_knows_which_classes(tmp_path: Path) -> None:
+    """The model's classes were (owl, cat); by their names they would be the other way round."""
+    row = {"image_id": "a", "uri": "/a.png", "label": "owl", "confidence": 0.55}
+    more = {"runner_up": "cat", "runner_up_confidence": 0.45, "probabilities": [0.55, 0.45]}
+    pq.write_table(pa.Table.from_pylist([{**row, **more}]), tmp_path / "predict.parquet")
+    made = work_of(str(tmp_path / "w"), str(tmp_path / "predict.parquet"), (), AskSpec())
+    (question,) = made.questions
+    assert dict(question.likely) == pytest.approx({"owl": 0.55, "cat": 0.45})
+    assert question.likely[0][0] == question.label
+
+
 # --- a test set -----------------------------------------------------------------------------------
 
 
